@@ -1,0 +1,39 @@
+"""Which pairs share a forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import PairTooLongError
+
+
+def pack_micro_batches(pair_tokens: Sequence[int] | LongArray, *, max_batch_tokens: int) -> Iterator[LongArray]:
+    """Yield positions of pairs, grouped so that no micro-batch exceeds the token budget, padding included.
+
+    Longest pairs go first, so neighbours differ little in length and a shortage of memory shows in the
+    first micro-batch. A micro-batch costs its longest pair times its number of pairs. Every position is
+    yielded exactly once; pairs of equal length keep their order. Nothing but the arguments decides.
+
+    Raises:
+        PairTooLongError: One pair alone is over the budget. Found before the first yield.
+    """
+    lengths = np.asarray(pair_tokens, dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    if len(lengths) and lengths[order[0]] > max_batch_tokens:
+        raise PairTooLongError(
+            f"A pair of {lengths[order[0]]} tokens is over batching.max_batch_tokens={max_batch_tokens}. "
+            "Raise the budget or lower limits.max_pair_tokens."
+        )
+    return _slices(order, lengths, max_batch_tokens)
+
+
+def _slices(order: LongArray, lengths: LongArray, max_batch_tokens: int) -> Iterator[LongArray]:
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        stop = start + max_batch_tokens // longest
+        yield order[start:stop]
+        start = stop

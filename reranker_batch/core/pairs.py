@@ -1,0 +1,155 @@
+"""Tokenized texts and the model inputs made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Texts as token ids without special tokens, each cut to the item limit.
+
+    `is_cut[i]` says that text `i` lost tokens. `texts` are what the ids stand for, cut likewise.
+    """
+
+    tokens: Ragged
+    is_cut: BoolArray
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Model inputs, one a pair, special tokens included.
+
+    `first_segment[i]` is the number of leading ids of pair `i` whose token type is 0 (the rest is 1).
+    `query_tokens` and `document_tokens` count what is left of each without special tokens; `is_cut[i]` says
+    that joining the two cost pair `i` a token of either.
+    """
+
+    input_ids: Ragged
+    first_segment: IntArray
+    query_tokens: IntArray
+    document_tokens: IntArray
+    is_cut: BoolArray
+
+
+@dataclass(frozen=True)
+class PairTemplate:
+    """The special tokens around a query and a document, as the tokenizer's own pair encoding puts them."""
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    first_segment_extra: int
+    """Special tokens counted to the first segment: the prefix and the part of `middle` with token type 0."""
+
+    @property
+    def num_special_tokens(self) -> int:
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+
+class PairEncoder(Protocol):
+    """Turns texts into model inputs. One implementation reads tokenizer files; tests bring their own."""
+
+    @property
+    def num_special_tokens(self) -> int: ...
+
+    @property
+    def max_pair_tokens(self) -> int:
+        """The model's own maximum, special tokens included."""
+
+    def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
+        """Token ids of each text, cut after `max_tokens`."""
+
+    def encode_pairs(
+        self,
+        queries: EncodedTexts,
+        documents: EncodedTexts,
+        query_at: LongArray,
+        document_at: LongArray,
+        *,
+        max_pair_tokens: int,
+    ) -> EncodedPairs:
+        """Pair `i` joins query `query_at[i]` and document `document_at[i]`, cut to `max_pair_tokens`."""
+
+
+class PairScorer(Protocol):
+    """Gives one raw logit a pair. One implementation runs a model; tests bring their own."""
+
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
+        """Float32 logits of shape [pairs], in the order of the pairs."""
+
+
+def cut_pairs(
+    query_tokens: LongArray, document_tokens: LongArray, *, max_pair_tokens: int, num_special_tokens: int
+) -> tuple[LongArray, LongArray]:
+    """Tokens of query and document that a pair keeps within `max_pair_tokens`, special tokens included.
+
+    A pair that fits is left alone. Of one that does not, the query is capped at three quarters of the
+    maximum and the document gets what is left, so that a long document never costs a usual query a token
+    (the shares are those of FlagEmbedding's reranker collators).
+    """
+    room = max_pair_tokens - num_special_tokens
+    is_over = query_tokens + document_tokens > room
+    cap = max_query_tokens(max_pair_tokens)
+    kept_query = np.where(is_over, np.minimum(query_tokens, cap), query_tokens)
+    return kept_query, np.minimum(document_tokens, room - kept_query)
+
+
+def max_query_tokens(max_pair_tokens: int) -> int:
+    """Tokens that the query of a pair may take."""
+    return max_pair_tokens * 3 // 4
+
+
+def assemble_pairs(
+    template: PairTemplate,
+    queries: Ragged,
+    documents: Ragged,
+    query_at: LongArray,
+    document_at: LongArray,
+    *,
+    max_pair_tokens: int,
+) -> EncodedPairs:
+    """Join ids of texts into model inputs: prefix, query, middle, document, suffix."""
+    query_tokens, document_tokens = queries.lengths[query_at], documents.lengths[document_at]
+    kept_query, kept_document = cut_pairs(
+        query_tokens,
+        document_tokens,
+        max_pair_tokens=max_pair_tokens,
+        num_special_tokens=template.num_special_tokens,
+    )
+    offsets = offsets_of(kept_query + kept_document + template.num_special_tokens)
+    values = np.empty(offsets[-1], dtype=np.int32)
+    cursor = _put_constant(values, offsets[:-1], template.prefix)
+    cursor = _put_texts(values, cursor, queries, query_at, kept_query)
+    cursor = _put_constant(values, cursor, template.middle)
+    cursor = _put_texts(values, cursor, documents, document_at, kept_document)
+    _put_constant(values, cursor, template.suffix)
+    return EncodedPairs(
+        input_ids=Ragged(values, offsets),
+        first_segment=(kept_query + template.first_segment_extra).astype(np.int32),
+        query_tokens=kept_query.astype(np.int32),
+        document_tokens=kept_document.astype(np.int32),
+        is_cut=(kept_query < query_tokens) | (kept_document < document_tokens),
+    )
+
+
+def _put_constant(values: IntArray, cursor: LongArray, ids: tuple[int, ...]) -> LongArray:
+    for shift, token_id in enumerate(ids):
+        values[cursor + shift] = token_id
+    return cursor + len(ids)
+
+
+def _put_texts(values: IntArray, cursor: LongArray, texts: Ragged, at: LongArray, kept: LongArray) -> LongArray:
+    values[positions_of(cursor, kept)] = texts.values[positions_of(texts.offsets[at], kept)]
+    return cursor + kept

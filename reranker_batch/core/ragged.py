@@ -1,0 +1,69 @@
+"""Lists of token ids of different lengths, held flat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+IntArray = npt.NDArray[np.int32]
+LongArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """`values[offsets[i]:offsets[i + 1]]` is list `i`.
+
+    `values` is int32 of shape [total], `offsets` int64 of shape [lists + 1]; both may be read-only views.
+    """
+
+    values: IntArray
+    offsets: LongArray
+
+    @classmethod
+    def from_lists(cls, lists: Iterable[Sequence[int]]) -> Ragged:
+        """Copy python lists or arrays, in order."""
+        arrays = [np.asarray(ids, dtype=np.int32) for ids in lists]
+        lengths = np.fromiter((len(ids) for ids in arrays), dtype=np.int64, count=len(arrays))
+        values = np.concatenate(arrays) if arrays else np.empty(0, dtype=np.int32)
+        return cls(values, offsets_of(lengths))
+
+    @classmethod
+    def from_arrow(cls, array: pa.LargeListArray) -> Ragged:
+        """View a `large_list<int32>` without nulls; nothing is copied."""
+        return cls(array.values.to_numpy(), array.offsets.to_numpy())
+
+    def to_arrow(self) -> pa.LargeListArray:
+        """View as `large_list<int32>`; nothing is copied."""
+        return pa.LargeListArray.from_arrays(pa.array(self.offsets), pa.array(self.values))
+
+    @property
+    def lengths(self) -> LongArray:
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, position: int) -> IntArray:
+        return self.values[self.offsets[position] : self.offsets[position + 1]]
+
+    def head(self, lengths: LongArray) -> Ragged:
+        """Keep the first `lengths[i]` values of list `i`; `lengths` never exceeds the present ones."""
+        source = positions_of(self.offsets[:-1], lengths)
+        return Ragged(self.values[source], offsets_of(lengths))
+
+
+def offsets_of(lengths: LongArray) -> LongArray:
+    """Running sum with a leading zero."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def positions_of(starts: LongArray, lengths: LongArray) -> LongArray:
+    """All of `range(starts[i], starts[i] + lengths[i])`, one after the other, without a python loop."""
+    shift = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
+    return shift + np.arange(len(shift), dtype=np.int64)

@@ -1,0 +1,102 @@
+"""What a run did: the counts of its units added up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from reranker_batch.errors import ConfigError
+
+Status = Literal["complete", "too_many_failed", "failed", "interrupted"]
+EXIT_CODES: dict[Status, int] = {"complete": 0, "failed": 1, "too_many_failed": 3, "interrupted": 130}
+
+
+@dataclass
+class Totals:
+    """Sums over units, in the names of their counts."""
+
+    queries: int = 0
+    candidates: int = 0
+    scored: int = 0
+    kept: int = 0
+    truncated: int = 0
+    requests: int = 0
+    total_tokens: int = 0
+    model_tokens: int = 0
+    failed_queries: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+
+    def add(self, counts: Mapping[str, Any]) -> None:
+        for name, value in counts.items():
+            if name == "dead_letters":
+                self.dead_letters.update(value)
+            else:
+                setattr(self, name, getattr(self, name) + value)
+
+    @property
+    def num_failed(self) -> int:
+        return self.dead_letters.total()
+
+
+def totals_of(counts: Iterable[Mapping[str, Any]]) -> Totals:
+    totals = Totals()
+    for one in counts:
+        totals.add(one)
+    return totals
+
+
+def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
+    """Whether so many dead letters are tolerated; a share such as `0.1%` is of the candidates.
+
+    Raises:
+        ConfigError: Neither a count nor a share.
+    """
+    if isinstance(max_failed, int):
+        return failed <= max_failed
+    share = max_failed.removesuffix("%")
+    try:
+        return failed * 100 <= float(share) * candidates
+    except ValueError:
+        raise ConfigError(f"output.max_failed={max_failed!r} is neither a count nor a share like '0.1%'.") from None
+
+
+@dataclass(frozen=True)
+class PartEntry:
+    """A published part as the report lists it; `verify` holds the file against this."""
+
+    unit_id: str
+    num_rows: int
+    size_bytes: int
+    sha256: str
+    counts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The record of a run, also of one that failed. Counts cover all published units, `computed_*` this attempt."""
+
+    status: Status
+    message: str
+    output: str
+    totals: Totals
+    units: int
+    units_published: int
+    units_skipped: int
+    parts: list[PartEntry]
+    computed_pairs: int
+    computed_tokens: int
+    wall_s: float
+    step_s: dict[str, float]
+    replicas: int
+    versions: dict[str, str]
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.status]
+
+    def to_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        values["totals"]["dead_letters"] = dict(self.totals.dead_letters)
+        return values

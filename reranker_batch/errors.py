@@ -1,0 +1,72 @@
+"""Every exception of the package. The class says who acts.
+
+RerankerBatchError
+├── ConfigError      the user, before anything starts (exit code 2)
+│   └── FingerprintError   the output holds results of other settings
+├── InputError       the user: a file cannot be used (exit code 2)
+├── ModelError       the user: a model cannot be used as asked (exit code 2)
+├── RowError         nobody: the row becomes a dead letter
+├── ReplicaError     the driver: a model copy failed, the unit may succeed elsewhere
+├── PairTooLongError the caller: the token budget does not hold one pair
+├── CommitError      the operator: an output cannot be written or is not what its record says
+└── StalledError     the operator: the run made no progress
+"""
+
+from __future__ import annotations
+
+
+class RerankerBatchError(Exception):
+    """Root of all errors raised on purpose. The message says what, where and what to do."""
+
+    def __init__(self, message: str, *, unit_id: str | None = None) -> None:
+        super().__init__(message)
+        self.unit_id = unit_id
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), str(self), self.__dict__)
+
+
+def _rebuild(cls: type[RerankerBatchError], message: str, state: dict[str, object]) -> RerankerBatchError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(RerankerBatchError):
+    """The settings contradict each other or ask for what is not there. Nothing was started."""
+
+
+class FingerprintError(ConfigError):
+    """The output folder holds results of settings or of an input that differ from these."""
+
+
+class InputError(RerankerBatchError):
+    """A file of the input cannot be used."""
+
+
+class ModelError(RerankerBatchError):
+    """A model cannot be used as asked: not found, not a cross-encoder, unsafe, or broken."""
+
+
+class RowError(RerankerBatchError):
+    """One row cannot be scored. It becomes a dead letter with this reason."""
+
+    def __init__(self, message: str, *, reason_code: str = "invalid_row", unit_id: str | None = None) -> None:
+        super().__init__(message, unit_id=unit_id)
+        self.reason_code = reason_code
+
+
+class ReplicaError(RerankerBatchError):
+    """A replica failed on a unit that another replica may finish."""
+
+
+class CommitError(RerankerBatchError):
+    """A part cannot be written, or what is written does not match its record."""
+
+
+class StalledError(RerankerBatchError):
+    """The run made no progress for longer than allowed."""
+
+
+class PairTooLongError(RerankerBatchError):
+    """One pair alone is over the token budget of a micro-batch."""

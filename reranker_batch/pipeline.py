@@ -1,0 +1,296 @@
+"""Prepare, score and finish of one work unit: plain functions on Arrow tables, without Ray, torch or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
+from reranker_batch.core.pairs import EncodedTexts, FloatArray, PairEncoder, PairScorer
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
+from reranker_batch.core.units import WorkUnit, request_id_of
+from reranker_batch.errors import CommitError
+from reranker_batch.schema import nested_schema, output_field, pairs_schema
+from reranker_batch.storage.reader import REJECT_SCHEMA, UnitRows
+
+
+@dataclass(frozen=True)
+class PreparedUnit:
+    """A unit ready for a model.
+
+    `queries` has a row per query (place, id, passthrough, requests, total_tokens), `candidates` a row per pair
+    to score in the order of `input_ids`, `rejects` a row per candidate that is not scored.
+    """
+
+    unit: WorkUnit
+    queries: pa.Table
+    candidates: pa.Table
+    rejects: pa.Table
+    input_ids: Ragged
+    first_segment: IntArray
+
+
+@dataclass(frozen=True)
+class ScoredUnit:
+    """A unit with one float32 logit a candidate; the model inputs are gone."""
+
+    unit: WorkUnit
+    queries: pa.Table
+    candidates: pa.Table
+    rejects: pa.Table
+    logits: FloatArray
+    model_tokens: int
+
+
+@dataclass(frozen=True)
+class ResultSettings:
+    """What decides the rows and columns of a part."""
+
+    layout: Literal["pairs", "nested"]
+    top_n: int | None
+    return_documents: bool
+    logit_shift: float
+    passthrough: Sequence[str]
+
+
+@dataclass(frozen=True)
+class UnitCounts:
+    """What a unit was made of and what became of it; the counts of units add up to those of a run."""
+
+    queries: int
+    candidates: int
+    scored: int
+    kept: int
+    truncated: int
+    requests: int
+    total_tokens: int
+    model_tokens: int
+    failed_queries: int
+    dead_letters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class FinishedUnit:
+    """The rows of a part in `schema` (still to be cast), and the candidates that became dead letters."""
+
+    part: pa.Table
+    schema: pa.Schema
+    rejects: pa.Table
+    counts: UnitCounts
+
+
+def prepare_unit(
+    unit: WorkUnit, rows: UnitRows, encoder: PairEncoder, limits: RequestLimits, *, keep_documents: bool
+) -> PreparedUnit:
+    """Cut, count, split into requests and tokenize; each distinct text is tokenized once."""
+    query_of = rows.candidates["query"].to_numpy()
+    used = np.unique(query_of)
+    queries, text_of_query = _encode(encoder, rows.queries["query"].take(pa.array(used)), limits)
+    documents, document_at = _encode(encoder, rows.candidates["document"], limits)
+    query_at = text_of_query[np.searchsorted(used, query_of)]
+    pairs = encoder.encode_pairs(
+        queries, documents, query_at, document_at, max_pair_tokens=limits.max_pair_tokens or encoder.max_pair_tokens
+    )
+    is_truncated = queries.is_cut[query_at] | documents.is_cut[document_at] | pairs.is_cut
+    candidates = (
+        rows.candidates.append_column("query_tokens", pa.array(pairs.query_tokens))
+        .append_column("document_tokens", pa.array(pairs.document_tokens))
+        .append_column("truncated", pa.array(is_truncated))
+    )
+    usage = _usage(
+        len(rows.queries), query_of, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at], limits
+    )
+    return PreparedUnit(
+        unit=unit,
+        queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
+        candidates=candidates if keep_documents else candidates.drop_columns("document"),
+        rejects=rows.rejects,
+        input_ids=pairs.input_ids,
+        first_segment=pairs.first_segment,
+    )
+
+
+def _encode(encoder: PairEncoder, texts: pa.ChunkedArray, limits: RequestLimits) -> tuple[EncodedTexts, LongArray]:
+    """Encode distinct texts; the second value says where each text of the column is among them."""
+    encoded = texts.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):  # a column of no chunks
+        return encoder.encode_texts([], max_tokens=limits.max_item_tokens), np.empty(0, dtype=np.int64)
+    distinct = encoder.encode_texts(encoded.dictionary.to_pylist(), max_tokens=limits.max_item_tokens)
+    return distinct, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+
+
+def _usage(
+    num_queries: int, query_of: LongArray, query_tokens: LongArray, document_tokens: LongArray, limits: RequestLimits
+) -> tuple[pa.Array, pa.Array]:
+    """Requests and tokens of every query; the three arrays have shape [candidates]."""
+    bounds = np.searchsorted(query_of, np.arange(num_queries + 1))
+    requests = np.zeros(num_queries, dtype=np.int32)
+    tokens = np.zeros(num_queries, dtype=np.int64)
+    for query in np.flatnonzero(np.diff(bounds)):
+        start, stop = bounds[query], bounds[query + 1]
+        own, of_documents = int(query_tokens[start]), document_tokens[start:stop]
+        requests[query] = len(split_requests(own, of_documents, limits))
+        tokens[query] = total_tokens(own, of_documents, requests[query], limits.request_formula)
+    return pa.array(requests), pa.array(tokens)
+
+
+def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
+    """Give every candidate its logit."""
+    logits = scorer.score(prepared.input_ids, prepared.first_segment)
+    if logits.shape != (len(prepared.candidates),) or logits.dtype != np.float32:
+        raise CommitError(
+            f"The scorer gave {logits.dtype} of shape {logits.shape} for {len(prepared.candidates)} pairs.",
+            unit_id=prepared.unit.unit_id,
+        )
+    return ScoredUnit(
+        unit=prepared.unit,
+        queries=prepared.queries,
+        candidates=prepared.candidates,
+        rejects=prepared.rejects,
+        logits=logits,
+        model_tokens=len(prepared.input_ids.values),
+    )
+
+
+def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
+    """Rank, keep `top_n` and lay out the rows; every candidate is either scored or among the rejects.
+
+    Raises:
+        CommitError: The counts do not add up.
+    """
+    finite = _reject_non_finite(scored)
+    ranked = rank_candidates(
+        finite.candidates["query"].to_numpy(),
+        finite.candidates["index"].to_numpy(),
+        finite.logits,
+        top_n=settings.top_n,
+    )
+    kept = _kept_rows(finite, ranked, settings)
+    codes = _codes(finite)
+    lay_out = _pairs_part if settings.layout == "pairs" else _nested_part
+    part, schema = lay_out(finite, kept, codes, settings)
+    counts = _count(scored, finite, kept, codes)
+    return FinishedUnit(part=part, schema=schema, rejects=finite.rejects, counts=counts)
+
+
+def _reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
+    is_finite = np.isfinite(scored.logits)
+    if is_finite.all():
+        return scored
+    bad = scored.candidates.filter(pa.array(~is_finite))
+    seen = scored.logits[~is_finite].astype(str)
+    rejects = bad.select(["query", "row", "index"])
+    rejects = rejects.append_column("reason_code", pa.array(["non_finite_score"] * len(bad), pa.large_string()))
+    rejects = rejects.append_column(
+        "message", pa.array([f"The model gave {value}." for value in seen], pa.large_string())
+    )
+    return replace(
+        scored,
+        candidates=scored.candidates.filter(pa.array(is_finite)),
+        rejects=pa.concat_tables([scored.rejects, rejects.cast(REJECT_SCHEMA)]),
+        logits=scored.logits[is_finite],
+    )
+
+
+def _kept_rows(finite: ScoredUnit, ranked: Ranked, settings: ResultSettings) -> pa.Table:
+    """The kept candidates with all their result columns, ordered by query and rank."""
+    logits = finite.logits[ranked.take]
+    kept = finite.candidates.take(pa.array(ranked.take))
+    return (
+        kept.append_column("rank", pa.array(ranked.rank))
+        .append_column("logit", pa.array(logits))
+        .append_column("relevance_score", pa.array(relevance_scores(logits, logit_shift=settings.logit_shift)))
+    )
+
+
+def _codes(finite: ScoredUnit) -> tuple[list[str], list[str]]:
+    """Reason and message of every query that failed as a whole, empty strings for the others."""
+    codes, messages = [""] * len(finite.queries), [""] * len(finite.queries)
+    has_scores = np.zeros(len(finite.queries), dtype=bool)
+    has_scores[finite.candidates["query"].to_numpy()] = True
+    for reject in finite.rejects.select(["query", "reason_code", "message"]).to_pylist():
+        query = reject["query"]
+        if not has_scores[query] and not codes[query]:
+            codes[query], messages[query] = reject["reason_code"], reject["message"]
+    for query in np.flatnonzero(pc.is_null(finite.queries["query"]).to_numpy()):
+        codes[query], messages[query] = "null_query", "The query is null."
+    return codes, messages
+
+
+def _pairs_part(
+    finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]], settings: ResultSettings
+) -> tuple[pa.Table, pa.Schema]:
+    of_query = finite.queries.take(kept["query"])
+    passthrough = [_passthrough_of(name, kept, of_query) for name in settings.passthrough]
+    fields = [output_field(field) for field, _ in passthrough]
+    schema = pairs_schema(fields, return_documents=settings.return_documents)
+    columns = {name: kept[name] for name in kept.column_names} | {"query_id": of_query["query_id"]}
+    columns |= {field.name: values for field, values in passthrough}
+    return pa.table({name: columns[name] for name in schema.names}), schema
+
+
+def _passthrough_of(name: str, kept: pa.Table, of_query: pa.Table) -> tuple[pa.Field, pa.ChunkedArray]:
+    source = kept if name in kept.column_names else of_query
+    return source.schema.field(name), source[name]
+
+
+def _nested_part(
+    finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]], settings: ResultSettings
+) -> tuple[pa.Table, pa.Schema]:
+    per_candidate = [name for name in settings.passthrough if name in kept.column_names]
+    per_query = [name for name in settings.passthrough if name not in kept.column_names]
+    schema = nested_schema(
+        [output_field(finite.queries.schema.field(name)) for name in per_query],
+        [output_field(kept.schema.field(name)) for name in per_candidate],
+        return_documents=settings.return_documents,
+    )
+    names = [field.name for field in schema.field("results").type.value_type]
+    structs = pa.StructArray.from_arrays([_flat(kept[name]) for name in names], names)
+    offsets = np.searchsorted(kept["query"].to_numpy(), np.arange(len(finite.queries) + 1))
+    columns = {name: finite.queries[name] for name in finite.queries.column_names}
+    columns["results"] = pa.LargeListArray.from_arrays(pa.array(offsets), structs)
+    columns["request_ids"] = _request_ids(finite)
+    columns["code"], columns["message"] = (pa.array(values, pa.string()) for values in codes)
+    return pa.table({name: columns[name] for name in schema.names}), schema
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+def _request_ids(finite: ScoredUnit) -> pa.Array:
+    rows, counts = finite.queries["row"].to_pylist(), finite.queries["requests"].to_pylist()
+    ids = [
+        [request_id_of(finite.unit.unit_id, row, chunk) for chunk in range(count)]
+        for row, count in zip(rows, counts, strict=True)
+    ]
+    return pa.array(ids, pa.list_(pa.string()))
+
+
+def _count(scored: ScoredUnit, finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]]) -> UnitCounts:
+    reasons = finite.rejects["reason_code"].value_counts().to_pylist()
+    dead_letters = {reason["values"]: reason["counts"] for reason in reasons}
+    num_candidates = len(scored.candidates) + len(scored.rejects)
+    if len(finite.candidates) + sum(dead_letters.values()) != num_candidates:
+        raise CommitError(
+            f"{num_candidates} candidates came in, {len(finite.candidates)} were scored and {dead_letters} refused.",
+            unit_id=scored.unit.unit_id,
+        )
+    return UnitCounts(
+        queries=len(finite.queries),
+        candidates=num_candidates,
+        scored=len(finite.candidates),
+        kept=len(kept),
+        truncated=pc.sum(finite.candidates["truncated"]).as_py() or 0,
+        requests=pc.sum(finite.queries["requests"]).as_py() or 0,
+        total_tokens=pc.sum(finite.queries["total_tokens"]).as_py() or 0,
+        model_tokens=scored.model_tokens,
+        failed_queries=sum(code != "" for code in codes[0]),
+        dead_letters=dead_letters,
+    )

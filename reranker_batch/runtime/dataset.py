@@ -1,0 +1,106 @@
+"""Units through the three steps on Ray Data, and a Ray to run them on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+import ray.data
+
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import ConfigError
+from reranker_batch.runtime import blocks, steps
+from reranker_batch.runtime.placement import Node, Placement
+
+_LOCAL_OBJECT_STORE_BYTES = 2 << 30
+MAX_RESTARTS = 3
+"""Of one replica's process, and of one unit's task on it."""
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """A Ray to run on: the one that already serves this process, the cluster at `address`, or a local one.
+
+    A local Ray is stopped at the end; it has no dashboard and listens to this machine alone.
+
+    Raises:
+        ConfigError: No cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if address is None:
+            _start_local()
+        else:
+            ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"runtime.ray_address={address!r}: no Ray answers there. {error}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local() -> None:
+    """At least two CPUs are given out, so that a replica and a CPU step fit on any machine."""
+    ray.init(
+        address="local",
+        num_cpus=max(2, os.cpu_count() or 1),
+        object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+
+
+def nodes() -> list[Node]:
+    """What the Ray of this process may give out."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Node(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0)) for node in alive]
+
+
+def process_units(
+    units: Sequence[WorkUnit], job: steps.JobSpec, placement: Placement, *, no_progress_timeout_s: float
+) -> Iterator[dict[str, Any]]:
+    """Run all units; yields the entry of each part as soon as it is published, in no certain order."""
+    _configure_data(no_progress_timeout_s)
+    dataset = ray.data.from_items([blocks.unit_block(unit) for unit in units], override_num_blocks=len(units))
+    as_is = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    dataset = (
+        dataset.map_batches(steps.prepare, fn_kwargs={"job": job}, num_cpus=1, **as_is)
+        .map_batches(
+            steps.Replica,
+            fn_constructor_kwargs={"job": job},
+            compute=ray.data.ActorPoolStrategy(
+                min_size=placement.min_replicas,
+                max_size=min(placement.max_replicas, max(len(units), placement.min_replicas)),
+                max_tasks_in_flight_per_actor=2,
+            ),
+            num_cpus=placement.num_cpus,
+            num_gpus=placement.num_gpus,
+            max_restarts=MAX_RESTARTS,
+            max_task_retries=MAX_RESTARTS,
+            **as_is,
+        )
+        .map_batches(steps.finish, fn_kwargs={"job": job}, num_cpus=1, **as_is)
+    )
+    for row in dataset.iter_rows():
+        yield json.loads(row["part"])
+
+
+def _configure_data(no_progress_timeout_s: float) -> None:
+    """A unit is never split, never dropped, and a standstill is an error."""
+    context = ray.data.DataContext.get_current()
+    context.target_max_block_size = None
+    context.max_errored_blocks = 0
+    context.execution_no_progress_timeout_s = no_progress_timeout_s
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    logging.getLogger("ray.data").setLevel(logging.WARNING)

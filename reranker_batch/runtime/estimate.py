@@ -1,0 +1,114 @@
+"""What a run would do, from footers and a sample; no weights are loaded and nothing is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reranker_batch.config import JobConfig
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.pipeline import PreparedUnit, prepare_unit
+from reranker_batch.runtime.job import Job, open_job
+from reranker_batch.storage.reader import read_unit
+
+_SAMPLE_PAIRS = 4_000
+_SAMPLE_PLACES = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was counted in a part of the input."""
+
+    pairs: int
+    model_tokens: int
+    total_tokens: int
+    requests: int
+    truncated: int
+    refused: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Exact counts of files, rows and units; tokens, requests and cut texts scaled up from the sample."""
+
+    files: int
+    rows: int
+    units: int
+    pairs: int
+    recipe: str
+    limits: str
+    sample: Sample
+
+    def scaled(self, count: int) -> int:
+        """A count of the sample for the whole input."""
+        return round(count * self.pairs / max(self.sample.pairs, 1))
+
+    def rows_to_show(self) -> list[tuple[str, str]]:
+        sample = self.sample
+        return [
+            ("input", f"{self.files:,} files, {self.rows:,} rows"),
+            ("recipe", self.recipe),
+            ("limits", self.limits),
+            ("units", f"{self.units:,}"),
+            ("pairs", f"{self.pairs:,}"),
+            ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
+            ("requests", f"about {self.scaled(sample.requests):,} with {self.scaled(sample.total_tokens):,} tokens"),
+            ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
+            ("refused", f"about {self.scaled(sample.refused):,} candidates become dead letters"),
+            ("sample", f"{sample.pairs:,} pairs from {_SAMPLE_PLACES} places or fewer"),
+        ]
+
+
+def estimate_job(config: JobConfig) -> Estimate:
+    """Plan a job and look at some thousand of its pairs.
+
+    Raises:
+        ConfigError, InputError, ModelError: What `run` would refuse.
+    """
+    job = open_job(config, with_weights=False)
+    plan = job.plan
+    return Estimate(
+        files=len(plan.files),
+        rows=sum(file.num_rows for file in plan.files),
+        units=len(plan.units),
+        pairs=sum(unit.num_pairs for unit in plan.units),
+        recipe=f"{job.recipe.name}: {job.recipe.description}",
+        limits=f"{config.limits.profile}: {job.limits}",
+        sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
+    )
+
+
+def sample_units(units: tuple[WorkUnit, ...]) -> list[WorkUnit]:
+    """The first rows of units spread evenly over the input."""
+    if not units:
+        return []
+    step = max(1, len(units) // _SAMPLE_PLACES)
+    chosen = units[::step][:_SAMPLE_PLACES]
+    return [_head(unit, _SAMPLE_PAIRS // len(chosen)) for unit in chosen]
+
+
+def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
+    """About the first `pairs` pairs of a unit. In the pairs layout the last query may be cut; it is a sample."""
+    rows = unit.row_stop - unit.row_start
+    kept = min(rows, max(1, rows * pairs // max(unit.num_pairs, 1)))
+    return WorkUnit(unit.unit_id, unit.file, unit.row_start, unit.row_start + kept, pairs)
+
+
+def _look_at(job: Job, unit: WorkUnit) -> Sample:
+    rows = read_unit(job.plan.root, job.config.input, job.plan.columns, unit)
+    return _count(prepare_unit(unit, rows, job.encoder, job.limits, keep_documents=False))
+
+
+def _count(prepared: PreparedUnit) -> Sample:
+    return Sample(
+        pairs=len(prepared.candidates) + len(prepared.rejects),
+        model_tokens=len(prepared.input_ids.values),
+        total_tokens=prepared.queries["total_tokens"].to_numpy().sum().item(),
+        requests=prepared.queries["requests"].to_numpy().sum().item(),
+        truncated=prepared.candidates["truncated"].to_numpy().sum().item(),
+        refused=len(prepared.rejects),
+    )
+
+
+def _sum(samples: list[Sample]) -> Sample:
+    names = Sample.__dataclass_fields__
+    return Sample(**{name: sum(getattr(sample, name) for sample in samples) for name in names})

@@ -1,0 +1,122 @@
+"""A config made concrete: what is read, with which model, within which limits. Loads no weights."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from reranker_batch.config import JobConfig
+from reranker_batch.core.limits import RequestLimits, resolve_limits
+from reranker_batch.core.pairs import PairEncoder
+from reranker_batch.errors import ConfigError
+from reranker_batch.model.files import ModelFiles, resolve_model
+from reranker_batch.model.recipes import Recipe, detect_recipe
+from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.pipeline import ResultSettings
+from reranker_batch.runtime.placement import Placement
+from reranker_batch.runtime.steps import JobSpec
+from reranker_batch.schema import SCHEMA_VERSION
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.planning import InputPlan, plan_input
+
+_AUTO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 32_768}
+
+
+@dataclass(frozen=True)
+class Job:
+    """The checked parts of a job, before any device is known."""
+
+    config: JobConfig
+    files: ModelFiles
+    recipe: Recipe
+    encoder: PairEncoder
+    limits: RequestLimits
+    plan: InputPlan
+
+    @property
+    def results(self) -> ResultSettings:
+        return ResultSettings(
+            layout=self.config.output.layout,
+            top_n=self.config.ranking.top_n,
+            return_documents=self.config.ranking.return_documents,
+            logit_shift=self.recipe.logit_shift,
+            passthrough=tuple(self.config.input.columns.passthrough),
+        )
+
+    def settings(self, *, dtype: str) -> dict[str, Any]:
+        """Every setting that can change an output value; paths, replicas and budgets are not among them."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": {
+                "name": self.config.model.name,
+                "revision": self.files.revision,
+                "files": self.files.digests(),
+                "dtype": dtype,
+                "instruct": self.config.model.instruct,
+            },
+            "recipe": {"name": self.recipe.name, "version": self.recipe.version},
+            "limits": asdict(self.limits),
+            "input": {"layout": self.config.input.layout, "columns": self.config.input.columns.model_dump()},
+            "ranking": self.config.ranking.model_dump(),
+            "output": {"layout": self.config.output.layout},
+        }
+
+    def spec(self, placement: Placement, *, dtype: str, fingerprint: str) -> JobSpec:
+        return JobSpec(
+            input_root=self.plan.root,
+            input=self.config.input,
+            columns=self.plan.columns,
+            model=self.config.model.model_copy(update={"revision": self.files.revision}),
+            recipe=self.recipe,
+            device=placement.device,
+            dtype=dtype,
+            threads=placement.threads,
+            max_batch_tokens=self.max_batch_tokens(placement),
+            limits=self.limits,
+            results=self.results,
+            output=Folder(self.config.output.path),
+            fingerprint=fingerprint,
+        )
+
+    def max_batch_tokens(self, placement: Placement) -> int:
+        """The budget asked for, or one known to serve the device; one full pair always fits."""
+        asked = self.config.batching.max_batch_tokens
+        longest = self.limits.max_pair_tokens or 0
+        if asked == "auto":
+            return max(_AUTO_BATCH_TOKENS[placement.device], longest)
+        if asked < longest:
+            raise ConfigError(
+                f"batching.max_batch_tokens={asked} is below the {longest} tokens that one pair may have. "
+                "Raise it or lower limits.max_pair_tokens."
+            )
+        return asked
+
+    def resolve_dtype(self, placement: Placement) -> str:
+        if self.config.model.dtype != "auto":
+            return self.config.model.dtype
+        return "bfloat16" if placement.device == "cuda" else "float32"
+
+    def with_units(self, plan: InputPlan) -> Job:
+        return replace(self, plan=plan)
+
+
+def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
+    """Check the model's files, the limits and the whole input.
+
+    Raises:
+        ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
+    """
+    model = config.model
+    files = resolve_model(
+        model.name, revision=model.revision, with_weights=with_weights, trust_remote_code=model.trust_remote_code
+    )
+    recipe = detect_recipe(files.config(), model.recipe)
+    encoder = load_pair_encoder(files.folder)
+    limits = resolve_limits(
+        config.limits.profile,
+        config.limits.overrides(),
+        model_max_pair_tokens=encoder.max_pair_tokens,
+        num_special_tokens=encoder.num_special_tokens,
+    )
+    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
+    return Job(config, files, recipe, encoder, limits, plan)

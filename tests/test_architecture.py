@@ -1,0 +1,88 @@
+"""The shape of the package: imports point down, a heavy library has one home, the public names are these."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import reranker_batch
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "reranker_batch"
+OWNERS = {
+    "ray": "runtime",
+    "torch": "model",
+    "transformers": "model",
+    "tokenizers": "model",
+    "huggingface_hub": "model",
+    "pyarrow.parquet": "storage",
+    "pyarrow.fs": "storage",
+    "fsspec": "storage",
+}
+LAYERS = {
+    "errors": 0,
+    "schema": 1,
+    "config": 1,
+    "core": 2,
+    "storage": 3,
+    "model": 3,
+    "pipeline": 4,
+    "runtime": 5,
+    "cli": 6,
+    "__init__": 6,
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def home_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down_and_heavy_libraries_stay_at_home(path: Path) -> None:
+    home = home_of(path)
+    for module in imported_modules(path):
+        for library, owner in OWNERS.items():
+            is_library = module == library or module.startswith(f"{library}.")
+            assert not is_library or home == owner, f"{library} belongs to {owner}/"
+        if module.startswith("reranker_batch."):
+            target = module.split(".")[1]
+            if target in LAYERS and target != home:
+                assert LAYERS[target] < LAYERS[home], f"{home} must not import {module}"
+
+
+def test_no_layer_is_forgotten() -> None:
+    assert {home_of(path) for path in FILES} == LAYERS.keys()
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(reranker_batch.__all__) == [
+        "JobConfig",
+        "RerankerBatchError",
+        "RunReport",
+        "Verification",
+        "run",
+        "verify_output",
+    ]
+    for name in reranker_batch.__all__:
+        assert getattr(reranker_batch, name).__doc__
+
+
+def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
+    code = (
+        "import sys; import reranker_batch.model.scorer, reranker_batch.model.tokenizing; "
+        "print(sorted({'ray', 'pydantic', 'polars'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"
