@@ -18,6 +18,7 @@ from reranker_batch.storage.filesystem import resolve
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 
 
+@guarded
 def main() -> int:
     config = JobConfig.load(CONFIG)
     exit_code = run_and_summarize(config)
@@ -44,4 +45,4 @@ def ndcg_at_10(run: pl.DataFrame, score: pl.Expr, labels: pl.DataFrame) -> float
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(main())

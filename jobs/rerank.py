@@ -9,12 +9,13 @@ from reranker_batch.cli import guarded, run_and_summarize
 from reranker_batch.config import JobConfig
 
 
+@guarded
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="YAML file with the settings")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="TABLE.KEY=VALUE")
     arguments = parser.parse_args()
-    return guarded(lambda: run_and_summarize(JobConfig.load(arguments.config, overrides=arguments.overrides)))
+    return run_and_summarize(JobConfig.load(arguments.config, overrides=arguments.overrides))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from reranker_batch.runtime.driver import run
     from reranker_batch.storage.verifying import Verification, verify_output
 
+__version__ = "0.1.0"
+
 __all__ = ["JobConfig", "RerankerBatchError", "RunReport", "Verification", "run", "verify_output"]
 
 _HOMES = {

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reranker_batch.config import JobConfig
@@ -35,11 +38,40 @@ Overrides = Annotated[
 ]
 
 
-@app.command()
-def run(config: ConfigPath, overrides: Overrides = None) -> None:
+def guarded(call: Callable[..., int | None]) -> Callable[..., int]:
+    """Turn every end of `call` into an exit code, errors of ours into one message without a traceback."""
+
+    @functools.wraps(call)
+    def guard(*arguments: Any, **options: Any) -> int:
+        try:
+            return call(*arguments, **options) or 0
+        except (ConfigError, InputError, ModelError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_REFUSED
+        except RerankerBatchError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_FAILED
+        except KeyboardInterrupt:
+            print("interrupted: the same command goes on from here", file=sys.stderr)
+            return EXIT_INTERRUPTED
+
+    return guard
+
+
+def _command(call: Callable[..., int | None]) -> Callable[..., None]:
+    """Register a command that ends with the exit code it gives."""
+
+    @functools.wraps(call)
+    def command(*arguments: Any, **options: Any) -> None:
+        raise typer.Exit(guarded(call)(*arguments, **options))
+
+    return app.command()(command)
+
+
+@_command
+def run(config: ConfigPath, overrides: Overrides = None) -> int:
     """Run a job. The same command again resumes it, or finds it complete."""
-    job_config = JobConfig.load(config, overrides=overrides or ())
-    raise typer.Exit(run_and_summarize(job_config))
+    return run_and_summarize(JobConfig.load(config, overrides=overrides or ()))
 
 
 def run_and_summarize(job_config: JobConfig) -> int:
@@ -47,11 +79,11 @@ def run_and_summarize(job_config: JobConfig) -> int:
     from reranker_batch.runtime import driver
 
     report = driver.run(job_config, show_progress=True)
-    print_summary(report)
+    _print_rows("Run", _summary(report))
     return report.exit_code
 
 
-@app.command()
+@_command
 def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what a run would do: pairs, tokens, requests, cut texts, units. Reads footers and a sample, no weights."""
     from reranker_batch.runtime.estimate import estimate_job
@@ -60,8 +92,8 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     _print_rows("Plan", estimate.rows_to_show())
 
 
-@app.command()
-def verify(output: Annotated[str, typer.Argument(help="The output.path of a finished run.")]) -> None:
+@_command
+def verify(output: Annotated[str, typer.Argument(help="The output.path of a finished run.")]) -> int:
     """Prove a finished output from its own record."""
     from reranker_batch.storage.verifying import verify_output
 
@@ -70,34 +102,32 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
         print(problem, file=sys.stderr)
     if not found.is_sound:
         print(f"{output}: {len(found.problems)} problems in {found.parts} parts", file=sys.stderr)
-        raise typer.Exit(EXIT_FAILED)
+        return EXIT_FAILED
     print(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
+    return 0
 
 
-@app.command()
+@_command
 def profiles() -> None:
     """List the limits profiles with their source and date."""
-    table = Table("profile", "documents", "item tokens", "request tokens", "formula", "source", "as of")
     for profile in PROFILES.values():
-        limits = profile.limits
-        numbers = (limits.max_documents, limits.max_item_tokens, limits.max_request_tokens)
-        shown = ["none" if number is None else f"{number:,}" for number in numbers]
-        table.add_row(profile.name, *shown, limits.request_formula, profile.source, profile.as_of)
-    Console().print(table)
+        limits = {name: value for name, value in asdict(profile.limits).items() if value is not None}
+        rows = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in limits.items()]
+        _print_rows(profile.name, [*rows, ("source", profile.source), ("as of", profile.as_of)])
 
 
-@app.command()
+@_command
 def recipes() -> None:
     """List the model families that can be scored, each with its source."""
     from reranker_batch.model.recipes import RECIPES
 
-    table = Table("recipe", "model types", "what it does", "source")
     for recipe in RECIPES.values():
-        table.add_row(recipe.name, ", ".join(recipe.model_types), recipe.description, recipe.source)
-    Console().print(table)
+        model_types = ", ".join(sorted(recipe.model_types))
+        rows = [("what it does", recipe.description), ("model types", model_types), ("source", recipe.source)]
+        _print_rows(recipe.name, rows)
 
 
-def print_summary(report: RunReport) -> None:
+def _summary(report: RunReport) -> list[tuple[str, str]]:
     """What a person wants to know after a run."""
     totals = report.totals
     rows = [
@@ -115,34 +145,24 @@ def print_summary(report: RunReport) -> None:
         tokens = report.computed_tokens / report.wall_s
         rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
         rows.append(("steps", ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in report.step_s.items())))
-    _print_rows("Run", rows)
+    return rows
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
     table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold")
+    table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for name, value in rows:
+        table.add_row(name, escape(value))
     Console().print(table)
-
-
-def guarded(call: Callable[[], Any]) -> int:
-    """Run `call` and turn every end of it into an exit code, errors of ours into one message without a traceback."""
-    try:
-        return int(call() or 0)
-    except (ConfigError, InputError, ModelError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_REFUSED
-    except RerankerBatchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return EXIT_INTERRUPTED
 
 
 def main() -> None:
     """Entry point of the console script."""
-    logging.basicConfig(level=os.environ.get("RERANKER_BATCH_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    level = os.environ.get("RERANKER_BATCH_LOG", "WARNING")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -25,7 +25,9 @@ class PreparedUnit:
     """A unit ready for a model.
 
     `queries` has a row per query (place, id, passthrough, requests, total_tokens), `candidates` a row per pair
-    to score in the order of `input_ids`, `rejects` a row per candidate that is not scored.
+    to score, `rejects` a row per candidate that is not scored. Equal pairs share one model input, so that they
+    tie whatever micro-batch they would have been in: candidate `i` has the input `input_at[i]`. (Special tokens
+    part the two texts and never stand in one, so equal ids are equal pairs.)
     """
 
     unit: WorkUnit
@@ -34,6 +36,7 @@ class PreparedUnit:
     rejects: pa.Table
     input_ids: Ragged
     first_segment: IntArray
+    input_at: LongArray
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def prepare_unit(
     unit: WorkUnit, rows: UnitRows, encoder: PairEncoder, limits: RequestLimits, *, keep_documents: bool
 ) -> PreparedUnit:
     """Cut, count, split into requests and tokenize; each distinct text is tokenized once."""
-    query_of = rows.candidates["query"].to_numpy()
+    query_of = rows.candidates["query_at"].to_numpy()
     used = np.unique(query_of)
     queries, text_of_query = _encode(encoder, rows.queries["query"].take(pa.array(used)), limits)
     documents, document_at = _encode(encoder, rows.candidates["document"], limits)
@@ -103,6 +106,7 @@ def prepare_unit(
         .append_column("document_tokens", pa.array(pairs.document_tokens))
         .append_column("truncated", pa.array(is_truncated))
     )
+    inputs, input_at = pairs.input_ids.distinct()
     usage = _usage(
         len(rows.queries), query_of, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at], limits
     )
@@ -111,8 +115,9 @@ def prepare_unit(
         queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
         candidates=candidates if keep_documents else candidates.drop_columns("document"),
         rejects=rows.rejects,
-        input_ids=pairs.input_ids,
-        first_segment=pairs.first_segment,
+        input_ids=pairs.input_ids.take(inputs),
+        first_segment=pairs.first_segment[inputs],
+        input_at=input_at,
     )
 
 
@@ -143,9 +148,9 @@ def _usage(
 def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
     """Give every candidate its logit."""
     logits = scorer.score(prepared.input_ids, prepared.first_segment)
-    if logits.shape != (len(prepared.candidates),) or logits.dtype != np.float32:
+    if logits.shape != (len(prepared.input_ids),) or logits.dtype != np.float32:
         raise CommitError(
-            f"The scorer gave {logits.dtype} of shape {logits.shape} for {len(prepared.candidates)} pairs.",
+            f"The scorer gave {logits.dtype} of shape {logits.shape} for {len(prepared.input_ids)} inputs.",
             unit_id=prepared.unit.unit_id,
         )
     return ScoredUnit(
@@ -153,7 +158,7 @@ def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
         queries=prepared.queries,
         candidates=prepared.candidates,
         rejects=prepared.rejects,
-        logits=logits,
+        logits=logits[prepared.input_at],
         model_tokens=len(prepared.input_ids.values),
     )
 
@@ -166,7 +171,7 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
     """
     finite = _reject_non_finite(scored)
     ranked = rank_candidates(
-        finite.candidates["query"].to_numpy(),
+        finite.candidates["query_at"].to_numpy(),
         finite.candidates["index"].to_numpy(),
         finite.logits,
         top_n=settings.top_n,
@@ -185,7 +190,7 @@ def _reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
         return scored
     bad = scored.candidates.filter(pa.array(~is_finite))
     seen = scored.logits[~is_finite].astype(str)
-    rejects = bad.select(["query", "row", "index"])
+    rejects = bad.select(["query_at", "row", "index"])
     rejects = rejects.append_column("reason_code", pa.array(["non_finite_score"] * len(bad), pa.large_string()))
     rejects = rejects.append_column(
         "message", pa.array([f"The model gave {value}." for value in seen], pa.large_string())
@@ -213,20 +218,21 @@ def _codes(finite: ScoredUnit) -> tuple[list[str], list[str]]:
     """Reason and message of every query that failed as a whole, empty strings for the others."""
     codes, messages = [""] * len(finite.queries), [""] * len(finite.queries)
     has_scores = np.zeros(len(finite.queries), dtype=bool)
-    has_scores[finite.candidates["query"].to_numpy()] = True
-    for reject in finite.rejects.select(["query", "reason_code", "message"]).to_pylist():
-        query = reject["query"]
+    has_scores[finite.candidates["query_at"].to_numpy()] = True
+    for reject in finite.rejects.select(["query_at", "reason_code", "message"]).to_pylist():
+        query = reject["query_at"]
         if not has_scores[query] and not codes[query]:
             codes[query], messages[query] = reject["reason_code"], reject["message"]
     for query in np.flatnonzero(pc.is_null(finite.queries["query"]).to_numpy()):
-        codes[query], messages[query] = "null_query", "The query is null."
+        if not codes[query]:  # a null query without candidates has no dead letter to say so
+            codes[query], messages[query] = "null_query", "The query is null."
     return codes, messages
 
 
 def _pairs_part(
     finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]], settings: ResultSettings
 ) -> tuple[pa.Table, pa.Schema]:
-    of_query = finite.queries.take(kept["query"])
+    of_query = finite.queries.take(kept["query_at"])
     passthrough = [_passthrough_of(name, kept, of_query) for name in settings.passthrough]
     fields = [output_field(field) for field, _ in passthrough]
     schema = pairs_schema(fields, return_documents=settings.return_documents)
@@ -252,7 +258,7 @@ def _nested_part(
     )
     names = [field.name for field in schema.field("results").type.value_type]
     structs = pa.StructArray.from_arrays([_flat(kept[name]) for name in names], names)
-    offsets = np.searchsorted(kept["query"].to_numpy(), np.arange(len(finite.queries) + 1))
+    offsets = np.searchsorted(kept["query_at"].to_numpy(), np.arange(len(finite.queries) + 1))
     columns = {name: finite.queries[name] for name in finite.queries.column_names}
     columns["results"] = pa.LargeListArray.from_arrays(pa.array(offsets), structs)
     columns["request_ids"] = _request_ids(finite)

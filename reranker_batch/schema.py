@@ -75,11 +75,12 @@ def canonical_type(data_type: pa.DataType) -> pa.DataType:
     """The plain type that stands for all encodings of the same values.
 
     Large, view and dictionary forms of strings, bytes and lists become `large_string`, `large_binary` and
-    `large_list`, at any depth, so that 32-bit offsets never overflow while a unit is handled.
+    `large_list`, at any depth, so that 32-bit offsets never overflow while a unit is handled. UUIDs and JSON,
+    the extension types of Parquet itself, become their text.
     """
     if pa.types.is_dictionary(data_type):
         return canonical_type(data_type.value_type)
-    if is_string_like(data_type) or isinstance(data_type, pa.JsonType):
+    if is_string_like(data_type) or isinstance(data_type, pa.JsonType | pa.UuidType):
         return pa.large_string()
     if pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
         return pa.large_binary()

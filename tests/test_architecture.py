@@ -25,14 +25,14 @@ OWNERS = {
 LAYERS = {
     "errors": 0,
     "schema": 1,
-    "config": 1,
-    "core": 2,
-    "storage": 3,
-    "model": 3,
-    "pipeline": 4,
-    "runtime": 5,
-    "cli": 6,
-    "__init__": 6,
+    "config": 2,
+    "core": 3,
+    "storage": 4,
+    "model": 4,
+    "pipeline": 5,
+    "runtime": 6,
+    "cli": 7,
+    "__init__": 7,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -56,7 +56,7 @@ def test_imports_point_down_and_heavy_libraries_stay_at_home(path: Path) -> None
         for library, owner in OWNERS.items():
             is_library = module == library or module.startswith(f"{library}.")
             assert not is_library or home == owner, f"{library} belongs to {owner}/"
-        if module.startswith("reranker_batch."):
+        if module.startswith("reranker_batch.") and not module.endswith("__version__"):
             target = module.split(".")[1]
             if target in LAYERS and target != home:
                 assert LAYERS[target] < LAYERS[home], f"{home} must not import {module}"

@@ -55,6 +55,20 @@ class Ragged:
         source = positions_of(self.offsets[:-1], lengths)
         return Ragged(self.values[source], offsets_of(lengths))
 
+    def take(self, positions: LongArray) -> Ragged:
+        """Copy the lists at `positions`, in that order."""
+        lengths = self.lengths[positions]
+        return Ragged(self.values[positions_of(self.offsets[positions], lengths)], offsets_of(lengths))
+
+    def distinct(self) -> tuple[LongArray, LongArray]:
+        """Positions of lists that differ, and for every list its place among those."""
+        content = pa.py_buffer(np.ascontiguousarray(self.values))
+        bounds = pa.py_buffer(self.offsets * self.values.itemsize)
+        lists = pa.Array.from_buffers(pa.large_binary(), len(self), [None, bounds, content])
+        place = lists.dictionary_encode().indices.to_numpy().astype(np.int64)
+        _, firsts = np.unique(place, return_index=True)
+        return firsts, place
+
 
 def offsets_of(lengths: LongArray) -> LongArray:
     """Running sum with a leading zero."""

@@ -24,6 +24,7 @@ def prepared_block(prepared: PreparedUnit, timings: dict[str, float]) -> pa.Tabl
         "candidates": prepared.candidates,
         "rejects": prepared.rejects,
         "inputs": inputs,
+        "input_at": pa.table({"input_at": prepared.input_at}),
     }
     return _block(prepared.unit, tables, timings)
 
@@ -37,6 +38,7 @@ def read_prepared(block: pa.Table) -> tuple[PreparedUnit, dict[str, float]]:
         rejects=_read_table(block, "rejects"),
         input_ids=_read_ragged(inputs["input_ids"]),
         first_segment=inputs["first_segment"].to_numpy(),
+        input_at=_read_table(block, "input_at")["input_at"].to_numpy(),
     )
     return prepared, read_timings(block)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 import ray.data
+from ray.util.annotations import RayDeprecationWarning
 
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ConfigError
@@ -71,27 +73,32 @@ def process_units(
     """Run all units; yields the entry of each part as soon as it is published, in no certain order."""
     _configure_data(no_progress_timeout_s)
     dataset = ray.data.from_items([blocks.unit_block(unit) for unit in units], override_num_blocks=len(units))
-    as_is = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-    dataset = (
-        dataset.map_batches(steps.prepare, fn_kwargs={"job": job}, num_cpus=1, **as_is)
-        .map_batches(
+    for row in _steps(dataset, job, placement, most_replicas=len(units)).iter_rows():
+        yield json.loads(row["part"])
+
+
+def _steps(dataset: Any, job: steps.JobSpec, placement: Placement, *, most_replicas: int) -> Any:
+    as_is: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    pool = ray.data.ActorPoolStrategy(
+        min_size=placement.min_replicas,
+        max_size=max(placement.min_replicas, min(placement.max_replicas, most_replicas)),
+        max_tasks_in_flight_per_actor=2,
+    )
+    prepared = dataset.map_batches(steps.prepare, fn_kwargs={"job": job}, num_cpus=1, **as_is)
+    with warnings.catch_warnings():
+        # Restarts without end are Ray Data's default, and it has no named parameter yet to bound them.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        scored = prepared.map_batches(
             steps.Replica,
             fn_constructor_kwargs={"job": job},
-            compute=ray.data.ActorPoolStrategy(
-                min_size=placement.min_replicas,
-                max_size=min(placement.max_replicas, max(len(units), placement.min_replicas)),
-                max_tasks_in_flight_per_actor=2,
-            ),
+            compute=pool,
             num_cpus=placement.num_cpus,
             num_gpus=placement.num_gpus,
             max_restarts=MAX_RESTARTS,
             max_task_retries=MAX_RESTARTS,
             **as_is,
         )
-        .map_batches(steps.finish, fn_kwargs={"job": job}, num_cpus=1, **as_is)
-    )
-    for row in dataset.iter_rows():
-        yield json.loads(row["part"])
+    return scored.map_batches(steps.finish, fn_kwargs={"job": job}, num_cpus=1, **as_is)
 
 
 def _configure_data(no_progress_timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
+from reranker_batch import __version__
 from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.report import PartEntry, RunReport, Status, is_within, totals_of
@@ -28,7 +29,7 @@ from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
 
-_PACKAGES = ("reranker-batch", "ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
+_LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Attempt:
             wall_s=time.monotonic() - self.started,
             step_s=dict(self.step_s),
             replicas=self.replicas,
-            versions={name: version(name) for name in _PACKAGES},
+            versions=_versions(),
         )
 
 
@@ -88,8 +89,7 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
     job = open_job(config)
-    output = Folder(config.output.path)
-    state = RunState(output)
+    state = RunState(Folder.at(config.output.path))
     recorded = state.read(MANIFEST)
     if recorded is not None:
         _check_same_job(job, recorded, dtype=None)
@@ -181,7 +181,7 @@ def _record_start(job: Job, state: RunState, attempt: Attempt, settings: dict[st
         "settings": settings,
         "input": job.plan.identity(),
         "config": job.config.model_dump(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": _versions(),
     }
     if state.read(MANIFEST) is None:
         state.write(MANIFEST, manifest)
@@ -232,13 +232,16 @@ def _reported(attempt: Attempt, state: RunState) -> Iterator[None]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error of ours inside what Ray wrapped around it, or the error itself."""
-    seen: BaseException | None = error
+    """The error of ours inside what Ray wrapped around it, or the error itself.
+
+    Ray's wrapper passes for the class it wraps and has a remote traceback for a message, so the innermost counts.
+    """
+    found, seen = error, error
     while seen is not None:
         if isinstance(seen, RerankerBatchError | KeyboardInterrupt):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
+            found = seen
+        seen = getattr(seen, "cause", None) or seen.__cause__  # type: ignore[assignment]
+    return found
 
 
 @contextmanager
@@ -262,3 +265,7 @@ def _terminate_as_interrupt() -> Iterator[None]:
 def _entry_of(part: PublishedPart) -> PartEntry:
     record = part.record
     return PartEntry(record.unit_id, part.num_rows, part.size_bytes, part.sha256, record.counts)
+
+
+def _versions() -> dict[str, str]:
+    return {"reranker-batch": __version__, **{name: version(name) for name in _LIBRARIES}}

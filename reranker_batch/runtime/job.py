@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import RequestLimits, resolve_limits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ConfigError
-from reranker_batch.model.files import ModelFiles, resolve_model
+from reranker_batch.model.files import ModelFiles
 from reranker_batch.model.recipes import Recipe, detect_recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.runtime.placement import Placement
-from reranker_batch.runtime.steps import JobSpec
+from reranker_batch.runtime.steps import JobSpec, model_files
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.planning import InputPlan, plan_input
@@ -50,7 +50,7 @@ class Job:
             "model": {
                 "name": self.config.model.name,
                 "revision": self.files.revision,
-                "files": self.files.digests(),
+                "files": self.files.hashes(),
                 "dtype": dtype,
                 "instruct": self.config.model.instruct,
             },
@@ -74,7 +74,7 @@ class Job:
             max_batch_tokens=self.max_batch_tokens(placement),
             limits=self.limits,
             results=self.results,
-            output=Folder(self.config.output.path),
+            output=Folder.at(self.config.output.path),
             fingerprint=fingerprint,
         )
 
@@ -96,9 +96,6 @@ class Job:
             return self.config.model.dtype
         return "bfloat16" if placement.device == "cuda" else "float32"
 
-    def with_units(self, plan: InputPlan) -> Job:
-        return replace(self, plan=plan)
-
 
 def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     """Check the model's files, the limits and the whole input.
@@ -106,12 +103,9 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     Raises:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
-    model = config.model
-    files = resolve_model(
-        model.name, revision=model.revision, with_weights=with_weights, trust_remote_code=model.trust_remote_code
-    )
-    recipe = detect_recipe(files.config(), model.recipe)
-    encoder = load_pair_encoder(files.folder)
+    files = model_files(config.model, with_weights=with_weights)
+    recipe = detect_recipe(files.config(), config.model.recipe)
+    encoder = load_pair_encoder(files.folder, recipe=recipe, trust_remote_code=config.model.trust_remote_code)
     limits = resolve_limits(
         config.limits.profile,
         config.limits.overrides(),

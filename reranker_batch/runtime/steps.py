@@ -14,9 +14,8 @@ from reranker_batch.config import InputConfig, ModelConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.model.files import resolve_model
+from reranker_batch.model.files import ModelFiles, resolve_model
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.scorer import start_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.runtime import blocks
@@ -46,30 +45,39 @@ class JobSpec:
     fingerprint: str
 
     def load_encoder(self) -> PairEncoder:
-        return _load_encoder(self.model)
+        return _load_encoder(self.model, self.recipe)
 
     def load_scorer(self) -> PairScorer:
-        files = resolve_model(
-            self.model.name, revision=self.model.revision, trust_remote_code=self.model.trust_remote_code
-        )
+        # The CPU steps run this module too, and need not pay for importing torch.
+        from reranker_batch.model.checks import start_scorer
+        from reranker_batch.model.loading import use_threads
+
+        use_threads(self.threads)
         return start_scorer(
-            files.folder,
+            model_files(self.model).folder,
             recipe=self.recipe,
             dtype=self.dtype,
             device=self.device,
-            threads=self.threads,
             max_batch_tokens=self.max_batch_tokens,
             trust_remote_code=self.model.trust_remote_code,
         )
 
 
-@lru_cache(maxsize=2)
-def _load_encoder(model: ModelConfig) -> PairEncoder:
-    """Once a process: Ray runs many tasks in one."""
-    files = resolve_model(
-        model.name, revision=model.revision, with_weights=False, trust_remote_code=model.trust_remote_code
+def model_files(model: ModelConfig, *, with_weights: bool = True) -> ModelFiles:
+    """The files of a model on this machine."""
+    return resolve_model(
+        model.name,
+        revision=model.revision,
+        with_weights=with_weights,
+        trust_remote_code=model.trust_remote_code,
     )
-    return load_pair_encoder(files.folder)
+
+
+@lru_cache(maxsize=2)
+def _load_encoder(model: ModelConfig, recipe: Recipe) -> PairEncoder:
+    """Once a process: Ray runs many tasks in one."""
+    folder = model_files(model, with_weights=False).folder
+    return load_pair_encoder(folder, recipe=recipe, trust_remote_code=model.trust_remote_code)
 
 
 def prepare(block: pa.Table, *, job: JobSpec) -> pa.Table:

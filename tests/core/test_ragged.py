@@ -25,3 +25,12 @@ def test_head_keeps_the_first_values(lists: list[list[int]], most: int) -> None:
     ragged = Ragged.from_lists(lists)
     kept = ragged.head(np.minimum(ragged.lengths, most))
     assert [kept[position].tolist() for position in range(len(kept))] == [ids[:most] for ids in lists]
+
+
+@given(LISTS)
+def test_distinct_finds_each_list_once(lists: list[list[int]]) -> None:
+    ragged = Ragged.from_lists(lists)
+    firsts, place = ragged.distinct()
+    kept = ragged.take(firsts)
+    assert [kept[at].tolist() for at in place] == lists
+    assert len({tuple(kept[at].tolist()) for at in range(len(kept))}) == len(kept)

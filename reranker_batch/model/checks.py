@@ -1,0 +1,120 @@
+"""Start-up checks: a model that would give scores without meaning is refused before it scores anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from reranker_batch.core.pairs import EncodedPairs, FloatArray, PairEncoder, PairScorer
+from reranker_batch.errors import ModelError
+from reranker_batch.model.canaries import SCORED_PAIRS
+from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
+from reranker_batch.model.tokenizing import load_pair_encoder
+
+_LOG = logging.getLogger(__name__)
+EXPECTED_LOGITS = "expected_logits.json"
+_EXACT = 1e-3
+_HALF_ABSOLUTE, _HALF_RELATIVE = 0.1, 0.05
+_SAME = 1e-6
+
+
+def start_scorer(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    max_batch_tokens: int | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> CrossEncoderScorer:
+    """Load a model and try it: ids fit its embeddings, canary scores make sense, stored scores come out again.
+
+    Raises:
+        ModelError: The model cannot be used; says what was seen and what to do.
+    """
+    encoder = load_pair_encoder(folder, recipe=recipe, trust_remote_code=trust_remote_code)
+    scorer = load_scorer(
+        folder,
+        recipe=recipe,
+        max_batch_tokens=max_batch_tokens,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    check_ids(encoder.input_id_limit, scorer.num_embeddings, folder)
+    # The budget is for the job's pairs, which may be shorter than these.
+    roomy = scorer.with_budget(max(scorer.max_batch_tokens, encoder.max_pair_tokens))
+    check_canaries(roomy, encoder, recipe=recipe)
+    check_expected(folder, roomy, encoder, is_exact=scorer.dtype == torch.float32 and scorer.device.type == "cpu")
+    return scorer
+
+
+def check_ids(input_id_limit: int, num_embeddings: int, folder: Path) -> None:
+    """Refuse a tokenizer that can give ids for which the model has no embedding."""
+    if input_id_limit > num_embeddings:
+        raise ModelError(
+            f"The tokenizer in {folder} gives ids up to {input_id_limit - 1}, and the model has {num_embeddings} "
+            "embeddings. They do not belong together: copy both from one source."
+        )
+
+
+def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) -> None:
+    """Refuse a model whose scores of relevant and irrelevant pairs are not finite or do not differ."""
+    logits = score_pairs(scorer, encoder, SCORED_PAIRS)
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            f"Logits of canary pairs are not finite: {_shown(logits)}. In float16 that is an overflow "
+            "(use bfloat16 or float32); in float32 the weights are damaged."
+        )
+    scores = 1 / (1 + np.exp(-(logits.astype(np.float64) - recipe.logit_shift)))
+    if np.ptp(logits) < _SAME or np.ptp(scores.astype(np.float32)) == 0:
+        raise ModelError(
+            f"All canary pairs have the same score: logits {_shown(logits)}, relevance {_shown(scores)}. "
+            "The head has no trained weights, or the model is not scored the way it was trained for "
+            f"(recipe {recipe.name})."
+        )
+
+
+def check_expected(folder: Path, scorer: PairScorer, encoder: PairEncoder, *, is_exact: bool) -> None:
+    """Compare with the logits that came with the model, if any did; half precision is allowed its rounding."""
+    path = folder / EXPECTED_LOGITS
+    if not path.is_file():
+        return
+    pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"]
+    expected = np.array([pair["logit"] for pair in pairs], dtype=np.float32)
+    logits = score_pairs(scorer, encoder, [(pair["query"], pair["document"]) for pair in pairs])
+    allowed = _EXACT if is_exact else _HALF_ABSOLUTE + _HALF_RELATIVE * np.abs(expected)
+    worst = int(np.argmax(np.abs(logits - expected) - allowed))
+    if not (np.abs(logits - expected) <= allowed).all():
+        raise ModelError(
+            f"The model in {folder} does not give the logits stored in {EXPECTED_LOGITS}: pair {worst} has "
+            f"{logits[worst]:.5f}, stored is {expected[worst]:.5f}. The folder is damaged, or this version of "
+            "transformers reads it differently."
+        )
+    _LOG.info("%d stored logits agree, largest difference %.2g", len(pairs), np.abs(logits - expected).max())
+
+
+def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    """Logits of a few pairs given as text, in order; for checks, not for the job."""
+    encoded = encode_text_pairs(encoder, pairs)
+    return scorer.score(encoded.input_ids, encoded.first_segment)
+
+
+def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
+    """Model inputs of a few pairs given as text, cut to the model's own maximum."""
+    at = np.arange(len(pairs), dtype=np.int64)
+    queries = encoder.encode_texts([query for query, _ in pairs], max_tokens=None)
+    documents = encoder.encode_texts([document for _, document in pairs], max_tokens=None)
+    return encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=encoder.max_pair_tokens)
+
+
+def _shown(values: npt.NDArray[np.floating[Any]]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

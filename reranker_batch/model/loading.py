@@ -1,0 +1,136 @@
+"""Load a model's weights, and refuse what would give scores without meaning."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from reranker_batch.errors import ModelError
+from reranker_batch.model.quiet import quiet_loading
+from reranker_batch.model.recipes import Recipe
+
+_LOG = logging.getLogger(__name__)
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def use_threads(threads: int) -> None:
+    """Let torch compute on so many threads in this process; 0 leaves torch's own choice."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device for `auto`, `cpu`, `cuda` or `cuda:1`; `auto` takes a GPU where there is one.
+
+    Raises:
+        ModelError: Not a device, or not on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise ModelError(f"model.device={device!r} is not a device. Known: auto, cpu, cuda.")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"model.device={device!r} is not on this machine, where torch {torch.__version__} sees "
+            f"{torch.cuda.device_count()} GPUs. Use auto or cpu, or give the replica a GPU."
+        )
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The precision for a name; `auto` is bfloat16 on a GPU and float32 on a CPU.
+
+    Raises:
+        ModelError: Not a known precision.
+    """
+    if dtype == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if dtype not in _DTYPES:
+        raise ModelError(f"model.dtype={dtype!r} is not a precision. Known: auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[dtype]
+
+
+def load_model(
+    folder: Path, *, recipe: Recipe, dtype: torch.dtype, device: torch.device, trust_remote_code: bool
+) -> PreTrainedModel:
+    """The model of a local folder in evaluation mode, every weight of it read from safetensors.
+
+    Raises:
+        ModelError: It cannot be loaded, or weights are missing that would be drawn at random.
+    """
+    try:
+        with quiet_loading():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                trust_remote_code=trust_remote_code,
+                **_attention(config),
+            )
+    except Exception as error:  # Depending on what is wrong, transformers raises about anything.
+        raise ModelError(_load_message(folder, error)) from error
+    _require_all_weights(folder, model, info["missing_keys"])
+    _require_one_logit(folder, model, recipe)
+    if info["unexpected_keys"]:
+        _LOG.warning("weights of %s that its class does not use: %s", folder, _some(info["unexpected_keys"]))
+    model.to(device).eval()
+    return cast(PreTrainedModel, model)
+
+
+def _attention(config: Any) -> dict[str, str]:
+    """What a config.json asks for must not decide: its author's machine had other kernels."""
+    mapping = AutoModelForSequenceClassification._model_mapping
+    if type(config) not in mapping:
+        return {}
+    model_class: Any = mapping[type(config)]
+    return {"attn_implementation": "sdpa" if model_class._supports_sdpa else "eager"}
+
+
+def _load_message(folder: Path, error: Exception) -> str:
+    from transformers import __version__
+
+    reason = str(error).strip().splitlines()
+    return (
+        f"The model in {folder} cannot be loaded by transformers {__version__}: {type(error).__name__}: "
+        f"{reason[0] if reason else ''} If the family is newer than that version, upgrade transformers; "
+        "else compare the folder with its source."
+    )
+
+
+def _require_all_weights(folder: Path, model: PreTrainedModel, missing: Collection[str]) -> None:
+    if not missing:
+        return
+    encoder = f"{model.base_model_prefix}."
+    of_head = [key for key in missing if not key.startswith(encoder)]
+    if len(of_head) == len(missing):
+        raise ModelError(
+            f"The head of the model in {folder} has no weights ({_some(missing)}), so it would score at random. "
+            "This is an embedding or a base model: name a trained reranker (a cross-encoder with one label)."
+        )
+    raise ModelError(
+        f"Weights are missing in {folder} ({len(missing)}: {_some(missing)}), so they would be drawn at random. "
+        f"They do not belong to {type(model).__name__}, or the copy is not complete."
+    )
+
+
+def _require_one_logit(folder: Path, model: PreTrainedModel, recipe: Recipe) -> None:
+    if model.config.num_labels != 1:
+        raise ModelError(
+            f"The model in {folder} has {model.config.num_labels} labels, and the recipe {recipe.name} reads one. "
+            "Use a model trained with num_labels=1."
+        )
+
+
+def _some(keys: Collection[str]) -> str:
+    shown = sorted(keys)[:3]
+    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -1,0 +1,154 @@
+"""One model in memory: inputs in, one logit a pair out."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from reranker_batch.core.packing import pack_micro_batches
+from reranker_batch.core.pairs import FloatArray
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+from reranker_batch.model.loading import choose_device, choose_dtype, load_model
+from reranker_batch.model.recipes import Recipe
+
+_CPU_BATCH_TOKENS = 8192
+_GPU_BATCH_TOKENS = 65536
+
+
+class Forward(Protocol):
+    """Runs a model on one micro-batch. Ways that compute no padding come beside the padded one."""
+
+    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
+        """Logits of shape [rows] on the model's device, without waiting for it."""
+
+
+class CrossEncoderScorer:
+    """Scores pairs with one copy of a model. Which pairs share a micro-batch depends on the pairs alone."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        *,
+        recipe: Recipe,
+        dtype: torch.dtype,
+        device: torch.device,
+        max_batch_tokens: int,
+        num_embeddings: int,
+    ) -> None:
+        self.recipe = recipe
+        self.dtype = dtype
+        self.device = device
+        self.max_batch_tokens = max_batch_tokens
+        self.num_embeddings = num_embeddings
+        self._forward = forward
+
+    def with_budget(self, max_batch_tokens: int) -> CrossEncoderScorer:
+        """The same model under another token budget; the weights are shared."""
+        return CrossEncoderScorer(
+            self._forward,
+            recipe=self.recipe,
+            dtype=self.dtype,
+            device=self.device,
+            max_batch_tokens=max_batch_tokens,
+            num_embeddings=self.num_embeddings,
+        )
+
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
+        """Float32 logits of shape [pairs], in the order of the pairs.
+
+        Raises:
+            PairTooLongError: One pair alone is over the token budget. Nothing was computed.
+        """
+        logits = np.empty(len(input_ids), dtype=np.float32)
+        if not len(input_ids):
+            return logits
+        batches = list(pack_micro_batches(input_ids.lengths, max_batch_tokens=self.max_batch_tokens))
+        with torch.inference_mode():
+            on_device = [self._forward(input_ids, first_segment, rows) for rows in batches]
+            logits[np.concatenate(batches)] = torch.cat(on_device).float().cpu().numpy()
+        return logits
+
+
+@dataclass(frozen=True)
+class PaddedForward:
+    """The plain way: rows of a micro-batch padded on the right to the longest."""
+
+    model: PreTrainedModel
+    device: torch.device
+    pad_id: int
+    takes_segments: bool
+
+    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
+        lengths = input_ids.lengths[rows]
+        ids = self._send(pad_rows(input_ids, rows, pad_id=self.pad_id))
+        column = torch.arange(ids.shape[1], device=self.device)
+        inputs = {"input_ids": ids, "attention_mask": (column < self._send(lengths)[:, None]).long()}
+        if self.takes_segments:
+            inputs["token_type_ids"] = (column >= self._send(first_segment[rows].astype(np.int64))[:, None]).long()
+        logits: torch.Tensor = self.model(**inputs).logits
+        return logits[:, 0]
+
+    def _send(self, array: LongArray) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type != "cuda":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
+    """The chosen rows as int64 of shape [rows, longest], filled up on the right."""
+    lengths = input_ids.lengths[rows]
+    width = int(lengths.max())
+    padded = np.full((len(rows), width), pad_id, dtype=np.int64)
+    starts = np.arange(len(rows), dtype=np.int64) * width
+    padded.reshape(-1)[positions_of(starts, lengths)] = input_ids.values[positions_of(input_ids.offsets[rows], lengths)]
+    return padded
+
+
+def load_scorer(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    max_batch_tokens: int | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> CrossEncoderScorer:
+    """Load the weights of a local model folder. Nothing is scored yet; `start_scorer` checks it as well.
+
+    Raises:
+        ModelError: The model cannot be used as asked; says why and what to do.
+    """
+    where = choose_device(device)
+    precision = choose_dtype(dtype, where)
+    model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
+    embeddings: Any = model.get_input_embeddings()
+    return CrossEncoderScorer(
+        PaddedForward(model, where, pad_id=_pad_id(model), takes_segments=_takes_segments(model)),
+        recipe=recipe,
+        dtype=precision,
+        device=where,
+        max_batch_tokens=max_batch_tokens or default_batch_tokens(where),
+        num_embeddings=embeddings.weight.shape[0],
+    )
+
+
+def default_batch_tokens(device: torch.device) -> int:
+    """A token budget that suits most models: caches on a CPU and the cores of a GPU want different ones."""
+    return _GPU_BATCH_TOKENS if device.type == "cuda" else _CPU_BATCH_TOKENS
+
+
+def _pad_id(model: PreTrainedModel) -> int:
+    # RoBERTa counts positions by the ids that differ from this one, so that it must be the model's own.
+    return int(getattr(model.config, "pad_token_id", None) or 0)
+
+
+def _takes_segments(model: PreTrainedModel) -> bool:
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return takes and (getattr(model.config, "type_vocab_size", None) or 0) > 1

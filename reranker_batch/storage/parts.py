@@ -1,0 +1,126 @@
+"""Parts: written aside, verified, then published in one atomic step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reranker_batch.errors import CommitError
+from reranker_batch.storage.filesystem import Folder
+
+SCORES = "scores"
+DEAD_LETTERS = "dead_letters"
+STAGING = "run/staging"
+_METADATA_KEY = b"reranker_batch"
+_MAX_ROW_GROUP_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """What a part says of itself in its footer, so that data and record appear in one step."""
+
+    unit_id: str
+    fingerprint: str
+    counts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PublishedPart:
+    """A part in its final place, as it was read back."""
+
+    record: PartRecord
+    num_rows: int
+    size_bytes: int
+    sha256: str
+
+
+def part_name(unit_id: str) -> str:
+    return f"part-{unit_id}.parquet"
+
+
+def publish_part(output: Folder, folder: str, table: pa.Table, schema: pa.Schema, record: PartRecord) -> PublishedPart:
+    """Write `table`, cast to `schema`, as the unit's part in `folder`.
+
+    The bytes are staged in the run's own folder, read back and checked, and only then moved to the final
+    name, which readers therefore see whole or not at all. A second call replaces the part by an equal one.
+
+    Raises:
+        CommitError: The part cannot be written, or what was read back is not what was written.
+    """
+    content = _serialize(table, schema, record)
+    staged = output.child(STAGING, f"{record.unit_id}-{uuid.uuid4().hex}.parquet")
+    final = output.child(folder, part_name(record.unit_id))
+    try:
+        with output.filesystem.open_output_stream(staged) as sink:
+            sink.write(content)
+        part = _check(output, staged)
+        if part.sha256 != hashlib.sha256(content).hexdigest() or part.num_rows != len(table):
+            raise CommitError(f"{staged} does not hold what was written to it.", unit_id=record.unit_id)
+        output.filesystem.move(staged, final)
+    except OSError as error:
+        raise CommitError(f"{final} cannot be written: {error}", unit_id=record.unit_id) from error
+    return part
+
+
+def _serialize(table: pa.Table, schema: pa.Schema, record: PartRecord) -> pa.Buffer:
+    """The file's bytes. Row groups are cut so small that 32-bit offsets hold and readers stay within bounds."""
+    metadata = {_METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode()}
+    sink = pa.BufferOutputStream()
+    rows_per_group = max(1, min(len(table), len(table) * _MAX_ROW_GROUP_BYTES // max(table.nbytes, 1)))
+    with pq.ParquetWriter(sink, schema.with_metadata(metadata), compression="zstd", write_page_checksum=True) as writer:
+        for start in range(0, max(len(table), 1), rows_per_group):
+            writer.write_table(table.slice(start, rows_per_group).cast(schema).replace_schema_metadata(metadata))
+    return sink.getvalue()
+
+
+def read_part(output: Folder, unit_id: str) -> PublishedPart:
+    """Read a published part back and check it against its own checksums.
+
+    Raises:
+        CommitError: The part is missing, damaged, or not one of ours.
+    """
+    path = output.child(SCORES, part_name(unit_id))
+    try:
+        return _check(output, path)
+    except FileNotFoundError:
+        raise CommitError(f"{path} is missing.", unit_id=unit_id) from None
+    except OSError as error:
+        raise CommitError(f"{path} is damaged: {error}", unit_id=unit_id) from error
+
+
+def read_table(output: Folder, folder: str, unit_id: str) -> pa.Table:
+    """Rows of a published part, page checksums checked."""
+    with output.filesystem.open_input_file(output.child(folder, part_name(unit_id))) as source:
+        return pq.ParquetFile(source, page_checksum_verification=True).read()
+
+
+def _check(output: Folder, path: str) -> PublishedPart:
+    """Read the whole file once: its hash, its page checksums, its record.
+
+    Raises:
+        OSError: It cannot be read, or a page does not match its checksum.
+        CommitError: It is no part of ours.
+    """
+    with output.filesystem.open_input_file(path) as source:
+        content = source.read_buffer()
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        num_rows = sum(len(batch) for batch in file.iter_batches())
+    except pa.ArrowInvalid as error:
+        raise CommitError(f"{path} is damaged: {error}") from error
+    record = _record_of(file.schema_arrow.metadata, path)
+    return PublishedPart(record, num_rows, content.size, hashlib.sha256(content).hexdigest())
+
+
+def _record_of(metadata: dict[bytes, bytes] | None, path: str) -> PartRecord:
+    try:
+        values = json.loads((metadata or {})[_METADATA_KEY])
+        return PartRecord(values["unit_id"], values["fingerprint"], values["counts"])
+    except (KeyError, TypeError, ValueError):
+        raise CommitError(f"{path} carries no record of this program: it is a foreign or a damaged file.") from None

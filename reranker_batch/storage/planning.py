@@ -1,0 +1,201 @@
+"""List the input, look into every footer, cut work units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reranker_batch.config import Columns, InputConfig
+from reranker_batch.core.units import WorkUnit, auto_unit_pairs
+from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns, leaf_columns
+from reranker_batch.storage.cutting import cut_file
+from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.footers import Footer, first_line, read_footer
+from reranker_batch.storage.listing import ListedFile, Listing, list_input
+from reranker_batch.storage.merging import merge_columns
+from reranker_batch.storage.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
+
+_FOOTER_THREADS = 16
+_SCAN_THREADS = 4
+_SHOWN_PROBLEMS = 50
+_PLACE_COLUMNS = {"query_at", "row"}
+"""Columns of a unit's own tables, beside those of the output."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as it was when the plan was made. `path` is relative to the plan's root."""
+
+    path: str
+    num_rows: int
+    size_bytes: int
+    modified_ns: int | None
+    footer_digest: str
+    row_group_rows: tuple[int, ...]
+    row_group_pairs: tuple[int, ...]
+    """What the footer promises: a row whose list is null or empty counts as one pair."""
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The input and how it is cut. Says the same on every machine that sees the input.
+
+    `num_queries` is exact. Every row belongs to one unit, in the order of the input.
+    """
+
+    root: str
+    files: tuple[InputFile, ...]
+    columns: InputColumns
+    units: tuple[WorkUnit, ...]
+    num_queries: int
+
+    @property
+    def num_pairs(self) -> int:
+        return sum(unit.num_pairs for unit in self.units)
+
+    def identity(self) -> dict[str, dict[str, dict[str, int | str | None]]]:
+        """What tells an input that has changed from one that has not, by file; where it lies does not matter."""
+        return {
+            "files": {
+                file.path: {
+                    "num_rows": file.num_rows,
+                    "size_bytes": file.size_bytes,
+                    "modified_ns": file.modified_ns,
+                    "footer_digest": file.footer_digest,
+                }
+                for file in self.files
+            }
+        }
+
+
+@dataclass(frozen=True)
+class _OpenedFile:
+    file: InputFile
+    columns: FileColumns
+    has_null_ids: bool
+
+
+def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
+    """Read all footers and cut the input into work units of about `unit_pairs`.
+
+    Reads no text, except with `layout: pairs`, where the column that tells queries apart is streamed once.
+
+    Raises:
+        InputError: Nothing is there, or files cannot be used: all of them are named, each with what is wrong.
+        ConfigError: The path cannot be used.
+    """
+    _refuse_own_names(config.columns)
+    listing = list_input(config.path)
+    opened = _open_all(listing, config)
+    columns = merge_columns((held.file.path, held.columns) for held in opened)
+    files = [held.file for held in opened]
+    num_pairs = sum(sum(file.row_group_pairs) for file in files)
+    aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
+    runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
+    units = [unit for index, file in enumerate(files) for unit in _cut(index, file, aim, runs[index] if runs else None)]
+    num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
+    return InputPlan(listing.root, tuple(files), columns, tuple(units), num_queries)
+
+
+def _refuse_own_names(names: Columns) -> None:
+    """`query` can be carried where it is the query's text, which the job's table holds under that name."""
+    own = _PLACE_COLUMNS if names.query == "query" else _PLACE_COLUMNS | {"query"}
+    if taken := sorted(set(names.passthrough) & own):
+        raise ConfigError(
+            f"input.columns.passthrough: {', '.join(taken)} is a name that the job needs itself. "
+            "Rename it in the input."
+        )
+
+
+def _open_all(listing: Listing, config: InputConfig) -> list[_OpenedFile]:
+    filesystem, root = resolve(listing.root)
+
+    def open_one(listed: ListedFile) -> _OpenedFile | str:
+        try:
+            footer = read_footer(filesystem, join(root, listed.path))
+        except (InputError, OSError) as error:
+            return f"{listed.path} cannot be used: {first_line(error)}."
+        try:
+            return _open(listed, footer, config)
+        except InputError as error:
+            return str(error)
+
+    results = _in_threads(open_one, listing.files, _FOOTER_THREADS)
+    if problems := [result for result in results if isinstance(result, str)]:
+        raise InputError(_listed(problems, len(results), listing.root))
+    return [result for result in results if not isinstance(result, str)]
+
+
+def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFile:
+    columns = inspect_columns(footer.schema, config, listed.path)
+    groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
+    rows = tuple(group.num_rows for group in groups)
+    leaf = _text_leaf(footer.schema, config)
+    pairs = rows if config.layout == "pairs" else tuple(group.column(leaf).num_values for group in groups)
+    file = InputFile(
+        listed.path, footer.metadata.num_rows, footer.size_bytes, listed.modified_ns, footer.digest, rows, pairs
+    )
+    return _OpenedFile(file, columns, _has_nulls(footer.schema, groups, config.columns.query_id))
+
+
+def _text_leaf(schema: pa.Schema, config: InputConfig) -> int:
+    """The leaf column with the texts of the candidates: it has a value, or a null, for each of them."""
+    name = config.columns.document if config.layout == "pairs" else config.columns.candidates
+    return next(leaf for leaf, *_ in leaf_columns(schema, {name: {config.columns.document}}))
+
+
+def _has_nulls(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData], name: str | None) -> bool:
+    """Whether a column may hold nulls, as far as the footer tells."""
+    leaf = next((leaf for leaf, *_ in leaf_columns(schema, {name: None})), None) if name is not None else None
+    if leaf is None:
+        return False
+    found = [group.column(leaf).statistics for group in groups]
+    return any(held is None or not held.has_null_count or held.null_count > 0 for held in found)
+
+
+def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> list[QueryRuns]:
+    filesystem, folder = resolve(root)
+    names = config.columns
+
+    def scan(held: _OpenedFile) -> QueryRuns:
+        return scan_queries(filesystem, join(folder, held.file.path), names, has_null_ids=held.has_null_ids)
+
+    found = _in_threads(scan, opened, _SCAN_THREADS)
+    read_key = key_reader(filesystem, lambda file: join(folder, file), names)
+    sort_by = names.query_id if any(held.columns.query_id is not None for held in opened) else names.query
+    files = [held.file.path for held in opened]
+    refuse_returning(list(zip(files, found, strict=True)), read_key, sort_by=str(sort_by))
+    return found
+
+
+def _cut(index: int, file: InputFile, unit_pairs: int, runs: QueryRuns | None) -> list[WorkUnit]:
+    return cut_file(
+        index,
+        file.path,
+        file.row_group_rows,
+        file.row_group_pairs,
+        unit_pairs=unit_pairs,
+        query_starts=None if runs is None else runs.starts,
+    )
+
+
+def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> list[Result]:
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(function, items))
+
+
+def _listed(problems: Sequence[str], num_files: int, root: str) -> str:
+    if len(problems) == 1:
+        return f"{problems[0]} (input: {root})"
+    shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+    more = f"\n  and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
+    return f"{len(problems)} of {num_files} files of {root} cannot be used:\n{shown}{more}"

@@ -1,0 +1,181 @@
+"""Read one work unit: the columns that are needed, the row groups that overlap, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reranker_batch.config import InputConfig
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import InputError
+from reranker_batch.schema import canonical_type
+from reranker_batch.storage.candidates import Cause, UnitCandidates, unit_candidates
+from reranker_batch.storage.columns import InputColumns, leaf_columns
+from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.footers import open_parquet
+from reranker_batch.storage.values import conform
+
+REJECT_SCHEMA = pa.schema(
+    [
+        pa.field("query_at", pa.int64()),
+        pa.field("row", pa.int64()),
+        pa.field("index", pa.int32()),
+        pa.field("reason_code", pa.large_string()),
+        pa.field("message", pa.large_string()),
+    ]
+)
+"""`query_at` is the position among the unit's queries, `row` the row of the file, `index` the place of the candidate
+among its query's; it is null for a row that has ids beside no texts."""
+
+_REASONS = {
+    Cause.NULL_QUERY: ("null_query", "The query is null."),
+    Cause.INVALID_QUERY: ("invalid_utf8", "The query, its id or a column carried with it is not valid UTF-8."),
+    Cause.UNEQUAL_LISTS: ("unequal_lists", "The lists of texts and ids differ in length:"),
+    Cause.TEXT_DIFFERS: ("query_text_differs", "The query text is not the one of its query id:"),
+    Cause.NULL_DOCUMENT: ("null_document", "The document is null."),
+    Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a column carried with it is not valid UTF-8."),
+}
+_DETAILED = (Cause.UNEQUAL_LISTS, Cause.TEXT_DIFFERS)
+_BATCH_PAIRS = 4_096
+
+
+@dataclass(frozen=True)
+class UnitRows:
+    """A unit as queries and candidates, both in input order; texts are valid UTF-8 and types canonical.
+
+    queries: `row` (where the query begins), `query_id` (never null), `query` (null where there is no usable
+    text), then the passthrough columns of queries.
+    candidates: those that can be scored: `query_at` (position in `queries`), `row`, `index`, `doc_id` (never null),
+    `document` (never null), then the passthrough columns of candidates.
+    rejects: all others, as `REJECT_SCHEMA`.
+    """
+
+    queries: pa.Table
+    candidates: pa.Table
+    rejects: pa.Table
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """Whole rows of a unit, every column of the file, as dead letters keep them."""
+
+    table: pa.Table
+    config: InputConfig
+
+
+def read_unit(root: str, config: InputConfig, columns: InputColumns, unit: WorkUnit) -> UnitRows:
+    """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit.
+
+    Raises:
+        InputError: The file cannot be read, or is not what it was when the plan was made.
+    """
+    found = unit_candidates(_read_rows(root, unit, _wanted(config, columns)), config.columns, columns, unit)
+    is_good = found.cause == Cause.NONE
+    candidates = found.candidates if is_good.all() else found.candidates.filter(pa.array(is_good))
+    return UnitRows(found.queries, candidates, _rejects(found))
+
+
+def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
+    """Read a unit with all columns. Only dead letters need that.
+
+    Raises:
+        InputError: As `read_unit`.
+    """
+    return SourceRows(_read_rows(root, unit, None), config)
+
+
+def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | None]:
+    """Columns, and of a list of structs the fields, that a unit is made of."""
+    names = config.columns
+    top = [names.query, *(field.name for field in columns.query_passthrough)]
+    if names.query_id is not None:
+        top.append(names.query_id)
+    if columns.shape == "structs":
+        inner = {names.document, *(field.name for field in columns.candidate_passthrough)}
+        if names.doc_id is not None:
+            inner.add(names.doc_id)
+        return {**dict.fromkeys(top), names.candidates: inner}
+    if names.doc_id is not None and columns.shape != "texts":
+        top.append(names.doc_id)
+    if columns.shape == "pairs":
+        return dict.fromkeys([*top, names.document, *(field.name for field in columns.candidate_passthrough)])
+    return dict.fromkeys([*top, names.candidates])
+
+
+def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None) -> pa.Table:
+    """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
+    filesystem, folder = resolve(root)
+    with open_parquet(filesystem, join(folder, unit.file)) as parquet:
+        schema = parquet.schema_arrow
+        names = [name for name in schema.names if wanted is None or name in wanted]
+        batches = list(_batches(parquet, unit, _leaf_paths(parquet, wanted)))
+        num_rows = sum(batch.num_rows for batch in batches)
+        if num_rows != unit.row_stop - unit.row_start:
+            raise InputError(
+                f"{unit.file} ends at row {unit.row_start + num_rows}, but unit {unit.unit_id} goes to row "
+                f"{unit.row_stop}: the file has changed since the plan was made.",
+                unit_id=unit.unit_id,
+            )
+        return pa.table({name: _joined(batches, name, schema.field(name).type) for name in names})
+
+
+def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) -> pa.Array:
+    if not batches:
+        return pa.array([], canonical_type(data_type))
+    chunks = [batch.column(batch.schema.get_field_index(name)) for batch in batches]
+    return pa.concat_arrays([conform(chunk, canonical_type(chunk.type)) for chunk in chunks])
+
+
+def _leaf_paths(parquet: pq.ParquetFile, wanted: Mapping[str, set[str] | None] | None) -> list[str] | None:
+    if wanted is None:
+        return None
+    known = _or_all_fields(parquet.schema_arrow, wanted)
+    return [parquet.schema.column(leaf).path for leaf, *_ in leaf_columns(parquet.schema_arrow, known)]
+
+
+def _or_all_fields(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> dict[str, set[str] | None]:
+    """A struct that has none of the fields is read whole: its list still says how many candidates there are."""
+    present = {(column, field) for _, column, field in leaf_columns(schema, wanted)}
+    return {name: fields if any(column == name for column, _ in present) else None for name, fields in wanted.items()}
+
+
+def _batches(parquet: pq.ParquetFile, unit: WorkUnit, paths: list[str] | None) -> Iterator[pa.RecordBatch]:
+    """The unit's rows and no others, in pieces of some thousand pairs."""
+    starts = np.cumsum([0, *(parquet.metadata.row_group(n).num_rows for n in range(parquet.metadata.num_row_groups))])
+    groups = [n for n, start in enumerate(starts[:-1]) if start < unit.row_stop and starts[n + 1] > unit.row_start]
+    if not groups:
+        return
+    row = int(starts[groups[0]])
+    num_rows = max(1, unit.row_stop - unit.row_start)
+    batch_size = min(_BATCH_PAIRS, max(1, _BATCH_PAIRS * num_rows // max(1, unit.num_pairs)))
+    for batch in parquet.iter_batches(batch_size=batch_size, row_groups=groups, columns=paths, use_threads=False):
+        kept = batch.slice(max(0, unit.row_start - row), max(0, unit.row_stop - max(row, unit.row_start)))
+        row += batch.num_rows
+        if kept.num_rows:
+            yield kept
+        if row >= unit.row_stop:
+            return
+
+
+def _rejects(found: UnitCandidates) -> pa.Table:
+    bad = np.flatnonzero(found.cause)
+    places = found.candidates.select(["query_at", "row", "index"]).take(pa.array(bad))
+    causes = [Cause(value) for value in found.cause[bad].tolist()]
+    messages = [_message(found, cause, int(at)) for cause, at in zip(causes, bad, strict=True)]
+    return (
+        places.append_column("reason_code", pa.array([_REASONS[cause][0] for cause in causes], pa.large_string()))
+        .append_column("message", pa.array(messages, pa.large_string()))
+        .cast(REJECT_SCHEMA)
+    )
+
+
+def _message(found: UnitCandidates, cause: Cause, at: int) -> str:
+    text = _REASONS[cause][1]
+    if cause not in _DETAILED:
+        return text
+    row = found.candidates["row"][at].as_py() - found.queries["row"][0].as_py()
+    return f"{text} {found.details[row]}"

@@ -1,0 +1,142 @@
+"""Finding a model's files, and refusing what is missing or unsafe."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from reranker_batch.errors import ModelError
+from reranker_batch.model.files import resolve_model
+
+GetFolder = Callable[[str], Path]
+
+
+def write(folder: Path, *names: str, **config: object) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | config))
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_a_local_folder_is_used_in_place(model_folder: GetFolder) -> None:
+    folder = model_folder("bert")
+    files = resolve_model(str(folder))
+    assert (files.folder, files.revision) == (folder.resolve(), None)
+    assert files.config()["model_type"] == "bert"
+
+
+def test_hashes_cover_the_content_of_what_changes_a_score_and_nothing_else(tmp_path: Path) -> None:
+    scored = ["model.safetensors", "tokenizer.json", "vocab.txt", "spm.model", "1_Dense/config.json"]
+    other = ["README.md", "expected_logits.json", "onnx/config.json", "pytorch_model.bin", "modeling.py"]
+    hashes = resolve_model(str(write(tmp_path, *scored, *other))).hashes()
+    assert set(hashes) == {"config.json", *scored}
+    assert hashes["vocab.txt"] == hashlib.sha256(b"vocab.txt").hexdigest()
+
+
+def test_the_same_content_elsewhere_has_the_same_hashes(tmp_path: Path) -> None:
+    one, other = (resolve_model(str(write(tmp_path / name, "model.safetensors"))) for name in "ab")
+    assert one.hashes() == other.hashes()
+
+
+def test_code_is_hashed_where_it_is_run(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors", "modeling.py", auto_map={"AutoModel": "modeling.Own"})
+    assert "modeling.py" in resolve_model(str(folder), trust_remote_code=True).hashes()
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"nowhere does not exist"):
+        resolve_model(str(tmp_path / "nowhere"))
+
+
+def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        resolve_model(str(tmp_path))
+
+
+def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(ModelError, match="JSON"):
+        resolve_model(str(tmp_path))
+
+
+def test_pickled_weights_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    folder = write(tmp_path, "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*save_pretrained"):
+        resolve_model(str(folder))
+    assert resolve_model(str(folder), with_weights=False).folder == folder.resolve()
+
+
+def test_missing_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no model\.safetensors"):
+        resolve_model(str(write(tmp_path)))
+
+
+def test_an_adapter_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="merge"):
+        resolve_model(str(write(tmp_path, "model.safetensors", "adapter_config.json")))
+
+
+def test_a_model_that_needs_its_own_code_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors", model_type="new", auto_map={"AutoModel": "modeling.Own"})
+    with pytest.raises(ModelError, match=r"auto_map.*alibaba-nlp-community"):
+        resolve_model(str(folder))
+
+
+def test_code_from_a_repository_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors", model_type="own", auto_map={"AutoModel": "some/where--modeling.Own"})
+    with pytest.raises(ModelError, match="does not pin"):
+        resolve_model(str(folder), trust_remote_code=True)
+
+
+@pytest.mark.parametrize("revision", [None, "main", "abc123"])
+def test_code_of_a_hub_model_needs_a_commit(revision: str | None) -> None:
+    with pytest.raises(ModelError, match="full commit hash"):
+        resolve_model("some/model", revision=revision, trust_remote_code=True)
+
+
+def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="local folder"):
+        resolve_model(str(write(tmp_path, "model.safetensors")), revision="main")
+
+
+def test_a_model_trained_with_a_prompt_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors")
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"prompts": {"query": "Judge: "}, "default_prompt_name": None}))
+    assert resolve_model(str(folder)).folder == folder.resolve()
+    path.write_text(json.dumps({"prompts": {"query": "Judge: "}, "default_prompt_name": "query"}))
+    with pytest.raises(ModelError, match="'Judge: '"):
+        resolve_model(str(folder))
+
+
+def test_an_embedding_model_of_sentence_transformers_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors")
+    modules = [{"type": "sentence_transformers.models.Transformer"}, {"type": "sentence_transformers.models.Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="Pooling"):
+        resolve_model(str(folder))
+
+
+def test_an_unknown_builtin_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="does not come with the package"):
+        resolve_model("builtin:maxi")
+
+
+def test_an_unreachable_hub_is_named_with_a_way_out_and_no_secret(tmp_path: Path) -> None:
+    """In a process of its own, because the hub client reads its settings when it is imported."""
+    code = "from reranker_batch.model.files import resolve_model; resolve_model('some/model')"
+    settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_secret"}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "ModelError: Model some/model is not a local folder, and the hub cannot be reached" in last
+    assert "set model.name to it" in last
+    assert "hf_secret" not in done.stderr

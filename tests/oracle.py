@@ -1,0 +1,94 @@
+"""A job whose right answer is known without a model: bytes are tokens, and a score is a hash of two texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, FloatArray, PairTemplate, assemble_pairs
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+
+_FIRST_BYTE = 3
+"""Ids 1 and 2 are special tokens, so a byte b is the id b + 3."""
+
+
+def logit_of(query: bytes, document: bytes) -> np.float32:
+    """A float32 in -8..8 from both texts; equal texts give equal logits."""
+    digest = hashlib.blake2b(query + b"\x00|\x00" + document, digest_size=4).digest()
+    return np.float32(int.from_bytes(digest, "big") / 2**28 - 8)
+
+
+class ByteEncoder:
+    """UTF-8 bytes as tokens, pairs as `<1> query <2> document <2>`."""
+
+    template = PairTemplate(prefix=(1,), middle=(2,), suffix=(2,), first_segment_extra=2)
+
+    def __init__(self, max_pair_tokens: int = 4096) -> None:
+        self.max_pair_tokens = max_pair_tokens
+        self.texts_seen: list[str] = []
+
+    @property
+    def num_special_tokens(self) -> int:
+        return self.template.num_special_tokens
+
+    def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
+        self.texts_seen += texts
+        whole = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) + _FIRST_BYTE for text in texts]
+        cut = [ids[:max_tokens] for ids in whole]
+        is_cut = np.array([len(a) > len(b) for a, b in zip(whole, cut, strict=True)], dtype=np.bool_)
+        return EncodedTexts(Ragged.from_lists(cut), is_cut, texts)
+
+    def encode_pairs(
+        self,
+        queries: EncodedTexts,
+        documents: EncodedTexts,
+        query_at: LongArray,
+        document_at: LongArray,
+        *,
+        max_pair_tokens: int,
+    ) -> EncodedPairs:
+        return assemble_pairs(
+            self.template, queries.tokens, documents.tokens, query_at, document_at, max_pair_tokens=max_pair_tokens
+        )
+
+
+class HashScorer:
+    """Reads the two texts back from the ids of a pair and hashes them."""
+
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
+        logits = [self._one(input_ids[at], int(first_segment[at])) for at in range(len(input_ids))]
+        return np.array(logits, dtype=np.float32)
+
+    def _one(self, ids: IntArray, first_segment: int) -> np.float32:
+        query = ids[1 : first_segment - 1] - _FIRST_BYTE
+        document = ids[first_segment:-1] - _FIRST_BYTE
+        return logit_of(query.astype(np.uint8).tobytes(), document.astype(np.uint8).tobytes())
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One kept candidate as it has to come out."""
+
+    query_id: str
+    doc_id: str
+    index: int
+    rank: int
+    logit: np.float32
+
+
+def answers(
+    query_id: str, query: str, candidates: Iterable[tuple[str, str]], *, top_n: int | None = None
+) -> list[Answer]:
+    """The kept candidates of one query by rank; texts are short enough not to be cut."""
+    logits = [
+        (logit_of(query.encode(), text.encode()), index, doc_id) for index, (doc_id, text) in enumerate(candidates)
+    ]
+    logits.sort(key=lambda row: (-row[0], row[1]))
+    return [
+        Answer(query_id, doc_id, index, rank, logit)
+        for rank, (logit, index, doc_id) in enumerate(logits, start=1)
+        if top_n is None or rank <= top_n
+    ]
