@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from reranker_batch.version import __version__
+
 if TYPE_CHECKING:
     from reranker_batch.config import JobConfig
     from reranker_batch.core.report import RunReport
@@ -12,9 +14,7 @@ if TYPE_CHECKING:
     from reranker_batch.runtime.driver import run
     from reranker_batch.storage.verifying import Verification, verify_output
 
-__version__ = "0.1.0"
-
-__all__ = ["JobConfig", "RerankerBatchError", "RunReport", "Verification", "run", "verify_output"]
+__all__ = ["JobConfig", "RerankerBatchError", "RunReport", "Verification", "__version__", "run", "verify_output"]
 
 _HOMES = {
     "JobConfig": "config",

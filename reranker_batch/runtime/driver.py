@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-from reranker_batch import __version__
 from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.report import PartEntry, RunReport, Status, is_within, totals_of
@@ -26,6 +25,7 @@ from reranker_batch.runtime.progress import Display, NoDisplay, open_display
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.parts import PublishedPart, read_part
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.version import __version__
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ def open_display(*, pairs: int, units: int, done_pairs: int = 0, done_units: int
 
 
 class Tally:
-    """Counts of the parts published so far. `pairs` is what the plan expects, so it may be a little off."""
+    """Counts of the parts published so far, against what the plan expects."""
 
     def __init__(self, pairs: int, units: int, done_pairs: int, done_units: int) -> None:
         self.pairs, self.units = pairs, units
@@ -44,6 +44,11 @@ class Tally:
         self.new_tokens += counts["model_tokens"]
         self.failed += sum(counts["dead_letters"].values())
 
+    @property
+    def all_pairs(self) -> int:
+        """What the plan expects, which counts a query without candidates as one pair, and in the end what came."""
+        return self.done_pairs if self.done_units == self.units else max(self.pairs, self.done_pairs)
+
     def rates(self) -> tuple[float, float]:
         """Pairs and tokens a second since the run began."""
         elapsed = max(time.monotonic() - self._started, 1e-9)
@@ -52,13 +57,13 @@ class Tally:
     def left_s(self) -> float | None:
         """Seconds left at the pace so far; None before there is one."""
         pace, _ = self.rates()
-        return max(self.pairs - self.done_pairs, 0) / pace if pace else None
+        return (self.all_pairs - self.done_pairs) / pace if pace else None
 
     def line(self) -> str:
         pairs_per_s, tokens_per_s = self.rates()
         left = self.left_s()
         return (
-            f"{self.done_pairs:,} of {self.pairs:,} pairs · "
+            f"{self.done_pairs:,} of {self.all_pairs:,} pairs · "
             f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
             f"{self.done_units} of {self.units} units · {self.failed} failed · "
             f"{'starting' if left is None else f'{left:,.0f} s left'}"
@@ -90,7 +95,7 @@ class BarDisplay:
             f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
             f"{self._tally.done_units}/{self._tally.units} units · {self._tally.failed} failed"
         )
-        self._bar.update(self._task, completed=self._tally.done_pairs, detail=detail)
+        self._bar.update(self._task, completed=self._tally.done_pairs, total=self._tally.all_pairs, detail=detail)
 
     def close(self) -> None:
         self._bar.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ TEMPLATES = {
 }
 
 
+@lru_cache
 def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, CrossEncoderScorer]:
     recipe = detect_recipe(read_config(folder))
     encoder = load_pair_encoder(folder, recipe=recipe)
@@ -109,7 +111,7 @@ def plain_ids(encoder: TokenizerPairEncoder, pair: tuple[str, str]) -> list[int]
     return texts.tokens.values.tolist() + [0] * encoder.num_special_tokens
 
 
-@pytest.mark.parametrize("budget", [64, 100, 700, 100_000])
+@pytest.mark.parametrize("budget", [64, 700])
 def test_token_budget_does_not_change_logits(budget: int, family: str, model_folder: GetFolder, pairs: Pairs) -> None:
     encoder, scorer = load(model_folder(family), max_batch_tokens=8192)
     encoded = encode_text_pairs(encoder, pairs)

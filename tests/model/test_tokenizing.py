@@ -63,7 +63,7 @@ def encode(encoder: PairEncoder, pairs: list[tuple[str, str]], max_pair_tokens: 
 
 def test_assembled_pairs_equal_the_tokenizers_own(family: str, model_folder: GetFolder) -> None:
     rng = random.Random(3)
-    pairs = [(random_text(rng, 8), random_text(rng, 40)) for _ in range(1000)]
+    pairs = [(random_text(rng, 8), random_text(rng, 40)) for _ in range(500)]
     folder = model_folder(family)
     encoder = load(folder)
     assert isinstance(encoder, TokenizerPairEncoder)
