@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reranker_batch.config import JobConfig
+from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.pipeline import PreparedUnit, prepare_unit
 from reranker_batch.runtime.job import Job, open_job
@@ -54,7 +55,7 @@ class Estimate:
             ("requests", f"about {self.scaled(sample.requests):,} with {self.scaled(sample.total_tokens):,} tokens"),
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
             ("refused", f"about {self.scaled(sample.refused):,} candidates become dead letters"),
-            ("sample", f"{sample.pairs:,} pairs from {_SAMPLE_PLACES} places or fewer"),
+            ("sample", f"{sample.pairs:,} pairs, spread over the input"),
         ]
 
 
@@ -71,8 +72,8 @@ def estimate_job(config: JobConfig) -> Estimate:
         rows=sum(file.num_rows for file in plan.files),
         units=len(plan.units),
         pairs=sum(unit.num_pairs for unit in plan.units),
-        recipe=f"{job.recipe.name}: {job.recipe.description}",
-        limits=f"{config.limits.profile}: {job.limits}",
+        recipe=job.recipe.name,
+        limits=f"profile {config.limits.profile}: {_shown(job.limits)}",
         sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
     )
 
@@ -81,9 +82,8 @@ def sample_units(units: tuple[WorkUnit, ...]) -> list[WorkUnit]:
     """The first rows of units spread evenly over the input."""
     if not units:
         return []
-    step = max(1, len(units) // _SAMPLE_PLACES)
-    chosen = units[::step][:_SAMPLE_PLACES]
-    return [_head(unit, _SAMPLE_PAIRS // len(chosen)) for unit in chosen]
+    places = sorted({len(units) * place // _SAMPLE_PLACES for place in range(_SAMPLE_PLACES)})
+    return [_head(units[place], _SAMPLE_PAIRS // len(places)) for place in places]
 
 
 def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
@@ -107,6 +107,16 @@ def _count(prepared: PreparedUnit) -> Sample:
         truncated=prepared.candidates["truncated"].to_numpy().sum().item(),
         refused=len(prepared.rejects),
     )
+
+
+def _shown(limits: RequestLimits) -> str:
+    numbers = {
+        "documents a request": limits.max_documents,
+        "tokens an item": limits.max_item_tokens,
+        f"tokens a request ({limits.request_formula})": limits.max_request_tokens,
+        "tokens a pair": limits.max_pair_tokens,
+    }
+    return ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number is not None)
 
 
 def _sum(samples: list[Sample]) -> Sample:

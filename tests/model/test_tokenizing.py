@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import transformers
-from tiny_models import MAX_TOKENS, byte_bpe_backend, random_text, save_tokenizer, wordpiece, wrap
+from tiny_models import MAX_TOKENS, byte_bpe_backend, random_text, save_tokenizer, wordpiece, wrap, wrap_xlmr, xlmr
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from reranker_batch.core.pairs import EncodedPairs, PairEncoder
@@ -229,10 +229,17 @@ def test_a_limit_below_the_template_is_refused_by_the_second_way(tmp_path: Path)
 
 
 def test_control_tokens_are_spelled_out_by_the_second_way(tmp_path: Path) -> None:
-    encoder = document_first(tmp_path)
+    """With a vocabulary that holds them as ordinary pieces, which the tokenizer's own pair encoding then gives."""
+    backend = xlmr().backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $B </s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    wrap_xlmr(backend).save_pretrained(tmp_path)
+    encoder = load(config_folder(tmp_path, "xlm-roberta"))
+    assert isinstance(encoder, JointPairEncoder)
     encoded = encode(encoder, [(text, text) for text in CONTROL_TEXTS], 64)
     counts = [int(np.isin(ids, list(encoder.control.ids)).sum()) for ids in encoded.input_ids]
-    assert set(counts) == {encoder.num_special_tokens}
+    assert set(counts) == {encoder.num_special_tokens} == {3}
 
 
 def test_a_tokenizer_that_reads_its_own_file_differently_is_refused(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def wrap(backend: Tokenizer, **kwargs: Any) -> transformers.PreTrainedTokenizerB
 def roberta() -> transformers.PreTrainedTokenizerBase:
     backend = byte_bpe_backend(["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
     backend.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return wrap_xlmr(backend)
+
+
+def wrap_xlmr(backend: Tokenizer) -> transformers.PreTrainedTokenizerBase:
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=MAX_TOKENS,
