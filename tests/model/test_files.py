@@ -131,6 +131,20 @@ def test_an_unknown_builtin_model_is_refused() -> None:
         resolve_model("builtin:maxi")
 
 
+@pytest.mark.parametrize("settings", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_a_model_downloaded_before_is_used_while_the_hub_is_away(tmp_path: Path, settings: dict[str, str]) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    cache = tmp_path / "hub/models--some--model"
+    write(cache / "snapshots" / commit, "model.safetensors")
+    (cache / "refs").mkdir()
+    (cache / "refs/main").write_text(commit)
+    code = "from reranker_batch.model.files import resolve_model; print(resolve_model('some/model').revision)"
+    environment = os.environ | {"HF_HOME": str(tmp_path)} | settings
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == commit
+    assert "the hub cannot be reached; some/model is taken from the local cache" in done.stderr
+
+
 def test_an_unreachable_hub_is_named_with_a_way_out_and_no_secret(tmp_path: Path) -> None:
     """In a process of its own, because the hub client reads its settings when it is imported."""
     code = "from reranker_batch.model.files import resolve_model; resolve_model('some/model')"
