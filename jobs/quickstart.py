@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -22,11 +23,14 @@ CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 def main() -> int:
     config = JobConfig.load(CONFIG)
     exit_code = run_and_summarize(config)
+    report = json.loads(Path(config.output.path, "run", "report.json").read_text(encoding="utf-8"))
     candidates = read_candidates(config.input.path)
     results = pl.read_parquet(f"{config.output.path}/scores/*.parquet")
-    table = Table("order", "nDCG@10", title="Quality on the labels of the demo table", title_justify="left")
-    table.add_row("first stage (BM25)", f"{ndcg_at_10(candidates, -pl.col('retrieval_rank'), candidates):.4f}")
-    table.add_row("after reranking", f"{ndcg_at_10(results, pl.col('logit'), candidates):.4f}")
+    table = Table("order", "nDCG@10", "pairs", "time", title="What reranking did to the demo table")
+    before = ndcg_at_10(candidates, -pl.col("retrieval_rank"), candidates)
+    after = ndcg_at_10(results, pl.col("logit"), candidates)
+    table.add_row("first stage (BM25)", f"{before:.4f}", "", "")
+    table.add_row("after reranking", f"{after:.4f}", f"{report['totals']['scored']:,}", f"{report['wall_s']:.0f} s")
     Console().print(table)
     return exit_code
 
