@@ -108,6 +108,25 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
 
 
 @_command
+def redrive(
+    output: Annotated[str, typer.Argument(help="The output.path of a finished run that has dead letters.")],
+    target: Annotated[str, typer.Argument(help="A new folder for the input of a second run.")],
+) -> None:
+    """Turn dead letters into an input of the original layout, once their cause is fixed."""
+    from reranker_batch.storage.redriving import redrive_output
+
+    redriven = redrive_output(output, target)
+    if not redriven.num_candidates:
+        print(f"{output}: no dead letters, nothing was written.")
+        return
+    if not redriven.has_unique_places:
+        print("warning: query ids repeat, so the second result cannot be merged by them", file=sys.stderr)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in redriven.reasons.items())
+    print(f"{target}: {redriven.num_candidates:,} candidates ({reasons}). Score them with the same config and")
+    print(f"  --set input.path={target} --set output.path=NEW, then merge as docs/usage.md shows.")
+
+
+@_command
 def profiles() -> None:
     """List the limits profiles with their source and date."""
     for profile in PROFILES.values():
@@ -138,6 +157,7 @@ def _summary(report: RunReport) -> list[tuple[str, str]]:
         ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
         ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
+        *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
         ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
     ]
     if report.computed_pairs:

@@ -46,6 +46,7 @@ class InputConfig(Section):
     path: str = Field(description="file, folder, glob or URI; builtin:demo is the table that ships with the package")
     layout: Literal["nested", "pairs"] = "nested"
     columns: Columns = Field(default_factory=Columns)
+    skip_bad_files: bool = Field(False, description="leave files that cannot be used out, and name them in the report")
 
 
 class ModelConfig(Section):

@@ -2,7 +2,8 @@
 
 RerankerBatchError
 ├── ConfigError      the user, before anything starts (exit code 2)
-│   └── FingerprintError   the output holds results of other settings
+│   ├── FingerprintError   the output holds results of other settings
+│   └── LockedError        another run is at work on the output
 ├── InputError       the user: a file cannot be used (exit code 2)
 ├── ModelError       the user: a model cannot be used as asked (exit code 2)
 ├── RowError         nobody: the row becomes a dead letter
@@ -38,6 +39,10 @@ class ConfigError(RerankerBatchError):
 
 class FingerprintError(ConfigError):
     """The output folder holds results of settings or of an input that differ from these."""
+
+
+class LockedError(ConfigError):
+    """Another run holds the output."""
 
 
 class InputError(RerankerBatchError):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
-from reranker_batch.core.pairs import EncodedTexts, FloatArray, PairEncoder, PairScorer
+from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
 from reranker_batch.core.units import WorkUnit, request_id_of
@@ -49,6 +49,7 @@ class ScoredUnit:
     rejects: pa.Table
     logits: FloatArray
     model_tokens: int
+    oom_splits: int
 
 
 @dataclass(frozen=True)
@@ -146,21 +147,26 @@ def _usage(
 
 
 def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
-    """Give every candidate its logit."""
-    logits = scorer.score(prepared.input_ids, prepared.first_segment)
-    if logits.shape != (len(prepared.input_ids),) or logits.dtype != np.float32:
+    """Give every candidate its logit, or a place among the rejects if the scorer refused it."""
+    scores = scorer.score(prepared.input_ids, prepared.first_segment)
+    if scores.logits.shape != (len(prepared.input_ids),) or scores.logits.dtype != np.float32:
         raise CommitError(
-            f"The scorer gave {logits.dtype} of shape {logits.shape} for {len(prepared.input_ids)} inputs.",
+            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} "
+            f"for {len(prepared.input_ids)} inputs.",
             unit_id=prepared.unit.unit_id,
         )
-    return ScoredUnit(
+    scored = ScoredUnit(
         unit=prepared.unit,
         queries=prepared.queries,
         candidates=prepared.candidates,
         rejects=prepared.rejects,
-        logits=logits[prepared.input_at],
+        logits=scores.logits[prepared.input_at],
         model_tokens=len(prepared.input_ids.values),
+        oom_splits=scores.oom_splits,
     )
+    is_refused = np.isin(prepared.input_at, list(scores.refused))
+    reasons = [scores.refused[at] for at in prepared.input_at[is_refused].tolist()]
+    return _reject(scored, is_refused, [(reason.reason_code, str(reason)) for reason in reasons])
 
 
 def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
@@ -185,21 +191,22 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
 
 
 def _reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
-    is_finite = np.isfinite(scored.logits)
-    if is_finite.all():
+    is_bad = ~np.isfinite(scored.logits)
+    return _reject(scored, is_bad, [("non_finite_score", f"The model gave {seen}.") for seen in scored.logits[is_bad]])
+
+
+def _reject(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str, str]]) -> ScoredUnit:
+    """Move candidates to the rejects; `reasons` are code and message of each."""
+    if not is_bad.any():
         return scored
-    bad = scored.candidates.filter(pa.array(~is_finite))
-    seen = scored.logits[~is_finite].astype(str)
-    rejects = bad.select(["query_at", "row", "index"])
-    rejects = rejects.append_column("reason_code", pa.array(["non_finite_score"] * len(bad), pa.large_string()))
-    rejects = rejects.append_column(
-        "message", pa.array([f"The model gave {value}." for value in seen], pa.large_string())
-    )
+    rejects = scored.candidates.filter(pa.array(is_bad)).select(["query_at", "row", "index"])
+    for at, name in enumerate(("reason_code", "message")):
+        rejects = rejects.append_column(name, pa.array([reason[at] for reason in reasons], pa.large_string()))
     return replace(
         scored,
-        candidates=scored.candidates.filter(pa.array(is_finite)),
+        candidates=scored.candidates.filter(pa.array(~is_bad)),
         rejects=pa.concat_tables([scored.rejects, rejects.cast(REJECT_SCHEMA)]),
-        logits=scored.logits[is_finite],
+        logits=scored.logits[~is_bad],
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, FloatArray, PairTemplate, assemble_pairs
+from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairScores, PairTemplate, assemble_pairs
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 
 _FIRST_BYTE = 3
@@ -58,9 +58,9 @@ class ByteEncoder:
 class HashScorer:
     """Reads the two texts back from the ids of a pair and hashes them."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
         logits = [self._one(input_ids[at], int(first_segment[at])) for at in range(len(input_ids))]
-        return np.array(logits, dtype=np.float32)
+        return PairScores(np.array(logits, dtype=np.float32))
 
     def _one(self, ids: IntArray, first_segment: int) -> np.float32:
         query = ids[1 : first_segment - 1] - _FIRST_BYTE
@@ -80,11 +80,18 @@ class Answer:
 
 
 def answers(
-    query_id: str, query: str, candidates: Iterable[tuple[str, str]], *, top_n: int | None = None
+    query_id: str,
+    query: str,
+    candidates: Iterable[tuple[str, str]],
+    *,
+    top_n: int | None = None,
+    refused: Collection[int] = (),
 ) -> list[Answer]:
     """The kept candidates of one query by rank; texts are short enough not to be cut."""
     logits = [
-        (logit_of(query.encode(), text.encode()), index, doc_id) for index, (doc_id, text) in enumerate(candidates)
+        (logit_of(query.encode(), text.encode()), index, doc_id)
+        for index, (doc_id, text) in enumerate(candidates)
+        if index not in refused
     ]
     logits.sort(key=lambda row: (-row[0], row[1]))
     return [

@@ -21,6 +21,7 @@ OWNERS = {
     "pyarrow.parquet": "storage",
     "pyarrow.fs": "storage",
     "fsspec": "storage",
+    "obstore": "storage",
 }
 LAYERS = {
     "errors": 0,

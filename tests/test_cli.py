@@ -1,26 +1,35 @@
 """The commands as a person types them, each in a process of its own."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from engine import SmallJob, num_nulls, table_with_nulls
 from tables import nested_table, random_groups, write
+
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.lock import hold_lock
 
 ROOT = Path(__file__).parents[1]
 GROUPS = random_groups(8, max_candidates=5)
 NUM_PAIRS = sum(len(group[2]) for group in GROUPS)
 
 
-def command(*arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "reranker_batch.cli", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         cwd=cwd,
         timeout=280,
         check=False,
+        env={**os.environ, **environment},
     )
 
 
@@ -83,6 +92,92 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: l
     assert ended.returncode == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+SECRETS = {"AWS_ACCESS_KEY_ID": "AKIA-fake-id", "AWS_SECRET_ACCESS_KEY": "fake/secret+key", "HF_TOKEN": "hf_fake_token"}
+
+
+def assert_no_secret_in(*texts: str, folder: Path) -> None:
+    """Neither in what was printed nor in any file, be it compressed inside or not."""
+    contents = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    tables = [str(pq.read_table(path).to_pylist()).encode() for path in folder.rglob("*.parquet")]
+    for secret in [*SECRETS.values(), "URISECRET"]:
+        for content in [*contents, *tables, *(text.encode() for text in texts)]:
+            assert secret.encode() not in content
+
+
+@pytest.mark.ray
+def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(config: Path, tmp_path: Path) -> None:
+    """On Ray: the driver dies before any unit, then the processes that publish, then the driver after the last unit."""
+    output = tmp_path / "out"
+    sets = ("--set", "runtime.unit_pairs=4", "--set", "input.columns.passthrough=[]")
+    first = command("run", config, *sets, RERANKER_BATCH_CRASH_AT="manifest_written", **SECRETS)
+    assert first.returncode == 137
+    assert (output / "run" / "lock.1").exists()
+    second = command(
+        "run", config, *sets, RERANKER_BATCH_CRASH_AT="report_written", RERANKER_BATCH_LOG="INFO", **SECRETS
+    )
+    assert second.returncode == 137, second.stderr
+    assert "was taken over" in second.stderr
+    scores = output / "scores"
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in scores.iterdir()}
+    assert len(before) > 1
+    assert scores / "_SUCCESS" not in before
+    next(iter(before)).unlink()
+    before.pop(next(iter(before)))
+    third = command("run", config, *sets, RERANKER_BATCH_CRASH_AT="part_published:2", **SECRETS)
+    assert third.returncode == 0, third.stderr
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
+    assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]
+    assert command("verify", output).returncode == 0
+    printed = [text for ended in (first, second, third) for text in (ended.stdout, ended.stderr)]
+    assert_no_secret_in(*printed, folder=output)
+
+
+def test_a_second_run_is_refused_with_the_name_of_the_first(config: Path, tmp_path: Path) -> None:
+    with hold_lock(Folder.at(str(tmp_path / "out"))):
+        ended = command("run", config)
+    assert ended.returncode == 2
+    assert f"process {os.getpid()}, started 20" in ended.stderr
+    assert socket.gethostname() in ended.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["input.path=s3://AKIA-fake-id:URISECRET@bucket/in"],
+        ["output.path=s3://AKIA-fake-id:URISECRET@bucket/out"],
+    ],
+    ids=["input", "output"],
+)
+def test_secrets_stay_out_of_messages(config: Path, tmp_path: Path, overrides: list[str]) -> None:
+    arguments = [part for override in overrides for part in ("--set", override)]
+    ended = command("run", config, *arguments, RERANKER_BATCH_LOG="DEBUG", **SECRETS)
+    assert ended.returncode == 2, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert_no_secret_in(ended.stdout, ended.stderr, folder=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_files_are_skipped_where_that_is_asked_for(config: Path, tmp_path: Path) -> None:
+    write(nested_table(GROUPS), tmp_path / "many" / "a.parquet")
+    (tmp_path / "many" / "b.parquet").write_bytes(b"PAR1 no more")
+    many = ("--set", f"input.path={tmp_path}/many")
+    skipped = command("plan", config, *many, "--set", "input.skip_bad_files=true")
+    assert skipped.returncode == 0, skipped.stderr
+    assert "b.parquet cannot be used" in skipped.stderr
+    assert f"{NUM_PAIRS:,}" in skipped.stdout
+
+
+def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:
+    write(table_with_nulls(GROUPS), tmp_path / "in.parquet")
+    SmallJob(str(tmp_path / "in.parquet"), str(tmp_path / "out")).run()
+    ended = command("redrive", tmp_path / "out", tmp_path / "again")
+    assert ended.returncode == 0, ended.stderr
+    assert f"{num_nulls(GROUPS)} candidates ({num_nulls(GROUPS)} null_document)" in ended.stdout
+    assert f"--set input.path={tmp_path / 'again'}" in " ".join(ended.stdout.split())
+    assert command("redrive", tmp_path / "out", tmp_path / "again").returncode == 2
 
 
 def test_help_and_lists_need_no_job() -> None:

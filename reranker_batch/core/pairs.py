@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
+from reranker_batch.errors import RowError
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
@@ -41,6 +42,19 @@ class EncodedPairs:
     query_tokens: IntArray
     document_tokens: IntArray
     is_cut: BoolArray
+
+
+@dataclass(frozen=True)
+class PairScores:
+    """Float32 logits of shape [pairs], in the order of the pairs.
+
+    `refused` has the reason of every pair that cannot be scored, by its place; its logit is NaN. `oom_splits`
+    counts the micro-batches that were halved because the device's memory did not hold them.
+    """
+
+    logits: FloatArray
+    refused: Mapping[int, RowError] = field(default_factory=dict)
+    oom_splits: int = 0
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,8 @@ class PairEncoder(Protocol):
 class PairScorer(Protocol):
     """Gives one raw logit a pair. One implementation runs a model; tests bring their own."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
-        """Float32 logits of shape [pairs], in the order of the pairs."""
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+        """Score all pairs, or say why one cannot be scored."""
 
 
 def cut_pairs(

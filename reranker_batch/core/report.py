@@ -85,12 +85,19 @@ class RunReport:
     units_published: int
     units_skipped: int
     parts: list[PartEntry]
+    missing: list[str]
+    """Units without a part."""
+    attempts: dict[str, int]
+    """Of units that were begun more than once."""
+    oom_splits: int
     computed_pairs: int
     computed_tokens: int
     wall_s: float
     step_s: dict[str, float]
     replicas: int
     versions: dict[str, str]
+    skipped_files: dict[str, str] = field(default_factory=dict)
+    """Files of the input that could not be used and were left out, each with what is wrong."""
 
     @property
     def exit_code(self) -> int:

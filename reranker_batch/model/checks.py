@@ -105,7 +105,10 @@ def check_expected(folder: Path, scorer: PairScorer, encoder: PairEncoder, *, is
 def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:
     """Logits of a few pairs given as text, in order; for checks, not for the job."""
     encoded = encode_text_pairs(encoder, pairs)
-    return scorer.score(encoded.input_ids, encoded.first_segment)
+    scores = scorer.score(encoded.input_ids, encoded.first_segment)
+    for reason in scores.refused.values():
+        raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
+    return scores.logits
 
 
 def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:

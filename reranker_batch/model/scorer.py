@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,11 +14,13 @@ import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.packing import pack_micro_batches
-from reranker_batch.core.pairs import FloatArray
+from reranker_batch.core.pairs import FloatArray, PairScores
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+from reranker_batch.errors import RowError
 from reranker_batch.model.loading import choose_device, choose_dtype, load_model
 from reranker_batch.model.recipes import Recipe
 
+_LOG = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 8192
 _GPU_BATCH_TOKENS = 65536
 
@@ -47,6 +51,8 @@ class CrossEncoderScorer:
         self.max_batch_tokens = max_batch_tokens
         self.num_embeddings = num_embeddings
         self._forward = forward
+        self._room = max_batch_tokens
+        """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
 
     def with_budget(self, max_batch_tokens: int) -> CrossEncoderScorer:
         """The same model under another token budget; the weights are shared."""
@@ -59,20 +65,59 @@ class CrossEncoderScorer:
             num_embeddings=self.num_embeddings,
         )
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> FloatArray:
-        """Float32 logits of shape [pairs], in the order of the pairs.
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+        """Score all pairs. One that the device's memory does not hold, even alone, is refused as `out_of_memory`.
 
         Raises:
             PairTooLongError: One pair alone is over the token budget. Nothing was computed.
         """
-        logits = np.empty(len(input_ids), dtype=np.float32)
-        if not len(input_ids):
-            return logits
-        batches = list(pack_micro_batches(input_ids.lengths, max_batch_tokens=self.max_batch_tokens))
-        with torch.inference_mode():
-            on_device = [self._forward(input_ids, first_segment, rows) for rows in batches]
-            logits[np.concatenate(batches)] = torch.cat(on_device).float().cpu().numpy()
-        return logits
+        logits = np.full(len(input_ids), np.nan, dtype=np.float32)
+        batches = deque(pack_micro_batches(input_ids.lengths, max_batch_tokens=self.max_batch_tokens))
+        scored: list[tuple[LongArray, torch.Tensor]] = []
+        refused: dict[int, RowError] = {}
+        splits = 0
+        while batches:
+            rows = batches.popleft()
+            longest = int(input_ids.lengths[rows[0]])
+            if len(rows) > 1 and len(rows) * longest > self._room:
+                size = max(1, self._room // longest)
+                batches.extendleft(reversed([rows[at : at + size] for at in range(0, len(rows), size)]))
+            elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
+                scored.append((rows, on_device))
+            elif len(rows) == 1:
+                refused[int(rows[0])] = _out_of_memory(longest, self.device)
+            else:
+                splits += 1
+                self._room = len(rows) * longest // 2
+                batches.appendleft(rows)
+        if scored:
+            logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
+        return PairScores(logits, refused, splits)
+
+    def _try(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor | None:
+        """Logits of a micro-batch, None where the device's memory does not hold it."""
+        try:
+            with torch.inference_mode():
+                return self._forward(input_ids, first_segment, rows)
+        except torch.OutOfMemoryError as error:
+            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), input_ids.lengths[rows].sum(), error)
+        # Only now are the tensors of the failed pass gone, which the traceback held.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+
+def _fetch(on_device: list[torch.Tensor]) -> FloatArray:
+    logits: FloatArray = torch.cat(on_device).float().cpu().numpy()
+    return logits
+
+
+def _out_of_memory(tokens: int, device: torch.device) -> RowError:
+    return RowError(
+        f"The memory of the device ({device}) does not hold this pair of {tokens} tokens, even alone. "
+        "Lower limits.max_pair_tokens or use a device with more memory.",
+        reason_code="out_of_memory",
+    )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ from reranker_batch.core.ragged import Ragged
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
 
+_COUNTS = ("model_tokens", "oom_splits")
+"""Numbers of a scored unit; they travel beside its timings."""
+
 
 def prepared_block(prepared: PreparedUnit, timings: dict[str, float]) -> pa.Table:
     inputs = pa.table({"input_ids": prepared.input_ids.to_arrow(), "first_segment": prepared.first_segment})
@@ -50,7 +53,7 @@ def scored_block(scored: ScoredUnit, timings: dict[str, float]) -> pa.Table:
         "rejects": scored.rejects,
         "scores": pa.table({"logit": scored.logits}),
     }
-    return _block(scored.unit, tables, timings | {"model_tokens": scored.model_tokens})
+    return _block(scored.unit, tables, timings | {name: getattr(scored, name) for name in _COUNTS})
 
 
 def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float]]:
@@ -61,7 +64,7 @@ def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float]]:
         candidates=_read_table(block, "candidates"),
         rejects=_read_table(block, "rejects"),
         logits=_read_table(block, "scores")["logit"].to_numpy(),
-        model_tokens=int(timings.pop("model_tokens")),
+        **{name: int(timings.pop(name)) for name in _COUNTS},
     )
     return scored, timings
 

@@ -2,82 +2,34 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-import signal
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import replace
 from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
-from reranker_batch.core.report import PartEntry, RunReport, Status, is_within, totals_of
+from reranker_batch.core.report import RunReport, Status, is_within, totals_of
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import CommitError, FingerprintError, RerankerBatchError
+from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.runtime import dataset
+from reranker_batch.runtime.attempt import Attempt, versions
+from reranker_batch.runtime.failures import explain
+from reranker_batch.runtime.interrupts import terminate_as_interrupt
 from reranker_batch.runtime.job import Job, open_job
-from reranker_batch.runtime.placement import place
+from reranker_batch.runtime.ledger import start_ledger
+from reranker_batch.runtime.placement import Placement, place
 from reranker_batch.runtime.progress import Display, NoDisplay, open_display
+from reranker_batch.runtime.steps import JobSpec
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.lock import Lock, hold_lock
 from reranker_batch.storage.parts import PublishedPart, read_part
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
-from reranker_batch.version import __version__
 
 logger = logging.getLogger(__name__)
-
-_LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
-
-
-@dataclass
-class Attempt:
-    """What this attempt has seen so far: parts by unit, what was computed, how long the steps took."""
-
-    units: list[WorkUnit]
-    parts: dict[str, PartEntry] = field(default_factory=dict)
-    skipped: int = 0
-    computed_pairs: int = 0
-    computed_tokens: int = 0
-    step_s: Counter[str] = field(default_factory=Counter)
-    replicas: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def skip(self, part: PublishedPart) -> None:
-        self.parts[part.record.unit_id] = _entry_of(part)
-        self.skipped += 1
-
-    def add(self, entry: Mapping[str, Any]) -> None:
-        names = ("unit_id", "num_rows", "size_bytes", "sha256", "counts")
-        self.parts[entry["unit_id"]] = PartEntry(**{name: entry[name] for name in names})
-        self.computed_pairs += entry["counts"]["scored"]
-        self.computed_tokens += entry["counts"]["model_tokens"]
-        self.step_s.update(entry["timings"])
-
-    @property
-    def remaining(self) -> list[WorkUnit]:
-        return [unit for unit in self.units if unit.unit_id not in self.parts]
-
-    def report(self, status: Status, message: str, output: str) -> RunReport:
-        parts = [self.parts[unit_id] for unit_id in sorted(self.parts)]
-        return RunReport(
-            status=status,
-            message=message,
-            output=output,
-            totals=totals_of(part.counts for part in parts),
-            units=len(self.units),
-            units_published=len(parts),
-            units_skipped=self.skipped,
-            parts=parts,
-            computed_pairs=self.computed_pairs,
-            computed_tokens=self.computed_tokens,
-            wall_s=time.monotonic() - self.started,
-            step_s=dict(self.step_s),
-            replicas=self.replicas,
-            versions=_versions(),
-        )
 
 
 def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
@@ -88,18 +40,29 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
         RerankerBatchError: The run failed; `run/report.json` says how far it came.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
-    job = open_job(config)
-    state = RunState(Folder.at(config.output.path))
+    return run_job(open_job(config), show_progress=show_progress)
+
+
+def run_job(job: Job, *, show_progress: bool = False) -> RunReport:
+    """Run a job whose config, model files and input have been checked; raises what `run` raises."""
+    state = RunState(Folder.at(job.config.output.path))
+    with terminate_as_interrupt(), hold_lock(state.output) as lock:
+        return _run_alone(job, state, lock, show_progress=show_progress)
+
+
+def _run_alone(job: Job, state: RunState, lock: Lock, *, show_progress: bool) -> RunReport:
+    config = job.config
     recorded = state.read(MANIFEST)
     if recorded is not None:
         _check_same_job(job, recorded, dtype=None)
-    attempt = Attempt(list(_units(job, state)))
-    with _terminate_as_interrupt(), _reported(attempt, state):
-        _skip_published(attempt, state)
+    attempt = Attempt(list(_units(job, state)), skipped_files=job.plan.skipped)
+    with _reported(attempt, state, lock):
+        _skip_published(attempt, state, recorded)
         if state.is_complete and not attempt.remaining:
             return _closing_report(attempt, config, "nothing to do: the output is complete")
-        _process(job, state, attempt, recorded, show_progress=show_progress)
+        _process(job, state, attempt, recorded, lock, show_progress=show_progress)
         report = _closing_report(attempt, config, "")
+        lock.confirm()
         state.write(REPORT, report.to_dict())
         state.complete()
     return report
@@ -130,18 +93,19 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
         )
 
 
-def _skip_published(attempt: Attempt, state: RunState) -> None:
+def _skip_published(attempt: Attempt, state: RunState, recorded: Mapping[str, Any] | None) -> None:
     """Units whose part is there and sound; a damaged part is computed again."""
+    read = _read_or_warn(state.output, None if recorded is None else recorded["fingerprint"])
     with ThreadPoolExecutor(8) as threads:
-        for part in threads.map(_read_or_warn(state.output), state.published_units(attempt.units)):
+        for part in threads.map(read, state.published_units(attempt.units)):
             if part is not None:
                 attempt.skip(part)
 
 
-def _read_or_warn(output: Folder) -> Callable[[str], PublishedPart | None]:
+def _read_or_warn(output: Folder, made_by: str | None) -> Callable[[str], PublishedPart | None]:
     def read(unit_id: str) -> PublishedPart | None:
         try:
-            return read_part(output, unit_id)
+            return read_part(output, unit_id, fingerprint=made_by)
         except CommitError as error:
             logger.warning("%s It is computed again.", error)
             return None
@@ -150,38 +114,56 @@ def _read_or_warn(output: Folder) -> Callable[[str], PublishedPart | None]:
 
 
 def _process(
-    job: Job, state: RunState, attempt: Attempt, recorded: Mapping[str, Any] | None, *, show_progress: bool
+    job: Job,
+    state: RunState,
+    attempt: Attempt,
+    recorded: Mapping[str, Any] | None,
+    lock: Lock,
+    *,
+    show_progress: bool,
 ) -> None:
     config = job.config
-    with dataset.ray_session(config.runtime.ray_address):
+    with dataset.ray_session(config.runtime.ray_address), terminate_as_interrupt():
         placement = place(config, dataset.nodes())
         dtype = job.resolve_dtype(placement)
         if recorded is not None:
             _check_same_job(job, recorded, dtype=dtype)
         settings = job.settings(dtype=dtype)
-        spec = job.spec(placement, dtype=dtype, fingerprint=fingerprint(settings))
+        spec = replace(job.spec(placement, dtype=dtype, fingerprint=fingerprint(settings)), lock=lock.ticket)
         _record_start(job, state, attempt, settings)
         attempt.replicas = placement.max_replicas
-        if not attempt.remaining:
-            return
-        display = _display(attempt, show_progress)
-        try:
-            timeout_s = config.runtime.no_progress_timeout_s
-            for entry in dataset.process_units(attempt.remaining, spec, placement, no_progress_timeout_s=timeout_s):
-                attempt.add(entry)
-                display.advance(entry["counts"])
-        finally:
-            display.close()
+        if attempt.remaining:
+            _process_units(attempt, spec, placement, config.runtime.no_progress_timeout_s, show_progress=show_progress)
+
+
+def _process_units(
+    attempt: Attempt, spec: JobSpec, placement: Placement, timeout_s: float, *, show_progress: bool
+) -> None:
+    units = attempt.remaining
+    ledger = start_ledger(max_deaths=dataset.max_deaths(len(units)))
+    display = _display(attempt, show_progress)
+    failure: BaseException | None = None
+    try:
+        for entry in dataset.process_units(units, spec, placement, ledger, no_progress_timeout_s=timeout_s):
+            attempt.add(entry)
+            display.advance(entry["counts"])
+    except BaseException as error:
+        failure = explain(error, ledger, no_progress_timeout_s=timeout_s)
+    display.close()
+    attempt.attempts = ledger.attempts()
+    if failure is not None:
+        gc.collect()  # Ray Data's executor and its error hold each other; with them go the replicas
+        raise failure
 
 
 def _record_start(job: Job, state: RunState, attempt: Attempt, settings: dict[str, Any]) -> None:
-    state.start()
+    state.start(attempt.remaining)
     manifest = {
         "fingerprint": fingerprint(settings),
         "settings": settings,
         "input": job.plan.identity(),
         "config": job.config.model_dump(),
-        "versions": _versions(),
+        "versions": versions(),
     }
     if state.read(MANIFEST) is None:
         state.write(MANIFEST, manifest)
@@ -217,55 +199,16 @@ def _closing_report(attempt: Attempt, config: JobConfig, message: str) -> RunRep
 
 
 @contextmanager
-def _reported(attempt: Attempt, state: RunState) -> Iterator[None]:
-    """Leave a report also when the run ends early, and raise what the caller can handle."""
+def _reported(attempt: Attempt, state: RunState, lock: Lock) -> Iterator[None]:
+    """Leave a report also when the run ends early, unless the output is another run's by now."""
     try:
         yield
     except BaseException as error:
-        reason = _cause(error)
-        status: Status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
-        if state.read(PLAN) is not None and not state.is_complete:
-            state.write(REPORT, attempt.report(status, str(reason), state.output.uri).to_dict())
-        if reason is error:
-            raise
-        raise reason from error
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error of ours inside what Ray wrapped around it, or the error itself.
-
-    Ray's wrapper passes for the class it wraps and has a remote traceback for a message, so the innermost counts.
-    """
-    found, seen = error, error
-    while seen is not None:
-        if isinstance(seen, RerankerBatchError | KeyboardInterrupt):
-            found = seen
-        seen = getattr(seen, "cause", None) or seen.__cause__  # type: ignore[assignment]
-    return found
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does. Does nothing outside the main thread, where signals are not ours."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _entry_of(part: PublishedPart) -> PartEntry:
-    record = part.record
-    return PartEntry(record.unit_id, part.num_rows, part.size_bytes, part.sha256, record.counts)
-
-
-def _versions() -> dict[str, str]:
-    return {"reranker-batch": __version__, **{name: version(name) for name in _LIBRARIES}}
+        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        try:
+            lock.confirm()
+            if state.read(PLAN) is not None and not state.is_complete:
+                state.write(REPORT, attempt.report(status, str(error), state.output.uri).to_dict())
+        except CommitError as second:  # it must not hide the first
+            logger.warning("There is no report of this attempt: %s", second)
+        raise

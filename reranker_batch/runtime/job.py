@@ -54,7 +54,11 @@ class Job:
                 "dtype": dtype,
                 "instruct": self.config.model.instruct,
             },
-            "recipe": {"name": self.recipe.name, "version": self.recipe.version},
+            "recipe": {
+                "name": self.recipe.name,
+                "version": self.recipe.version,
+                "activation": f"sigmoid(logit - {self.recipe.logit_shift})",
+            },
             "limits": asdict(self.limits),
             "input": {"layout": self.config.input.layout, "columns": self.config.input.columns.model_dump()},
             "ranking": self.config.ranking.model_dump(),

@@ -10,7 +10,7 @@ from reranker_batch.config import JobConfig
 from reranker_batch.errors import ConfigError
 
 _STEP_CPUS = 1
-"""CPUs of one prepare or finish task."""
+"""CPUs that one prepare or finish task keeps busy."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,19 @@ class Placement:
     num_gpus: float
     threads: int
 
+    @property
+    def step_cpus(self) -> float:
+        """CPUs of one prepare or finish task. Beside replicas on CPUs it reserves none: when a node is lost, its
+        replicas may take the last CPUs of the others, and the short steps must still run.
+        """
+        return 0 if self.device == "cpu" else _STEP_CPUS
+
 
 def place(config: JobConfig, nodes: Sequence[Node]) -> Placement:
     """Decide the pool before anything starts.
 
-    On GPUs a replica reserves no CPU, so that the CPU steps always run. On CPUs it leaves one CPU of the
-    cluster to them; its threads may still use the whole node, since those steps are short.
+    On GPUs a replica reserves no CPU, so that the CPU steps always run. On CPUs the steps reserve none, and one CPU of
+    the cluster is left to them; a replica's threads may still use the whole node, since those steps are short.
 
     Raises:
         ConfigError: What is asked for can never be placed; the message has the numbers.

@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
 
 from reranker_batch.config import InputConfig, ModelConfig
+from reranker_batch.core.isolation import CarefulScorer
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import ReplicaError, RerankerBatchError
 from reranker_batch.model.files import ModelFiles, resolve_model
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
-from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
+from reranker_batch.pipeline import (
+    FinishedUnit,
+    PreparedUnit,
+    ResultSettings,
+    ScoredUnit,
+    finish_unit,
+    prepare_unit,
+    score_unit,
+)
 from reranker_batch.runtime import blocks
+from reranker_batch.runtime.ledger import LedgerClient, replica_name
 from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.lock import LockTicket
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.reader import read_source, read_unit
 
@@ -43,6 +58,7 @@ class JobSpec:
     results: ResultSettings
     output: Folder
     fingerprint: str
+    lock: LockTicket | None = None
 
     def load_encoder(self) -> PairEncoder:
         return _load_encoder(self.model, self.recipe)
@@ -80,39 +96,92 @@ def _load_encoder(model: ModelConfig, recipe: Recipe) -> PairEncoder:
     return load_pair_encoder(folder, recipe=recipe, trust_remote_code=model.trust_remote_code)
 
 
+@contextmanager
+def _named(unit: WorkUnit, step: str) -> Iterator[None]:
+    """Every error of a step says which unit it was."""
+    try:
+        yield
+    except RerankerBatchError as error:
+        error.unit_id = error.unit_id or unit.unit_id
+        raise
+    except Exception as error:
+        message = f"Unit {unit.unit_id} of {unit.file} cannot be {step}: {_described(error)}"
+        raise ReplicaError(message, unit_id=unit.unit_id) from error
+
+
 def prepare(block: pa.Table, *, job: JobSpec) -> pa.Table:
     """A unit's place in the input -> its rows, cut, counted and tokenized."""
     started = time.perf_counter()
     unit = blocks.read_unit_block(block)
-    rows = read_unit(job.input_root, job.input, job.columns, unit)
-    prepared = prepare_unit(unit, rows, job.load_encoder(), job.limits, keep_documents=job.results.return_documents)
+    with _named(unit, "prepared"):
+        rows = read_unit(job.input_root, job.input, job.columns, unit)
+        prepared = prepare_unit(unit, rows, job.load_encoder(), job.limits, keep_documents=job.results.return_documents)
     return blocks.prepared_block(prepared, {"prepare": time.perf_counter() - started})
 
 
 class Replica:
-    """One model copy. Loaded once, then called with one prepared unit at a time."""
+    """One model copy. Loaded once, then called with one prepared unit at a time.
 
-    def __init__(self, job: JobSpec) -> None:
-        self._scorer = job.load_scorer()
+    What a process cannot say once it has died, it tells the ledger before. After an error that is not ours the
+    process ends itself, since a device may be of no use after it; the unit is tried again in a fresh process.
+    """
+
+    def __init__(self, job: JobSpec, ledger: LedgerClient) -> None:
+        self._ledger = ledger
+        name = replica_name()
+        ledger.start(name)
+        try:
+            self._scorer = job.load_scorer()
+        except RerankerBatchError as error:
+            ledger.give_up(error)
+            raise
+        except Exception as error:
+            ledger.fail_start(name, _described(error))
+            os._exit(1)
+        ledger.started(name)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         started = time.perf_counter()
         prepared, timings = blocks.read_prepared(block)
-        scored = score_unit(prepared, self._scorer)
+        with _named(prepared.unit, "scored"):
+            scored = self._score(prepared)
         return blocks.scored_block(scored, timings | {"score": time.perf_counter() - started})
+
+    def _score(self, prepared: PreparedUnit) -> ScoredUnit:
+        unit_id = prepared.unit.unit_id
+        approach = self._ledger.begin(unit_id)
+        scorer = self._scorer
+        if not approach.is_plain:
+            scorer = CarefulScorer(scorer, approach, announce=partial(self._ledger.take, unit_id))
+        try:
+            scored = score_unit(prepared, scorer)
+        except RerankerBatchError:
+            raise
+        except Exception as error:
+            self._ledger.fail(unit_id, _described(error))
+            os._exit(1)
+        self._ledger.end(unit_id)
+        return scored
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
     """A scored unit -> its published part; what comes back is the part's entry for the report."""
     started = time.perf_counter()
     scored, timings = blocks.read_scored(block)
-    finished = finish_unit(scored, job.results)
-    record = PartRecord(scored.unit.unit_id, job.fingerprint, asdict(finished.counts))
-    _publish_dead_letters(scored.unit, finished, record, job)
-    part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
+    with _named(scored.unit, "finished"):
+        finished = finish_unit(scored, job.results)
+        record = PartRecord(scored.unit.unit_id, job.fingerprint, asdict(finished.counts))
+        if job.lock is not None:
+            job.lock.confirm()
+        _publish_dead_letters(scored.unit, finished, record, job)
+        part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
     entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
     timings["finish"] = time.perf_counter() - started
-    values: dict[str, Any] = {**asdict(record), **entry, "timings": timings}
+    values: dict[str, Any] = {**asdict(record), **entry, "timings": timings, "oom_splits": scored.oom_splits}
     return pa.table({"part": [json.dumps(values)]})
 
 

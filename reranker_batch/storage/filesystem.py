@@ -88,6 +88,12 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names]) if folder else "/".join(names)
 
 
+def is_inside(path: str) -> bool:
+    """Whether a recorded path can only lead below the folder that it is joined to."""
+    parts = path.split("/")
+    return not is_uri(path) and not {"", ".", ".."} & set(parts) and "\0" not in path
+
+
 @lru_cache(maxsize=256)
 def _filesystem(place: str) -> tuple[fs.FileSystem, str]:
     if is_builtin(place):

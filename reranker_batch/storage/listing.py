@@ -50,7 +50,7 @@ def list_input(path_or_uri: str) -> Listing:
     try:
         listing = _list_exact(place) or _list_glob(place)
     except OSError as error:
-        raise InputError(f"{path_or_uri} cannot be listed: {first_line(error)}. Check input.path.") from None
+        raise InputError(f"{path_or_uri} cannot be listed: {first_line(error)}. Check input.path.") from error
     if listing is None:
         raise InputError(f"{path_or_uri} does not exist. Check input.path{_relative_hint(path_or_uri)}.")
     if not listing.files:

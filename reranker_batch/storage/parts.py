@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.errors import CommitError
+from reranker_batch.storage.crash_points import reached
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.retrying import retried
 
 SCORES = "scores"
 DEAD_LETTERS = "dead_letters"
@@ -54,17 +57,29 @@ def publish_part(output: Folder, folder: str, table: pa.Table, schema: pa.Schema
         CommitError: The part cannot be written, or what was read back is not what was written.
     """
     content = _serialize(table, schema, record)
-    staged = output.child(STAGING, f"{record.unit_id}-{uuid.uuid4().hex}.parquet")
     final = output.child(folder, part_name(record.unit_id))
+    part = retried(lambda: _publish(output, final, content, len(table), record.unit_id), f"Writing {final}")
+    reached("part_published" if folder == SCORES else "dead_letters_published")
+    return part
+
+
+def _publish(output: Folder, final: str, content: pa.Buffer, num_rows: int, unit_id: str) -> PublishedPart:
+    staged = output.child(STAGING, f"{unit_id}-{uuid.uuid4().hex}.parquet")
     try:
         with output.filesystem.open_output_stream(staged) as sink:
             sink.write(content)
+        reached("part_staged")
         part = _check(output, staged)
-        if part.sha256 != hashlib.sha256(content).hexdigest() or part.num_rows != len(table):
-            raise CommitError(f"{staged} does not hold what was written to it.", unit_id=record.unit_id)
+        if part.sha256 != hashlib.sha256(content).hexdigest() or part.num_rows != num_rows:
+            raise CommitError(f"{staged} does not hold what was written to it.", unit_id=unit_id)
+        reached("part_verified")
         output.filesystem.move(staged, final)
-    except OSError as error:
-        raise CommitError(f"{final} cannot be written: {error}", unit_id=record.unit_id) from error
+    except (OSError, CommitError) as error:
+        with suppress(OSError):  # it takes space that may be what is missing
+            output.filesystem.delete_file(staged)
+        if isinstance(error, CommitError):
+            raise
+        raise CommitError(f"{final} cannot be written: {error}", unit_id=unit_id) from error
     return part
 
 
@@ -79,19 +94,24 @@ def _serialize(table: pa.Table, schema: pa.Schema, record: PartRecord) -> pa.Buf
     return sink.getvalue()
 
 
-def read_part(output: Folder, unit_id: str) -> PublishedPart:
-    """Read a published part back and check it against its own checksums.
+def read_part(output: Folder, unit_id: str, *, fingerprint: str | None = None) -> PublishedPart:
+    """Read a published part back and check it against its own checksums, and who made it where that is asked.
 
     Raises:
-        CommitError: The part is missing, damaged, or not one of ours.
+        CommitError: The part is missing, damaged, not one of ours, or of other settings.
     """
     path = output.child(SCORES, part_name(unit_id))
     try:
-        return _check(output, path)
+        part = retried(lambda: _check(output, path), f"Reading {path}")
     except FileNotFoundError:
         raise CommitError(f"{path} is missing.", unit_id=unit_id) from None
     except OSError as error:
         raise CommitError(f"{path} is damaged: {error}", unit_id=unit_id) from error
+    if part.record.unit_id != unit_id:
+        raise CommitError(f"{path} is the part of another unit, {part.record.unit_id}.", unit_id=unit_id)
+    if fingerprint not in (None, part.record.fingerprint):
+        raise CommitError(f"{path} was made by other settings than this run's.", unit_id=unit_id)
+    return part
 
 
 def read_table(output: Folder, folder: str, unit_id: str) -> pa.Table:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.config import Columns, InputConfig
-from reranker_batch.core.units import WorkUnit, auto_unit_pairs
+from reranker_batch.core.units import WorkUnit, auto_unit_pairs, unit_id_of
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns, leaf_columns
 from reranker_batch.storage.cutting import cut_file
@@ -20,6 +21,9 @@ from reranker_batch.storage.footers import Footer, first_line, read_footer
 from reranker_batch.storage.listing import ListedFile, Listing, list_input
 from reranker_batch.storage.merging import merge_columns
 from reranker_batch.storage.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
+from reranker_batch.storage.retrying import retried
+
+logger = logging.getLogger(__name__)
 
 _FOOTER_THREADS = 16
 _SCAN_THREADS = 4
@@ -49,7 +53,8 @@ class InputFile:
 class InputPlan:
     """The input and how it is cut. Says the same on every machine that sees the input.
 
-    `num_queries` is exact. Every row belongs to one unit, in the order of the input.
+    `num_queries` is exact. Every row belongs to one unit, in the order of the input. An input without rows is one
+    unit without rows.
     """
 
     root: str
@@ -57,14 +62,17 @@ class InputPlan:
     columns: InputColumns
     units: tuple[WorkUnit, ...]
     num_queries: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Files that cannot be used and are left out because `input.skip_bad_files` says so, each with what is wrong."""
 
     @property
     def num_pairs(self) -> int:
         return sum(unit.num_pairs for unit in self.units)
 
-    def identity(self) -> dict[str, dict[str, dict[str, int | str | None]]]:
+    def identity(self) -> dict[str, dict[str, Any]]:
         """What tells an input that has changed from one that has not, by file; where it lies does not matter."""
         return {
+            "skipped": dict.fromkeys(self.skipped, True),
             "files": {
                 file.path: {
                     "num_rows": file.num_rows,
@@ -73,7 +81,7 @@ class InputPlan:
                     "footer_digest": file.footer_digest,
                 }
                 for file in self.files
-            }
+            },
         }
 
 
@@ -94,16 +102,18 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
         ConfigError: The path cannot be used.
     """
     _refuse_own_names(config.columns)
-    listing = list_input(config.path)
-    opened = _open_all(listing, config)
+    listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
+    opened, skipped = _open_all(listing, config)
     columns = merge_columns((held.file.path, held.columns) for held in opened)
     files = [held.file for held in opened]
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
     aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
     runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
     units = [unit for index, file in enumerate(files) for unit in _cut(index, file, aim, runs[index] if runs else None)]
+    if not units:  # so that an empty output has its columns too
+        units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0)]
     num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
-    return InputPlan(listing.root, tuple(files), columns, tuple(units), num_queries)
+    return InputPlan(listing.root, tuple(files), columns, tuple(units), num_queries, skipped)
 
 
 def _refuse_own_names(names: Columns) -> None:
@@ -116,12 +126,14 @@ def _refuse_own_names(names: Columns) -> None:
         )
 
 
-def _open_all(listing: Listing, config: InputConfig) -> list[_OpenedFile]:
+def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile], dict[str, str]]:
+    """The files that can be used, and by path what is wrong with the others."""
     filesystem, root = resolve(listing.root)
 
     def open_one(listed: ListedFile) -> _OpenedFile | str:
         try:
-            footer = read_footer(filesystem, join(root, listed.path))
+            path = join(root, listed.path)
+            footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
         try:
@@ -130,9 +142,13 @@ def _open_all(listing: Listing, config: InputConfig) -> list[_OpenedFile]:
             return str(error)
 
     results = _in_threads(open_one, listing.files, _FOOTER_THREADS)
-    if problems := [result for result in results if isinstance(result, str)]:
-        raise InputError(_listed(problems, len(results), listing.root))
-    return [result for result in results if not isinstance(result, str)]
+    named = zip(listing.files, results, strict=True)
+    problems = {listed.path: result for listed, result in named if isinstance(result, str)}
+    if problems and (len(problems) == len(results) or not config.skip_bad_files):
+        raise InputError(_listed([*problems.values()], len(results), listing.root))
+    for problem in problems.values():
+        logger.warning("Skipped, as input.skip_bad_files says: %s", problem)
+    return [result for result in results if not isinstance(result, str)], problems
 
 
 def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFile:
@@ -167,7 +183,8 @@ def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> 
     names = config.columns
 
     def scan(held: _OpenedFile) -> QueryRuns:
-        return scan_queries(filesystem, join(folder, held.file.path), names, has_null_ids=held.has_null_ids)
+        path = join(folder, held.file.path)
+        return retried(lambda: scan_queries(filesystem, path, names, has_null_ids=held.has_null_ids), f"Reading {path}")
 
     found = _in_threads(scan, opened, _SCAN_THREADS)
     read_key = key_reader(filesystem, lambda file: join(folder, file), names)

@@ -17,6 +17,7 @@ from reranker_batch.storage.candidates import Cause, UnitCandidates, unit_candid
 from reranker_batch.storage.columns import InputColumns, leaf_columns
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.footers import open_parquet
+from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import conform
 
 REJECT_SCHEMA = pa.schema(
@@ -73,7 +74,8 @@ def read_unit(root: str, config: InputConfig, columns: InputColumns, unit: WorkU
     Raises:
         InputError: The file cannot be read, or is not what it was when the plan was made.
     """
-    found = unit_candidates(_read_rows(root, unit, _wanted(config, columns)), config.columns, columns, unit)
+    rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns)), f"Reading {unit.file}")
+    found = unit_candidates(rows, config.columns, columns, unit)
     is_good = found.cause == Cause.NONE
     candidates = found.candidates if is_good.all() else found.candidates.filter(pa.array(is_good))
     return UnitRows(found.queries, candidates, _rejects(found))
@@ -85,7 +87,7 @@ def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
     Raises:
         InputError: As `read_unit`.
     """
-    return SourceRows(_read_rows(root, unit, None), config)
+    return SourceRows(retried(lambda: _read_rows(root, unit, None), f"Reading {unit.file}"), config)
 
 
 def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | None]:

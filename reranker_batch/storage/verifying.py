@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reranker_batch.core.report import totals_of
+from reranker_batch.core.report import PartEntry, totals_of
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PublishedPart, read_part, read_table
+from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PublishedPart, part_name, read_part, read_table
 from reranker_batch.storage.run_state import MANIFEST, REPORT, RunState
 
 _RESULT_COLUMNS = ["index", "rank", "relevance_score", "logit"]
@@ -46,9 +46,11 @@ def verify_output(path: str) -> Verification:
         raise ConfigError(f"{path} holds no run: run/manifest.json or run/plan.json is not there.")
     if report is None or not state.is_complete:
         return Verification(0, 0, 0, ["scores/_SUCCESS or run/report.json is not there: the run is not complete."])
-    entries = {entry["unit_id"]: entry for entry in report["parts"]}
-    problems = _foreign_files(state, {unit.unit_id for unit in units})
-    check = _PartCheck(state.output, manifest, entries)
+    unit_ids = {unit.unit_id for unit in units}
+    entries = _entries(report, state)
+    problems = _foreign_files(state, unit_ids)
+    problems += [f"The report lists {name!r}, no unit of the plan." for name in sorted(entries.keys() - unit_ids)]
+    check = _PartCheck(state.output, manifest, entries, state.dead_letter_names())
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(check, [unit.unit_id for unit in units]))
     parts = [part for part, _ in found if part is not None]
@@ -62,15 +64,27 @@ def verify_output(path: str) -> Verification:
     )
 
 
+def _entries(report: Mapping[str, Any], state: RunState) -> dict[str, PartEntry]:
+    """The report's word on each part. Raises CommitError when it is no report of this program."""
+    try:
+        return {entry["unit_id"]: PartEntry(**entry) for entry in report["parts"]}
+    except TypeError:
+        path = state.output.child("run", REPORT)
+        raise CommitError(f"{path} is not a report of this program: its parts are not.") from None
+
+
 def _foreign_files(state: RunState, unit_ids: set[str]) -> list[str]:
-    return [f"scores/{name} belongs to no unit of the plan." for name in state.foreign_parts(unit_ids)]
+    letters = state.dead_letter_names() - {part_name(unit_id) for unit_id in unit_ids}
+    foreign = [f"scores/{name}" for name in state.foreign_parts(unit_ids)]
+    return [f"{name} belongs to no unit of the plan." for name in foreign + [f"dead_letters/{n}" for n in letters]]
 
 
 @dataclass(frozen=True)
 class _PartCheck:
     output: Folder
     manifest: Mapping[str, Any]
-    entries: Mapping[str, Mapping[str, Any]]
+    entries: Mapping[str, PartEntry]
+    letters: set[str]
 
     def __call__(self, unit_id: str) -> tuple[PublishedPart | None, list[str]]:
         try:
@@ -81,16 +95,14 @@ class _PartCheck:
 
     def _problems(self, part: PublishedPart, unit_id: str) -> Iterator[str]:
         record, entry = part.record, self.entries.get(unit_id)
-        if record.unit_id != unit_id:
-            yield f"its record says unit {record.unit_id}"
         if record.fingerprint != self.manifest["fingerprint"]:
             yield "it was made by other settings than the manifest's"
         if entry is None:
             yield "the report does not list it"
         elif (part.sha256, part.size_bytes, part.num_rows) != (
-            entry["sha256"],
-            entry["size_bytes"],
-            entry["num_rows"],
+            entry.sha256,
+            entry.size_bytes,
+            entry.num_rows,
         ):
             yield "its bytes are not those that were published"
         yield from self._row_problems(part)
@@ -111,6 +123,8 @@ class _PartCheck:
     def _dead_letter_problems(self, part: PublishedPart) -> Iterator[str]:
         expected = sum(part.record.counts["dead_letters"].values())
         if not expected:
+            if (name := part_name(part.record.unit_id)) in self.letters:
+                yield f"dead_letters/{name} is there, and its record knows of none"
             return
         try:
             found = len(read_table(self.output, DEAD_LETTERS, part.record.unit_id))

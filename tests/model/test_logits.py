@@ -48,7 +48,7 @@ def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, CrossEncode
 def score(folder: Path, pairs: Pairs, **kwargs: Any) -> np.ndarray:
     encoder, scorer = load(folder, **kwargs)
     encoded = encode_text_pairs(encoder, pairs)
-    return scorer.score(encoded.input_ids, encoded.first_segment)
+    return scorer.score(encoded.input_ids, encoded.first_segment).logits
 
 
 def plain(folder: Path) -> tuple[Any, Any]:
@@ -116,7 +116,7 @@ def test_token_budget_does_not_change_logits(budget: int, family: str, model_fol
     encoder, scorer = load(model_folder(family), max_batch_tokens=8192)
     encoded = encode_text_pairs(encoder, pairs)
     one, other = (
-        scorer.with_budget(tokens).score(encoded.input_ids, encoded.first_segment) for tokens in (8192, budget)
+        scorer.with_budget(tokens).score(encoded.input_ids, encoded.first_segment).logits for tokens in (8192, budget)
     )
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
@@ -124,7 +124,7 @@ def test_token_budget_does_not_change_logits(budget: int, family: str, model_fol
 def test_the_same_pairs_give_the_same_bytes_again(model_folder: GetFolder, pairs: Pairs) -> None:
     encoder, scorer = load(model_folder("bert"), max_batch_tokens=256)
     encoded = encode_text_pairs(encoder, pairs)
-    one, other = (scorer.score(encoded.input_ids, encoded.first_segment) for _ in range(2))
+    one, other = (scorer.score(encoded.input_ids, encoded.first_segment).logits for _ in range(2))
     assert one.tobytes() == other.tobytes()
     assert one.dtype == np.float32
 
@@ -143,5 +143,5 @@ def test_no_pairs_give_no_logits(model_folder: GetFolder) -> None:
 def test_a_model_with_two_token_types_sees_where_the_document_begins(model_folder: GetFolder) -> None:
     encoder, scorer = load(model_folder("bert"))
     encoded = encode_text_pairs(encoder, [("abc", "def")])
-    shifted = scorer.score(encoded.input_ids, encoded.first_segment + 1)
-    assert abs(shifted - scorer.score(encoded.input_ids, encoded.first_segment)).max() > 1e-4
+    shifted = scorer.score(encoded.input_ids, encoded.first_segment + 1).logits
+    assert abs(shifted - scorer.score(encoded.input_ids, encoded.first_segment).logits).max() > 1e-4

@@ -211,7 +211,8 @@ def test_dead_letters_are_kept_and_decide_the_exit_code(tmp_path: Path) -> None:
 def test_an_input_without_rows_gives_a_complete_output(tmp_path: Path) -> None:
     write(nested_table([]), tmp_path / "in" / "a.parquet")
     report = run(job(tmp_path))
-    assert (report.units, report.exit_code) == (0, 0)
+    assert (report.totals.queries, report.exit_code) == (0, 0)
+    assert results(tmp_path).schema["relevance_score"] == pl.Float32
     assert (tmp_path / "out" / "scores" / "_SUCCESS").exists()
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.fingerprint import differences
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.storage.cutting import cut_file
 from reranker_batch.storage.planning import InputPlan, plan_input
@@ -71,6 +72,29 @@ def test_all_bad_files_are_listed_by_name_in_one_error(tmp_path: Path) -> None:
     for name in ["empty", "truncated", "text", "encrypted", "length", "footer", "gap"]:
         assert f"{name}.parquet cannot be used" in message
     assert "good.parquet" not in message
+
+
+def test_bad_files_are_skipped_and_named_where_that_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "good.parquet", nested(4))
+    write(tmp_path / "other.parquet", pa.table({"a": [1]}))
+    (tmp_path / "empty.parquet").write_bytes(b"")
+    config = InputConfig.model_validate({"path": str(tmp_path), "skip_bad_files": True})
+    plan = plan_input(config, unit_pairs="auto")
+    assert [file.path for file in plan.files] == ["good.parquet"]
+    assert plan.skipped.keys() == {"empty.parquet", "other.parquet"}
+    assert "it is empty (0 bytes)" in plan.skipped["empty.parquet"]
+    assert "'candidates' is missing in other.parquet" in plan.skipped["other.parquet"]
+    assert sum("Skipped, as input.skip_bad_files says" in message for message in caplog.messages) == 2
+    before = plan.identity()
+    write(tmp_path / "empty.parquet", nested(1))
+    lines = differences(before, plan_input(config, unit_pairs="auto").identity())
+    assert "skipped.empty.parquet: true -> (absent)" in lines
+    (tmp_path / "good.parquet").unlink()
+    (tmp_path / "empty.parquet").unlink()
+    with pytest.raises(InputError, match="other.parquet"):
+        plan_input(config, unit_pairs="auto")
 
 
 def test_an_extension_type_is_refused_before_its_code_runs(tmp_path: Path) -> None:
@@ -222,12 +246,13 @@ def test_a_rewritten_file_has_another_footer_digest(tmp_path: Path) -> None:
     assert before.files[0].footer_digest != after.files[0].footer_digest
 
 
-def test_an_input_without_rows_has_no_units(tmp_path: Path) -> None:
+def test_an_input_without_rows_is_one_unit_without_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", nested(0))
     plan = plan_of(tmp_path)
-    assert (plan.units, plan.num_queries) == ((), 0)
+    assert [(unit.row_start, unit.row_stop, unit.num_pairs) for unit in plan.units] == [(0, 0, 0)]
+    assert plan.num_queries == 0
     write(tmp_path / "p/b.parquet", pairs([], query_id=pa.array([], pa.string())))
-    assert plan_of(tmp_path / "p", "pairs").units == ()
+    assert len(plan_of(tmp_path / "p", "pairs").units) == 1
 
 
 def test_a_million_rows_in_one_row_group_are_cut_inside() -> None:

@@ -1,0 +1,172 @@
+"""Jobs on the hash oracle whose documents say what goes wrong when they are scored.
+
+A document that holds `<kill>` kills the process that scores it, `<raise>` raises, `<refuse>` raises what ends a run,
+`<hang>` never returns, `<slow>` takes a moment, `<split>` counts as a halved micro-batch. A mark with a name, as in
+`<kill:a>`, does so once for every file `a.0`, `a.1`, … in the folder of flags, whatever process comes across it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from oracle import ByteEncoder, HashScorer
+from tables import Group, nested_table, random_groups, write
+
+from reranker_batch import JobConfig
+from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.pairs import PairScores
+from reranker_batch.core.ragged import IntArray, Ragged
+from reranker_batch.errors import ModelError, PairTooLongError
+from reranker_batch.model.files import ModelFiles
+from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.runtime.job import Job
+from reranker_batch.runtime.placement import Placement
+from reranker_batch.runtime.steps import JobSpec, model_files
+from reranker_batch.storage.planning import plan_input
+
+_MARK = re.compile(rb"<(kill|raise|refuse|hang|slow|split)(?::(\w+))?>")
+_SLOW_S = 0.3
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Faults still to happen: a file each, so that every process sees them and none happens twice."""
+
+    folder: Path
+
+    def arm(self, name: str, times: int = 1) -> None:
+        self.folder.mkdir(exist_ok=True)
+        for number in range(times):
+            (self.folder / f"{name}.{number}").touch()
+
+    def take(self, name: str) -> bool:
+        """Whether one was left; it is gone now."""
+        for flag in self.folder.glob(f"{name}.*"):
+            try:
+                flag.unlink()
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class FaultyScorer(HashScorer):
+    """Does what the documents say, then scores them."""
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+
+    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+        text = (input_ids.values - 3).clip(0, 255).astype("uint8").tobytes()
+        for action, name in dict.fromkeys(_MARK.findall(text)):
+            if not name or self._flags.take(name.decode()):
+                self._act(action)
+        return replace(super().score(input_ids, first_segment), oom_splits=text.count(b"<split>"))
+
+    def _act(self, action: bytes) -> None:
+        if action == b"kill":
+            _die()
+        if action == b"raise":
+            raise ValueError("the text says so")
+        if action == b"refuse":
+            raise PairTooLongError("a pair is too long")
+        time.sleep({b"hang": 3600.0, b"slow": _SLOW_S}.get(action, 0.0))
+
+
+class FaultyEncoder(ByteEncoder):
+    """Ends the process that prepares a unit, for every flag `prepare`."""
+
+    def __init__(self, flags: Flags) -> None:
+        super().__init__()
+        self._flags = flags
+
+    def encode_texts(self, *arguments: Any, **options: Any) -> Any:
+        if self._flags.take("prepare"):
+            _die()
+        return super().encode_texts(*arguments, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleSpec(JobSpec):
+    """The steps of a job with the oracle for a tokenizer and a model."""
+
+    flags: Flags
+
+    def load_encoder(self) -> FaultyEncoder:
+        return FaultyEncoder(self.flags)
+
+    def load_scorer(self) -> FaultyScorer:
+        if self.flags.take("start_dies"):
+            _die()
+        if self.flags.take("start_raises"):
+            raise OSError("the disk of the model is gone")
+        if self.flags.take("start_refused"):
+            raise ModelError("The weights of the model are damaged.")
+        return FaultyScorer(self.flags)
+
+
+@dataclass(frozen=True)
+class OracleJob(Job):
+    """A job whose steps are those of `OracleSpec`."""
+
+    def spec(self, placement: Placement, *, dtype: str, fingerprint: str) -> OracleSpec:
+        spec = super().spec(placement, dtype=dtype, fingerprint=fingerprint)
+        values = {name: getattr(spec, name) for name in JobSpec.__dataclass_fields__}
+        return OracleSpec(**values, flags=flags_of(Path(self.config.output.path).parent))
+
+
+def flags_of(folder: Path) -> Flags:
+    return Flags(folder / "flags")
+
+
+def oracle_job(folder: Path, **tables: dict[str, Any]) -> OracleJob:
+    """A job from `folder/in` to `folder/out`; faults are armed in `folder/flags`."""
+    values: dict[str, Any] = {
+        "input": {"path": str(folder / "in")},
+        "model": {"name": "builtin:mini", "device": "cpu"},
+        "output": {"path": str(folder / "out")},
+        "runtime": {"unit_pairs": 25, "max_replicas": 1},
+        "limits": {"profile": "none"},
+    }
+    for name, more in tables.items():
+        values[name] = values.get(name, {}) | more
+    config = JobConfig.of(values)
+    files: ModelFiles = model_files(config.model)
+    return OracleJob(
+        config=config,
+        files=files,
+        recipe=detect_recipe(files.config(), "auto"),
+        encoder=ByteEncoder(),
+        limits=RequestLimits(max_pair_tokens=4096),
+        plan=plan_input(config.input, unit_pairs=config.runtime.unit_pairs),
+    )
+
+
+def faulty_input(
+    folder: Path, marks: dict[tuple[int, int], str] | None = None, *, num_queries: int = 24
+) -> list[Group]:
+    """Write `folder/in`: queries with candidates, the text of some with marks, by row and index."""
+    groups = random_groups(num_queries, max_candidates=9, seed=5)
+    for (row, index), mark in (marks or {}).items():
+        query_id, query, candidates = groups[row]
+        candidates = list(candidates)
+        while len(candidates) <= index:
+            candidates.append((f"d{row}-{len(candidates)}", f"text {row} {len(candidates)}"))
+        candidates[index] = (candidates[index][0], f"{candidates[index][1]} {mark}")
+        groups[row] = (query_id, query, candidates)
+    write_input(folder, groups)
+    return groups
+
+
+def write_input(folder: Path, groups: list[Group]) -> None:
+    write(nested_table(groups), folder / "in" / "a.parquet", row_group_size=3)

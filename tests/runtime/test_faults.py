@@ -1,0 +1,124 @@
+"""Processes that die, hang or raise inside a run; the oracle judges what comes out."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import ray
+from fault_jobs import faulty_input, flags_of, oracle_job, write_input
+from judge import judge, judge_unfinished
+
+from reranker_batch.errors import ModelError, PairTooLongError, ReplicaError, RerankerBatchError
+from reranker_batch.runtime.driver import run_job
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
+
+SOON_S = 90.0
+"""Far below any timeout of Ray's, far above what a busy machine takes."""
+
+
+def test_a_pair_that_kills_its_process_or_always_raises_costs_no_other_pair(tmp_path: Path) -> None:
+    """The deadly pair stands twice in its query: equal pairs are one input and share its fate."""
+    groups = faulty_input(tmp_path, {(2, 0): "<kill>", (20, 3): "<raise>"})
+    groups[2][2].append(("twin", groups[2][2][0][1]))
+    write_input(tmp_path, groups)
+    report = run_job(oracle_job(tmp_path))
+    twin = len(groups[2][2]) - 1
+    dead = {(2, 0): "process_died", (2, twin): "process_died", (20, 3): "scoring_failed"}
+    found = judge(tmp_path, groups, dead=dead)
+    assert report.exit_code == 3
+    assert list(found["attempts"].values()) == [5, 5]
+
+
+def test_faults_that_pass_leave_no_trace_but_a_number(tmp_path: Path) -> None:
+    """A replica and a prepare task killed, an error in scoring, two false starts of the replica."""
+    groups = faulty_input(tmp_path, {(1, 0): "<kill:once>", (22, 0): "<raise:now_and_then>", (5, 0): "<split>"})
+    flags = flags_of(tmp_path)
+    for name in ("once", "now_and_then", "prepare", "start_dies", "start_raises"):
+        flags.arm(name)
+    assert run_job(oracle_job(tmp_path)).exit_code == 0
+    found = judge(tmp_path, groups)
+    assert list(found["attempts"].values()) == [2, 2]
+    assert found["oom_splits"] == 1
+    assert not list(flags.folder.iterdir())
+
+
+@pytest.mark.slow
+def test_workers_killed_at_random_do_not_change_the_result(tmp_path: Path) -> None:
+    marks = {(row, 0): "<slow>" for row in range(24)}
+    groups = faulty_input(tmp_path, marks)
+    with killing(times=4, every_s=2.0) as killed:
+        run_job(oracle_job(tmp_path, runtime={"max_replicas": 2, "min_replicas": 2}))
+    judge(tmp_path, groups)
+    assert killed
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        ("start_refused", ModelError, "weights of the model are damaged"),
+        ("start_raises", ReplicaError, "could not start in 3 attempts: OSError: the disk of the model is gone"),
+        ("start_dies", ReplicaError, "could not start in 3 attempts: its process died"),
+        ("prepare", ReplicaError, "lost processes or nodes more often than work is tried again"),
+    ],
+)
+def test_what_never_works_ends_the_run_soon_with_one_message(
+    tmp_path: Path, fault: str, error: type[RerankerBatchError], message: str
+) -> None:
+    groups = faulty_input(tmp_path)
+    flags_of(tmp_path).arm(fault, times=99)
+    started = time.monotonic()
+    with pytest.raises(error, match=message):
+        run_job(oracle_job(tmp_path))
+    assert time.monotonic() - started < SOON_S
+    report = judge_unfinished(tmp_path, groups, status="failed")
+    assert message in report["message"]
+
+
+def test_an_error_that_concerns_the_whole_job_names_its_unit_and_frees_the_replicas(tmp_path: Path) -> None:
+    """Held by the traceback of the error, a replica would keep its device from the next run of the process."""
+    groups = faulty_input(tmp_path, {(2, 0): "<refuse>"})
+    with pytest.raises(PairTooLongError, match=r"^a pair is too long$") as caught:
+        run_job(oracle_job(tmp_path))
+    assert caught.value.unit_id == "00000-0000000000"
+    judge_unfinished(tmp_path, groups, status="failed")
+    until = time.monotonic() + SOON_S
+    while ray.available_resources()["CPU"] < ray.cluster_resources()["CPU"]:
+        assert time.monotonic() < until
+        time.sleep(0.5)
+
+
+@contextmanager
+def killing(*, times: int, every_s: float) -> Iterator[list[str]]:
+    """Meanwhile, SIGKILL workers of this session's Ray that run a step; gives their names as they die."""
+    chance, is_over, killed = random.Random(3), threading.Event(), []
+
+    def kill() -> None:
+        while len(killed) < times and not is_over.wait(every_s):
+            workers = [process for process in psutil.Process().children(recursive=True) if _is_step(process)]
+            if workers:
+                victim = chance.choice(workers)
+                killed.append(" ".join(victim.cmdline()))
+                victim.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _is_step(process: psutil.Process) -> bool:
+    try:
+        return " ".join(process.cmdline()).startswith(("ray::MapBatches", "ray::MapWorker"))
+    except psutil.NoSuchProcess:
+        return False

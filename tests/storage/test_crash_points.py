@@ -1,0 +1,92 @@
+"""A process may end at any place: the next run gives what an undisturbed run would have given."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+from engine import NAN, NanScorer, SmallJob, kept_rows, num_nulls, right_rows, run_in_a_process, table_with_nulls
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import nested_table, random_groups, write
+
+from reranker_batch.storage.crash_points import EXIT_CODE, POINTS
+from reranker_batch.storage.verifying import verify_output
+
+GROUPS = random_groups(12, max_candidates=6, seed=5)
+Files = dict[str, tuple[int, bytes]]
+
+
+def small_job(folder: Path) -> SmallJob:
+    write(table_with_nulls(GROUPS), folder / "in" / "a.parquet", row_group_size=3)
+    return SmallJob(str(folder / "in"), str(folder / "out"))
+
+
+def published(output: Path) -> Files:
+    """Time and content of every part and success marker."""
+    files = sorted((output / "scores").glob("*")) if output.exists() else []
+    return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def assert_whole(output: Path, before: Files) -> None:
+    """The one judge of all crashes; `before` is what was published when the last run began."""
+    assert kept_rows(output) == right_rows(GROUPS)
+    letters = pl.read_parquet(output / "dead_letters" / "*.parquet")
+    assert letters["reason_code"].to_list() == ["null_document"] * num_nulls(GROUPS)
+    assert verify_output(str(output)).problems == []
+    after = published(output)
+    assert "_SUCCESS" in after
+    assert {name: after[name] for name in before} == before
+    assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]
+
+
+def crash_then_judge(folder: Path, crashes: list[str]) -> None:
+    job, output = small_job(folder), folder / "out"
+    for crash_at in crashes:
+        before = published(output)
+        ended = run_in_a_process(job, crash_at)
+        assert ended in (0, EXIT_CODE)
+        after = published(output)
+        assert {name: after[name] for name in before} == before
+        if "_SUCCESS" in after:
+            assert kept_rows(output) == right_rows(GROUPS)
+        else:
+            assert ended == EXIT_CODE
+    before = published(output)
+    assert run_in_a_process(job) == 0
+    assert_whole(output, before)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_run_that_ended_at_any_place_is_finished_by_the_next(tmp_path: Path, point: str) -> None:
+    job = small_job(tmp_path)
+    assert run_in_a_process(job, f"{point}:1") == EXIT_CODE, "the place was not reached"
+    assert ("_SUCCESS" in published(tmp_path / "out")) == (point in ("success_written", "lock_released"))
+    crash_then_judge(tmp_path, [])
+
+
+_CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(POINTS), st.integers(1, 4)), min_size=2, max_size=3)
+
+
+@given(crashes=_CRASHES)
+@settings(max_examples=20)
+def test_runs_that_end_again_and_again_lose_and_double_nothing(crashes: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        crash_then_judge(Path(folder), crashes)
+
+
+def test_an_unarmed_process_passes_every_place(tmp_path: Path) -> None:
+    crash_then_judge(tmp_path, [""])
+
+
+def test_dead_letters_of_a_unit_that_has_none_any_more_do_not_stay(tmp_path: Path) -> None:
+    """A crash after the dead letters, and a second attempt in which the unit is scored whole."""
+    write(nested_table([("q", "query", [("a", "text"), ("b", f"text {NAN}")])]), tmp_path / "in" / "a.parquet")
+    job, output = SmallJob(str(tmp_path / "in"), str(tmp_path / "out")), tmp_path / "out"
+    assert run_in_a_process(job, "dead_letters_published:1", NanScorer()) == EXIT_CODE
+    assert len([*(output / "dead_letters").iterdir()]) == 1
+    assert run_in_a_process(job) == 0
+    assert [*(output / "dead_letters").iterdir()] == []
+    assert len(kept_rows(output)) == 2

@@ -1,0 +1,133 @@
+"""What stands in `run/` is read with care: it may be cut off, emptied, swapped or made up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import SmallJob, kept_rows, right_rows
+from tables import nested_table, random_groups, write
+
+from reranker_batch.errors import CommitError, ConfigError
+from reranker_batch.storage.filesystem import Folder, is_inside
+from reranker_batch.storage.parts import read_part
+from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.verifying import verify_output
+
+GROUPS = random_groups(9, max_candidates=5)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> SmallJob:
+    write(nested_table(GROUPS), tmp_path / "in" / "a.parquet", row_group_size=2)
+    job = SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), unit_pairs=8)
+    job.run()
+    return job
+
+
+def edit(job: SmallJob, name: str, change: Callable[[Any], Any]) -> None:
+    path = Path(job.output) / "run" / name
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"null", b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("name", [MANIFEST, PLAN])
+def test_a_manifest_or_plan_that_is_not_whole_is_named_with_what_to_do(
+    job: SmallJob, name: str, content: bytes
+) -> None:
+    (Path(job.output) / "run" / name).write_bytes(content)
+    with pytest.raises(CommitError, match=rf"run/{name} .*Put the original back, or use another output.path"):
+        job.run()
+    with pytest.raises(CommitError, match=name):
+        verify_output(job.output)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
+def test_a_report_that_is_not_whole_stops_no_resume_and_is_written_again(job: SmallJob, content: bytes) -> None:
+    (Path(job.output) / "run" / REPORT).write_bytes(content)
+    with pytest.raises(CommitError, match=REPORT):
+        verify_output(job.output)
+    (Path(job.output) / "scores" / "_SUCCESS").unlink()
+    job.run()
+    assert verify_output(job.output).problems == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"file": "../../etc/passwd"},
+        {"file": "/etc/passwd"},
+        {"file": "a/../../b.parquet"},
+        {"file": "s3://bucket/x.parquet"},
+        {"file": ""},
+        {"file": 7},
+        {"unit_id": "../../../x"},
+        {"unit_id": "00000-0000000000/../x"},
+        {"row_start": -1},
+        {"row_stop": "9"},
+        {"surprise": 1},
+    ],
+    ids=str,
+)
+def test_a_plan_that_leads_elsewhere_is_rejected(job: SmallJob, change: dict[str, Any]) -> None:
+    edit(job, PLAN, lambda plan: plan["units"][0].update(change))
+    with pytest.raises(CommitError, match=r"run/plan.json holds a unit that no run wrote"):
+        job.run()
+
+
+def test_a_manifest_whose_settings_were_edited_is_rejected(job: SmallJob) -> None:
+    edit(job, MANIFEST, lambda manifest: manifest["settings"]["ranking"].update(top_n=99))
+    with pytest.raises(CommitError, match=r"manifest.json has been changed"):
+        job.run()
+
+
+def test_a_part_of_another_unit_or_of_other_settings_is_not_taken_for_done(job: SmallJob, tmp_path: Path) -> None:
+    scores = Path(job.output) / "scores"
+    first, second, *_ = sorted(scores.glob("part-*"))
+    whole = second.read_bytes()
+    shutil.copy(first, second)
+    unit_id = second.stem.removeprefix("part-")
+    with pytest.raises(CommitError, match="is the part of another unit"):
+        read_part(Folder(job.output), unit_id)
+    job.run()
+    assert second.read_bytes() == whole
+    assert kept_rows(Path(job.output)) == right_rows(GROUPS)
+    with pytest.raises(CommitError, match="was made by other settings"):
+        read_part(Folder(job.output), unit_id, fingerprint="another")
+
+
+def test_a_report_that_names_foreign_parts_leads_nowhere(job: SmallJob, tmp_path: Path) -> None:
+    edit(job, REPORT, lambda report: report["parts"].append({**report["parts"][0], "unit_id": "../../../etc/x"}))
+    assert any("no unit of the plan" in problem for problem in verify_output(job.output).problems)
+    edit(job, REPORT, lambda report: report.update(parts=[{"unit_id": 3}, "x"]))
+    with pytest.raises(CommitError, match="report.json"):
+        verify_output(job.output)
+
+
+def test_dead_letters_that_no_part_knows_of_are_found(job: SmallJob) -> None:
+    (Path(job.output) / "dead_letters" / "part-00000-0000000000.parquet").write_bytes(b"x")
+    assert any("dead_letters/part-00000" in problem for problem in verify_output(job.output).problems)
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "run/plan.json", "scores/part-x.parquet"])
+def test_files_of_others_are_refused_and_left_alone(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    with pytest.raises(ConfigError, match="holds files that no run wrote"):
+        RunState(Folder.at(str(tmp_path / "out"))).start()
+    assert file.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("path", "is_safe"),
+    [("a.parquet", True), ("a b/x=1/..b.parquet", True), ("..", False), ("a//b", False), ("./a", False)],
+)
+def test_only_paths_that_stay_inside_are_taken(path: str, is_safe: bool) -> None:
+    assert is_inside(path) == is_safe
