@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
 
-from reranker_batch.core.packing import pack_micro_batches
 from reranker_batch.core.pairs import FloatArray, PairScores
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
+from reranker_batch.model.forward import Forward, PaddedForward
 from reranker_batch.model.loading import choose_device, choose_dtype, load_model
 from reranker_batch.model.recipes import Recipe
 
 _LOG = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 8192
 _GPU_BATCH_TOKENS = 65536
-
-
-class Forward(Protocol):
-    """Runs a model on one micro-batch. Ways that compute no padding come beside the padded one."""
-
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        """Logits of shape [rows] on the model's device, without waiting for it."""
 
 
 class CrossEncoderScorer:
@@ -72,23 +62,22 @@ class CrossEncoderScorer:
             PairTooLongError: One pair alone is over the token budget. Nothing was computed.
         """
         logits = np.full(len(input_ids), np.nan, dtype=np.float32)
-        batches = deque(pack_micro_batches(input_ids.lengths, max_batch_tokens=self.max_batch_tokens))
+        batches = deque(self._forward.micro_batches(input_ids, first_segment, max_batch_tokens=self.max_batch_tokens))
         scored: list[tuple[LongArray, torch.Tensor]] = []
         refused: dict[int, RowError] = {}
         splits = 0
         while batches:
             rows = batches.popleft()
-            longest = int(input_ids.lengths[rows[0]])
-            if len(rows) > 1 and len(rows) * longest > self._room:
-                size = max(1, self._room // longest)
-                batches.extendleft(reversed([rows[at : at + size] for at in range(0, len(rows), size)]))
+            tokens = self._forward.tokens(input_ids, first_segment, rows)
+            if len(rows) > 1 and tokens > self._room:
+                batches.extendleft((rows[len(rows) // 2 :], rows[: len(rows) // 2]))
             elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
                 scored.append((rows, on_device))
             elif len(rows) == 1:
-                refused[int(rows[0])] = _out_of_memory(longest, self.device)
+                refused[int(rows[0])] = _out_of_memory(int(input_ids.lengths[rows[0]]), self.device)
             else:
                 splits += 1
-                self._room = len(rows) * longest // 2
+                self._room = tokens // 2
                 batches.appendleft(rows)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
@@ -120,42 +109,6 @@ def _out_of_memory(tokens: int, device: torch.device) -> RowError:
     )
 
 
-@dataclass(frozen=True)
-class PaddedForward:
-    """The plain way: rows of a micro-batch padded on the right to the longest."""
-
-    model: PreTrainedModel
-    device: torch.device
-    pad_id: int
-    takes_segments: bool
-
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        lengths = input_ids.lengths[rows]
-        ids = self._send(pad_rows(input_ids, rows, pad_id=self.pad_id))
-        column = torch.arange(ids.shape[1], device=self.device)
-        inputs = {"input_ids": ids, "attention_mask": (column < self._send(lengths)[:, None]).long()}
-        if self.takes_segments:
-            inputs["token_type_ids"] = (column >= self._send(first_segment[rows].astype(np.int64))[:, None]).long()
-        logits: torch.Tensor = self.model(**inputs).logits
-        return logits[:, 0]
-
-    def _send(self, array: LongArray) -> torch.Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if self.device.type != "cuda":
-            return tensor
-        return tensor.pin_memory().to(self.device, non_blocking=True)
-
-
-def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
-    """The chosen rows as int64 of shape [rows, longest], filled up on the right."""
-    lengths = input_ids.lengths[rows]
-    width = int(lengths.max())
-    padded = np.full((len(rows), width), pad_id, dtype=np.int64)
-    starts = np.arange(len(rows), dtype=np.int64) * width
-    padded.reshape(-1)[positions_of(starts, lengths)] = input_ids.values[positions_of(input_ids.offsets[rows], lengths)]
-    return padded
-
-
 def load_scorer(
     folder: Path,
     *,
@@ -175,7 +128,7 @@ def load_scorer(
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     embeddings: Any = model.get_input_embeddings()
     return CrossEncoderScorer(
-        PaddedForward(model, where, pad_id=_pad_id(model), takes_segments=_takes_segments(model)),
+        PaddedForward(model, where),
         recipe=recipe,
         dtype=precision,
         device=where,
@@ -187,13 +140,3 @@ def load_scorer(
 def default_batch_tokens(device: torch.device) -> int:
     """A token budget that suits most models: caches on a CPU and the cores of a GPU want different ones."""
     return _GPU_BATCH_TOKENS if device.type == "cuda" else _CPU_BATCH_TOKENS
-
-
-def _pad_id(model: PreTrainedModel) -> int:
-    # RoBERTa counts positions by the ids that differ from this one, so that it must be the model's own.
-    return int(getattr(model.config, "pad_token_id", None) or 0)
-
-
-def _takes_segments(model: PreTrainedModel) -> bool:
-    takes = "token_type_ids" in inspect.signature(model.forward).parameters
-    return takes and (getattr(model.config, "type_vocab_size", None) or 0) > 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reranker_batch.core.packing import pack_micro_batches
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.model.checks import encode_text_pairs
 from reranker_batch.model.files import resolve_model
@@ -21,12 +24,22 @@ CPU = torch.device("cpu")
 class SmallDevice:
     """Holds so many tokens, padding included; the logit of a pair is its first id."""
 
+    name = "small"
+
     def __init__(self, holds: int) -> None:
         self.holds = holds
         self.passes: list[int] = []
 
+    def micro_batches(
+        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
+    ) -> Iterator[LongArray]:
+        return pack_micro_batches(input_ids.lengths, max_batch_tokens=max_batch_tokens)
+
+    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
+        return len(rows) * int(input_ids.lengths[rows].max())
+
     def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        tokens = len(rows) * int(input_ids.lengths[rows].max())
+        tokens = self.tokens(input_ids, first_segment, rows)
         if tokens > self.holds:
             raise torch.OutOfMemoryError(f"tried to allocate {tokens}")
         self.passes.append(tokens)

@@ -1,0 +1,98 @@
+"""Ways to run a model on a micro-batch: what the scorer asks of one, and the plain way with padding."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from reranker_batch.core.packing import pack_micro_batches
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+
+
+class Forward(Protocol):
+    """Runs a model on pairs. `input_ids` and `first_segment` are those of a whole unit, `rows` a micro-batch of it."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+
+    def micro_batches(
+        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
+    ) -> Iterator[LongArray]:
+        """Rows of the unit that go through the model together: every row once, decided by the arguments alone.
+
+        Raises:
+            PairTooLongError: One pair alone is over the budget.
+        """
+
+    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
+        """Tokens that the model computes for these rows, padding included."""
+
+    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
+        """Logits of shape [rows] on the model's device, without waiting for it."""
+
+
+class PaddedForward:
+    """The plain way: rows of a micro-batch padded on the right to the longest."""
+
+    name = "padded"
+
+    def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._pad_id = pad_id_of(model)
+        self._takes_segments = takes_segments(model)
+
+    def micro_batches(
+        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
+    ) -> Iterator[LongArray]:
+        return pack_micro_batches(input_ids.lengths, max_batch_tokens=max_batch_tokens)
+
+    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
+        return len(rows) * int(input_ids.lengths[rows].max())
+
+    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
+        lengths = input_ids.lengths[rows]
+        ids = send(pad_rows(input_ids, rows, pad_id=self._pad_id), self._device)
+        column = torch.arange(ids.shape[1], device=self._device)
+        inputs = {"input_ids": ids, "attention_mask": (column < send(lengths, self._device)[:, None]).long()}
+        if self._takes_segments:
+            first = send(first_segment[rows].astype(np.int64), self._device)
+            inputs["token_type_ids"] = (column >= first[:, None]).long()
+        logits: torch.Tensor = self._model(**inputs).logits
+        return logits[:, 0]
+
+
+def send(array: LongArray, device: torch.device) -> torch.Tensor:
+    """The array on the device; to a GPU through pinned memory, without waiting."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
+    """The chosen rows as int64 of shape [rows, longest], filled up on the right."""
+    lengths = input_ids.lengths[rows]
+    width = int(lengths.max())
+    padded = np.full((len(rows), width), pad_id, dtype=np.int64)
+    starts = np.arange(len(rows), dtype=np.int64) * width
+    padded.reshape(-1)[positions_of(starts, lengths)] = input_ids.values[positions_of(input_ids.offsets[rows], lengths)]
+    return padded
+
+
+def pad_id_of(model: PreTrainedModel) -> int:
+    """RoBERTa counts positions by the ids that differ from this one, so that it must be the model's own."""
+    return int(getattr(model.config, "pad_token_id", None) or 0)
+
+
+def takes_segments(model: PreTrainedModel) -> bool:
+    """Whether the model has more than one token type."""
+    config: Any = model.config
+    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    return takes and (getattr(config, "type_vocab_size", None) or 0) > 1
