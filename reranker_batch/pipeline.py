@@ -50,6 +50,7 @@ class ScoredUnit:
     logits: FloatArray
     model_tokens: int
     oom_splits: int
+    way: str
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
         logits=scores.logits[prepared.input_at],
         model_tokens=len(prepared.input_ids.values),
         oom_splits=scores.oom_splits,
+        way=scores.way,
     )
     is_refused = np.isin(prepared.input_at, list(scores.refused))
     reasons = [scores.refused[at] for at in prepared.input_at[is_refused].tolist()]

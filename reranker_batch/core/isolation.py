@@ -175,14 +175,15 @@ class CarefulScorer:
     def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
         """As the scorer inside, less the pairs to leave out."""
         logits = np.full(len(input_ids), np.nan, dtype=np.float32)
-        refused, splits = dict(self._approach.refused), 0
+        refused, splits, way = dict(self._approach.refused), 0, ""
         for rows in _steps(input_ids.lengths, self._approach):
             self._announce(tuple(rows.tolist()))
             scores = self._scorer.score(input_ids.take(rows), first_segment[rows])
             logits[rows] = scores.logits
             refused.update({int(rows[at]): reason for at, reason in scores.refused.items()})
             splits += scores.oom_splits
-        return PairScores(logits, refused, splits)
+            way = scores.way
+        return PairScores(logits, refused, splits, way)
 
 
 def _steps(lengths: LongArray, approach: Approach) -> Iterator[LongArray]:

@@ -20,6 +20,11 @@ def pack_micro_batches(pair_tokens: Sequence[int] | LongArray, *, max_batch_toke
     Raises:
         PairTooLongError: One pair alone is over the budget. Found before the first yield.
     """
+    order, lengths = _longest_first(pair_tokens, max_batch_tokens)
+    return _slices(order, lengths, max_batch_tokens)
+
+
+def _longest_first(pair_tokens: Sequence[int] | LongArray, max_batch_tokens: int) -> tuple[LongArray, LongArray]:
     lengths = np.asarray(pair_tokens, dtype=np.int64)
     order = np.argsort(-lengths, kind="stable")
     if len(lengths) and lengths[order[0]] > max_batch_tokens:
@@ -27,7 +32,7 @@ def pack_micro_batches(pair_tokens: Sequence[int] | LongArray, *, max_batch_toke
             f"A pair of {lengths[order[0]]} tokens is over batching.max_batch_tokens={max_batch_tokens}. "
             "Raise the budget or lower limits.max_pair_tokens."
         )
-    return _slices(order, lengths, max_batch_tokens)
+    return order, lengths
 
 
 def _slices(order: LongArray, lengths: LongArray, max_batch_tokens: int) -> Iterator[LongArray]:
@@ -37,3 +42,21 @@ def _slices(order: LongArray, lengths: LongArray, max_batch_tokens: int) -> Iter
         stop = start + max_batch_tokens // longest
         yield order[start:stop]
         start = stop
+
+
+def pack_tokens(pair_tokens: Sequence[int] | LongArray, *, max_batch_tokens: int) -> Iterator[LongArray]:
+    """As `pack_micro_batches`, for pairs that are computed without padding: a micro-batch costs its tokens.
+
+    Raises:
+        PairTooLongError: One pair alone is over the budget. Found before the first yield.
+    """
+    order, lengths = _longest_first(pair_tokens, max_batch_tokens)
+    return _token_slices(order, np.cumsum(lengths[order]), max_batch_tokens)
+
+
+def _token_slices(order: LongArray, ends: LongArray, max_batch_tokens: int) -> Iterator[LongArray]:
+    start, spent = 0, 0
+    while start < len(order):
+        stop = int(np.searchsorted(ends, spent + max_batch_tokens, side="right"))
+        yield order[start:stop]
+        start, spent = stop, int(ends[stop - 1])

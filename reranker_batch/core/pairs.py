@@ -49,12 +49,14 @@ class PairScores:
     """Float32 logits of shape [pairs], in the order of the pairs.
 
     `refused` has the reason of every pair that cannot be scored, by its place; its logit is NaN. `oom_splits`
-    counts the micro-batches that were halved because the device's memory did not hold them.
+    counts the micro-batches that were halved because the device's memory did not hold them. `way` says in words
+    how the logits were computed, for the report.
     """
 
     logits: FloatArray
     refused: Mapping[int, RowError] = field(default_factory=dict)
     oom_splits: int = 0
+    way: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,14 @@ class PairEncoder(Protocol):
         max_pair_tokens: int,
     ) -> EncodedPairs:
         """Pair `i` joins query `query_at[i]` and document `document_at[i]`, cut to `max_pair_tokens`."""
+
+
+def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
+    """Model inputs of a few pairs given as text, cut to the model's own maximum."""
+    at = np.arange(len(pairs), dtype=np.int64)
+    queries = encoder.encode_texts([query for query, _ in pairs], max_tokens=None)
+    documents = encoder.encode_texts([document for _, document in pairs], max_tokens=None)
+    return encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=encoder.max_pair_tokens)
 
 
 class PairScorer(Protocol):

@@ -62,6 +62,13 @@ def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
         raise ConfigError(f"output.max_failed={max_failed!r} is neither a count nor a share like '0.1%'.") from None
 
 
+def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
+    """Shares of a replica's time: computing, waiting for a unit to be prepared, and for Ray to move units."""
+    seconds = {name: step_s.get(name, 0.0) for name in ("score", "wait_for_input", "hand_over")}
+    whole = sum(seconds.values())
+    return {name: value / whole for name, value in seconds.items()} if whole else {}
+
+
 @dataclass(frozen=True)
 class PartEntry:
     """A published part as the report lists it; `verify` holds the file against this."""
@@ -94,6 +101,11 @@ class RunReport:
     computed_tokens: int
     wall_s: float
     step_s: dict[str, float]
+    """Seconds of each step, added up over the units."""
+    replica_time: dict[str, float]
+    """Shares of the replicas' time from their first unit to their last."""
+    ways: dict[str, int]
+    """How the logits were computed, with the number of units."""
     replicas: int
     versions: dict[str, str]
     skipped_files: dict[str, str] = field(default_factory=dict)

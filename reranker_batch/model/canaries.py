@@ -43,6 +43,16 @@ PAIRS = tuple(
 )
 """Every text as a query and as a document, beside itself, its neighbour and one of another script."""
 
+TRIAL_PAIRS = (
+    *((query, document) for query, document in zip(PLAIN_TEXTS, PLAIN_TEXTS[2:] + PLAIN_TEXTS[:2], strict=True)),
+    *((text, text) for text in PLAIN_TEXTS[:3]),
+    *((text, "") for text in PLAIN_TEXTS[1:3]),
+    ("", "a"),
+    (PLAIN_TEXTS[0], " ".join(PLAIN_TEXTS)),
+    (PLAIN_TEXTS[1], " ".join(PLAIN_TEXTS[:6] * 2)),
+)
+"""Of all lengths, two of them longer than the windows of local attention: ways to run a model are compared on them."""
+
 SCORED_PAIRS = (
     ("what is a panda?", "hi"),
     (

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reranker_batch.core.pairs import EncodedPairs, FloatArray, PairEncoder, PairScorer
+from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import SCORED_PAIRS
 from reranker_batch.model.recipes import Recipe
@@ -30,6 +30,7 @@ def start_scorer(
     folder: Path,
     *,
     recipe: Recipe,
+    longest_pair: int | None = None,
     max_batch_tokens: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
@@ -37,33 +38,28 @@ def start_scorer(
 ) -> CrossEncoderScorer:
     """Load a model and try it: ids fit its embeddings, canary scores make sense, stored scores come out again.
 
+    `longest_pair` is the number of tokens that a pair of the job may have, if fewer than the model reads;
+    `max_batch_tokens` is found for the device if it is not given.
+
     Raises:
         ModelError: The model cannot be used; says what was seen and what to do.
     """
     encoder = load_pair_encoder(folder, recipe=recipe, trust_remote_code=trust_remote_code)
     scorer = load_scorer(
         folder,
+        encoder,
         recipe=recipe,
+        longest_pair=longest_pair,
         max_batch_tokens=max_batch_tokens,
         dtype=dtype,
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    check_ids(encoder.input_id_limit, scorer.num_embeddings, folder)
     # The budget is for the job's pairs, which may be shorter than these.
     roomy = scorer.with_budget(max(scorer.max_batch_tokens, encoder.max_pair_tokens))
     check_canaries(roomy, encoder, recipe=recipe)
     check_expected(folder, roomy, encoder, is_exact=scorer.dtype == torch.float32 and scorer.device.type == "cpu")
     return scorer
-
-
-def check_ids(input_id_limit: int, num_embeddings: int, folder: Path) -> None:
-    """Refuse a tokenizer that can give ids for which the model has no embedding."""
-    if input_id_limit > num_embeddings:
-        raise ModelError(
-            f"The tokenizer in {folder} gives ids up to {input_id_limit - 1}, and the model has {num_embeddings} "
-            "embeddings. They do not belong together: copy both from one source."
-        )
 
 
 def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) -> None:
@@ -109,14 +105,6 @@ def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[
     for reason in scores.refused.values():
         raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
     return scores.logits
-
-
-def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
-    """Model inputs of a few pairs given as text, cut to the model's own maximum."""
-    at = np.arange(len(pairs), dtype=np.int64)
-    queries = encoder.encode_texts([query for query, _ in pairs], max_tokens=None)
-    documents = encoder.encode_texts([document for _, document in pairs], max_tokens=None)
-    return encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=encoder.max_pair_tokens)
 
 
 def _shown(values: npt.NDArray[np.floating[Any]]) -> str:

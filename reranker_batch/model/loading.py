@@ -131,6 +131,20 @@ def _require_one_logit(folder: Path, model: PreTrainedModel, recipe: Recipe) -> 
         )
 
 
+def num_embeddings(model: PreTrainedModel) -> int:
+    embeddings: Any = model.get_input_embeddings()
+    return int(embeddings.weight.shape[0])
+
+
+def check_ids(input_id_limit: int, num_embeddings: int, folder: Path) -> None:
+    """Refuse a tokenizer that can give ids for which the model has no embedding."""
+    if input_id_limit > num_embeddings:
+        raise ModelError(
+            f"The tokenizer in {folder} gives ids up to {input_id_limit - 1}, and the model has {num_embeddings} "
+            "embeddings. They do not belong together: copy both from one source."
+        )
+
+
 def _some(keys: Collection[str]) -> str:
     shown = sorted(keys)[:3]
     return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import logging
 from collections import deque
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from reranker_batch.core.pairs import FloatArray, PairScores
+from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
-from reranker_batch.model.forward import Forward, PaddedForward
-from reranker_batch.model.loading import choose_device, choose_dtype, load_model
+from reranker_batch.model.canaries import TRIAL_PAIRS
+from reranker_batch.model.choosing import choose_forward, find_batch_tokens
+from reranker_batch.model.forward import Forward
+from reranker_batch.model.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.tokenizing import ModelPairEncoder
 
 _LOG = logging.getLogger(__name__)
-_CPU_BATCH_TOKENS = 8192
-_GPU_BATCH_TOKENS = 65536
 
 
 class CrossEncoderScorer:
@@ -33,13 +33,11 @@ class CrossEncoderScorer:
         dtype: torch.dtype,
         device: torch.device,
         max_batch_tokens: int,
-        num_embeddings: int,
     ) -> None:
         self.recipe = recipe
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens
-        self.num_embeddings = num_embeddings
         self._forward = forward
         self._room = max_batch_tokens
         """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
@@ -52,7 +50,6 @@ class CrossEncoderScorer:
             dtype=self.dtype,
             device=self.device,
             max_batch_tokens=max_batch_tokens,
-            num_embeddings=self.num_embeddings,
         )
 
     def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
@@ -81,7 +78,11 @@ class CrossEncoderScorer:
                 batches.appendleft(rows)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
-        return PairScores(logits, refused, splits)
+        return PairScores(logits, refused, splits, self._way())
+
+    def _way(self) -> str:
+        precision = str(self.dtype).removeprefix("torch.")
+        return f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
 
     def _try(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor | None:
         """Logits of a micro-batch, None where the device's memory does not hold it."""
@@ -111,14 +112,18 @@ def _out_of_memory(tokens: int, device: torch.device) -> RowError:
 
 def load_scorer(
     folder: Path,
+    encoder: ModelPairEncoder,
     *,
     recipe: Recipe,
+    longest_pair: int | None = None,
     max_batch_tokens: int | None = None,
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> CrossEncoderScorer:
-    """Load the weights of a local model folder. Nothing is scored yet; `start_scorer` checks it as well.
+    """Load the weights of a local model folder; `start_scorer` checks as well whether its scores make sense.
+
+    The model is run in the fastest way that gives the logits of the plain one for the trial pairs.
 
     Raises:
         ModelError: The model cannot be used as asked; says why and what to do.
@@ -126,17 +131,13 @@ def load_scorer(
     where = choose_device(device)
     precision = choose_dtype(dtype, where)
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
-    embeddings: Any = model.get_input_embeddings()
+    check_ids(encoder.input_id_limit, num_embeddings(model), folder)
+    forward = choose_forward(model, encode_text_pairs(encoder, TRIAL_PAIRS), device=where)
+    longest = longest_pair or encoder.max_pair_tokens
     return CrossEncoderScorer(
-        PaddedForward(model, where),
+        forward,
         recipe=recipe,
         dtype=precision,
         device=where,
-        max_batch_tokens=max_batch_tokens or default_batch_tokens(where),
-        num_embeddings=embeddings.weight.shape[0],
+        max_batch_tokens=max_batch_tokens or find_batch_tokens(forward, longest_pair=longest, device=where),
     )
-
-
-def default_batch_tokens(device: torch.device) -> int:
-    """A token budget that suits most models: caches on a CPU and the cores of a GPU want different ones."""
-    return _GPU_BATCH_TOKENS if device.type == "cuda" else _CPU_BATCH_TOKENS

@@ -92,9 +92,10 @@ class TokenizerPairEncoder:
         return replace(pairs, first_segment=pairs.input_ids.lengths.astype(np.int32))
 
 
-def load_pair_encoder(
-    folder: Path, *, recipe: Recipe, trust_remote_code: bool = False
-) -> TokenizerPairEncoder | JointPairEncoder:
+ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder
+
+
+def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool = False) -> ModelPairEncoder:
     """Load a model's tokenizer, without its weights, and prove on canary texts that pairs come out right.
 
     Pairs are assembled from ids where that equals the tokenizer's own pair encoding; else each pair goes through

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from reranker_batch.core.report import PartEntry, RunReport, Status, totals_of
+from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, totals_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.parts import PublishedPart
 from reranker_batch.version import __version__
@@ -28,6 +28,7 @@ class Attempt:
     computed_tokens: int = 0
     step_s: Counter[str] = field(default_factory=Counter)
     oom_splits: int = 0
+    ways: Counter[str] = field(default_factory=Counter)
     attempts: dict[str, int] = field(default_factory=dict)
     replicas: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -46,6 +47,7 @@ class Attempt:
         self.computed_pairs += entry["counts"]["scored"]
         self.computed_tokens += entry["counts"]["model_tokens"]
         self.oom_splits += entry["oom_splits"]
+        self.ways[entry["way"]] += 1
         self.step_s.update(entry["timings"])
 
     @property
@@ -70,6 +72,8 @@ class Attempt:
             computed_tokens=self.computed_tokens,
             wall_s=time.monotonic() - self.started,
             step_s=dict(self.step_s),
+            replica_time=replica_time(self.step_s),
+            ways=dict(self.ways),
             replicas=self.replicas,
             versions=versions(),
             skipped_files=dict(self.skipped_files),

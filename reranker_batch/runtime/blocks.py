@@ -16,8 +16,8 @@ from reranker_batch.core.ragged import Ragged
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
 
-_COUNTS = ("model_tokens", "oom_splits")
-"""Numbers of a scored unit; they travel beside its timings."""
+_FACTS = ("model_tokens", "oom_splits", "way")
+"""What is known of a scored unit beside its tables."""
 
 
 def prepared_block(prepared: PreparedUnit, timings: dict[str, float]) -> pa.Table:
@@ -53,20 +53,19 @@ def scored_block(scored: ScoredUnit, timings: dict[str, float]) -> pa.Table:
         "rejects": scored.rejects,
         "scores": pa.table({"logit": scored.logits}),
     }
-    return _block(scored.unit, tables, timings | {name: getattr(scored, name) for name in _COUNTS})
+    return _block(scored.unit, tables, timings, facts={name: getattr(scored, name) for name in _FACTS})
 
 
 def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float]]:
-    timings = read_timings(block)
     scored = ScoredUnit(
         unit=_read_unit(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         rejects=_read_table(block, "rejects"),
         logits=_read_table(block, "scores")["logit"].to_numpy(),
-        **{name: int(timings.pop(name)) for name in _COUNTS},
+        **json.loads(block["facts"][0].as_py()),
     )
-    return scored, timings
+    return scored, read_timings(block)
 
 
 def unit_block(unit: WorkUnit) -> dict[str, Any]:
@@ -83,9 +82,12 @@ def read_timings(block: pa.Table) -> dict[str, float]:
     return values
 
 
-def _block(unit: WorkUnit, tables: dict[str, pa.Table], timings: dict[str, float]) -> pa.Table:
-    columns = {name: _stream(table) for name, table in tables.items()}
-    return pa.table({"unit": [json.dumps(unit.to_dict())], "timings": [json.dumps(timings)], **columns})
+def _block(
+    unit: WorkUnit, tables: dict[str, pa.Table], timings: dict[str, float], facts: dict[str, Any] | None = None
+) -> pa.Table:
+    texts = {"unit": unit.to_dict(), "timings": timings, "facts": facts or {}}
+    columns = {name: [json.dumps(values)] for name, values in texts.items()}
+    return pa.table({**columns, **{name: _stream(table) for name, table in tables.items()}})
 
 
 def _stream(table: pa.Table) -> pa.Array:

@@ -19,8 +19,6 @@ from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.planning import InputPlan, plan_input
 
-_AUTO_BATCH_TOKENS = {"cpu": 4_096, "cuda": 32_768}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -75,19 +73,20 @@ class Job:
             device=placement.device,
             dtype=dtype,
             threads=placement.threads,
-            max_batch_tokens=self.max_batch_tokens(placement),
+            max_batch_tokens=self.max_batch_tokens,
             limits=self.limits,
             results=self.results,
             output=Folder.at(self.config.output.path),
             fingerprint=fingerprint,
         )
 
-    def max_batch_tokens(self, placement: Placement) -> int:
-        """The budget asked for, or one known to serve the device; one full pair always fits."""
+    @property
+    def max_batch_tokens(self) -> int | None:
+        """The budget asked for, None for `auto`; one full pair always fits."""
         asked = self.config.batching.max_batch_tokens
         longest = self.limits.max_pair_tokens or 0
         if asked == "auto":
-            return max(_AUTO_BATCH_TOKENS[placement.device], longest)
+            return None
         if asked < longest:
             raise ConfigError(
                 f"batching.max_batch_tokens={asked} is below the {longest} tokens that one pair may have. "

@@ -40,6 +40,9 @@ from reranker_batch.storage.lock import LockTicket
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.reader import read_source, read_unit
 
+PREPARED_AT = "prepared_at"
+"""Among the timings of a prepared unit: the time of day, which tells a replica whether the unit was there in time."""
+
 
 @dataclass(frozen=True)
 class JobSpec:
@@ -53,7 +56,8 @@ class JobSpec:
     device: str
     dtype: str
     threads: int
-    max_batch_tokens: int
+    max_batch_tokens: int | None
+    """None lets each replica choose for its device."""
     limits: RequestLimits
     results: ResultSettings
     output: Folder
@@ -74,6 +78,7 @@ class JobSpec:
             recipe=self.recipe,
             dtype=self.dtype,
             device=self.device,
+            longest_pair=self.limits.max_pair_tokens,
             max_batch_tokens=self.max_batch_tokens,
             trust_remote_code=self.model.trust_remote_code,
         )
@@ -116,7 +121,7 @@ def prepare(block: pa.Table, *, job: JobSpec) -> pa.Table:
     with _named(unit, "prepared"):
         rows = read_unit(job.input_root, job.input, job.columns, unit)
         prepared = prepare_unit(unit, rows, job.load_encoder(), job.limits, keep_documents=job.results.return_documents)
-    return blocks.prepared_block(prepared, {"prepare": time.perf_counter() - started})
+    return blocks.prepared_block(prepared, {"prepare": time.perf_counter() - started, PREPARED_AT: time.time()})
 
 
 class Replica:
@@ -139,13 +144,18 @@ class Replica:
             ledger.fail_start(name, _described(error))
             os._exit(1)
         ledger.started(name)
+        self._free_since = time.time()
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        started = time.perf_counter()
+        started = time.time()
         prepared, timings = blocks.read_prepared(block)
         with _named(prepared.unit, "scored"):
             scored = self._score(prepared)
-        return blocks.scored_block(scored, timings | {"score": time.perf_counter() - started})
+        came = min(max(timings.pop(PREPARED_AT), self._free_since), started)
+        timings["wait_for_input"] = came - self._free_since
+        timings["hand_over"] = started - came
+        self._free_since = time.time()
+        return blocks.scored_block(scored, timings | {"score": self._free_since - started})
 
     def _score(self, prepared: PreparedUnit) -> ScoredUnit:
         unit_id = prepared.unit.unit_id
@@ -181,7 +191,8 @@ def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
         part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
     entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
     timings["finish"] = time.perf_counter() - started
-    values: dict[str, Any] = {**asdict(record), **entry, "timings": timings, "oom_splits": scored.oom_splits}
+    facts = {"oom_splits": scored.oom_splits, "way": scored.way}
+    values: dict[str, Any] = {**asdict(record), **entry, **facts, "timings": timings}
     return pa.table({"part": [json.dumps(values)]})
 
 

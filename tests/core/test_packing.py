@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reranker_batch.core.packing import pack_micro_batches
+from reranker_batch.core.packing import pack_micro_batches, pack_tokens
 from reranker_batch.errors import PairTooLongError
 
 LENGTHS = st.lists(st.integers(0, 64), max_size=80)
@@ -33,3 +33,19 @@ def test_longest_go_first_and_equals_keep_their_order(lengths: list[int]) -> Non
 def test_a_pair_over_the_budget_is_refused_before_the_first_micro_batch() -> None:
     with pytest.raises(PairTooLongError, match="513 tokens is over batching.max_batch_tokens=512"):
         pack_micro_batches([3, 513], max_batch_tokens=512)
+
+
+@given(LENGTHS, st.integers(64, 400))
+def test_without_padding_a_micro_batch_costs_its_tokens(lengths: list[int], budget: int) -> None:
+    batches = [batch.tolist() for batch in pack_tokens(lengths, max_batch_tokens=budget)]
+    order = [position for batch in batches for position in batch]
+    assert order == sorted(range(len(lengths)), key=lambda position: (-lengths[position], position))
+    tokens = [sum(lengths[position] for position in batch) for batch in batches]
+    assert all(cost <= budget for cost in tokens)
+    for cost, follower in zip(tokens, batches[1:], strict=False):
+        assert cost + lengths[follower[0]] > budget
+
+
+def test_without_padding_too_a_pair_over_the_budget_is_refused_before_the_first_micro_batch() -> None:
+    with pytest.raises(PairTooLongError, match="513 tokens is over"):
+        pack_tokens([3, 513], max_batch_tokens=512)

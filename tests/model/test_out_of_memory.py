@@ -53,7 +53,6 @@ def scorer_on(device: SmallDevice, *, max_batch_tokens: int) -> CrossEncoderScor
         dtype=torch.float32,
         device=CPU,
         max_batch_tokens=max_batch_tokens,
-        num_embeddings=10,
     )
 
 
@@ -98,7 +97,7 @@ def test_a_gpu_that_is_too_small_gives_the_same_scores_in_smaller_pieces() -> No
     words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "the", "river", "bank"]
     texts = [("who jumps", " ".join(words[at % 7 :] * (1 + at % 9))) for at in range(4000)]
     encoded = encode_text_pairs(encoder, texts)
-    scorer = load_scorer(folder, recipe=recipe, dtype="float32", device="cuda", max_batch_tokens=1 << 19)
+    scorer = load_scorer(folder, encoder, recipe=recipe, dtype="float32", device="cuda", max_batch_tokens=1 << 19)
     whole = scorer.with_budget(1 << 14).score(encoded.input_ids, encoded.first_segment)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory

@@ -106,7 +106,8 @@ def test_a_tokenizer_with_more_ids_than_embeddings_is_refused(bert: Path) -> Non
 def write_expected(folder: Path, shift: float) -> None:
     pairs = [("what is a panda?", "a bear"), ("abc", ""), ("мир", "планета " * 10)]
     recipe = CROSS_ENCODER
-    logits = score_pairs(load_scorer(folder, recipe=recipe), load_pair_encoder(folder, recipe=recipe), pairs)
+    encoder = load_pair_encoder(folder, recipe=recipe)
+    logits = score_pairs(load_scorer(folder, encoder, recipe=recipe), encoder, pairs)
     stored = [
         {"query": query, "document": document, "logit": float(logit) + shift}
         for (query, document), logit in zip(pairs, logits, strict=True)
@@ -143,7 +144,7 @@ def test_settings_that_do_not_exist_are_refused(bert: Path, settings: dict[str, 
 def test_a_family_that_transformers_does_not_know_is_refused_with_the_version(bert: Path) -> None:
     (bert / "config.json").write_text(json.dumps(read_config(bert) | {"model_type": "bert-of-tomorrow"}))
     with pytest.raises(ModelError, match=rf"transformers {transformers.__version__}"):
-        load_scorer(bert, recipe=CROSS_ENCODER)
+        start(bert)
 
 
 def test_a_config_that_asks_for_kernels_of_another_machine_is_served(bert: Path) -> None:
