@@ -27,6 +27,8 @@ _LOG = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _TEXTS_A_CALL = 1024
 """Texts given to the tokenizer at once: bounds the memory of what it says beside the ids."""
+_CHARACTERS_A_TOKEN = 16
+"""More than ordinary text has; a head with too few tokens is read again, whole."""
 _SANE_MAXIMUM = 1 << 24
 """A longer `model_max_length` is transformers' word for 'not known'."""
 
@@ -37,11 +39,37 @@ class TextReader:
 
     backend: Tokenizer
     control: ControlTokens
+    splits_at_spaces: bool = False
+    """Whether the tokens before a space never depend on what follows it."""
 
-    def read(self, texts: Sequence[str]) -> Ragged:
-        """Token ids of each text, whole."""
-        parts = [_read(self.backend, texts[at : at + _TEXTS_A_CALL]) for at in range(0, len(texts), _TEXTS_A_CALL)]
-        return self.control.spell_out(_concatenate(parts))
+    def read(self, texts: Sequence[str], *, more_than: int | None = None) -> Ragged:
+        """Token ids of each text, whole; with `more_than`, at least one more than so many of a longer one.
+
+        The tokenizer reads a text to its end before it cuts (huggingface/tokenizers#1573), so a text that is far too
+        long is cut first, where that costs no token that is asked for.
+        """
+        parts = []
+        for at in range(0, len(texts), _TEXTS_A_CALL):
+            some = texts[at : at + _TEXTS_A_CALL]
+            parts.append(self._read(some) if more_than is None else self._read_heads(some, more_than))
+        return _concatenate(parts)
+
+    def _read(self, texts: Sequence[str]) -> Ragged:
+        return self.control.spell_out(_read(self.backend, texts))
+
+    def _read_heads(self, texts: Sequence[str], more_than: int) -> Ragged:
+        if not self.splits_at_spaces:
+            return self._read(texts)
+        heads = [_head(text, more_than * _CHARACTERS_A_TOKEN) for text in texts]
+        tokens = self._read(heads)
+        is_short = np.array([len(head) < len(text) for head, text in zip(heads, texts, strict=True)], dtype=np.bool_)
+        again = np.flatnonzero(is_short & (tokens.lengths <= more_than)).tolist()
+        if not again:
+            return tokens
+        whole = self._read([texts[at] for at in again])
+        place = np.arange(len(texts))
+        place[again] = len(texts) + np.arange(len(again))
+        return _concatenate([tokens, whole]).take(place)
 
 
 @dataclass(frozen=True)
@@ -64,7 +92,7 @@ class TokenizerPairEncoder:
         return input_id_limit(self.reader, self.template.prefix + self.template.middle + self.template.suffix)
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
-        tokens = self.reader.read(texts)
+        tokens = self.reader.read(texts, more_than=max_tokens)
         lengths = tokens.lengths
         if max_tokens is None or not (lengths > max_tokens).any():
             return EncodedTexts(tokens, np.zeros(len(texts), dtype=np.bool_), texts)
@@ -111,7 +139,7 @@ def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool =
     _require_agreement(folder, backend)
     probe = join_pairs(tokenizer, PLAIN_TEXTS[:1], PLAIN_TEXTS[1:2])[0]
     control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
-    reader = TextReader(backend, control)
+    reader = TextReader(backend, control, splits_at_spaces=_splits_at_spaces(backend))
     maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length)
     has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
@@ -179,6 +207,26 @@ def _require_agreement(folder: Path, backend: Tokenizer) -> None:
     odd = _first_difference(raw, backend, SPACED_TEXTS)
     if odd is not None:
         _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' way is used", path, odd)
+
+
+def _head(text: str, characters: int) -> str:
+    """The text up to the last single space before so many characters, all of it if there is none."""
+    if len(text) <= characters:
+        return text
+    at = text.rfind(" ", 0, characters)
+    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
+        at = text.rfind(" ", 0, at)
+    return text[:at] if at > 0 else text
+
+
+def _splits_at_spaces(backend: Tokenizer) -> bool:
+    """By how it takes words apart, and tried on every single space of the canary texts."""
+    if backend.pre_tokenizer is None or len(backend.pre_tokenizer.pre_tokenize_str("two words")) < 2:
+        return False
+    heads = [(text, text[:at]) for text in PLAIN_TEXTS for at in range(1, len(text)) if text[at] == " "]
+    whole = backend.encode_batch_fast([text for text, _ in heads], add_special_tokens=False)
+    parts = backend.encode_batch_fast([head for _, head in heads], add_special_tokens=False)
+    return all(one.ids[: len(part.ids)] == part.ids for one, part in zip(whole, parts, strict=True))
 
 
 def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str | None:

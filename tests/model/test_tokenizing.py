@@ -85,6 +85,38 @@ def test_texts_are_cut_to_the_item_limit_and_say_so(model_folder: GetFolder) -> 
     assert cut.tokens[0].tolist() == whole.tokens[0][:3].tolist()
 
 
+LONG_TEXTS = (
+    "the quick brown fox " * 400,
+    "x" * 9000,
+    ("x" * 3000 + " ") * 4,
+    " " * 5000 + "a",
+    ("wide  spaces\n and\ttabs " * 300).strip(),
+    *(random_text(random.Random(seed), 3000) for seed in range(5)),
+)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 7, 64])
+def test_texts_far_over_the_limit_are_cut_before_they_are_read_and_lose_no_token(
+    max_tokens: int, family: str, model_folder: GetFolder
+) -> None:
+    encoder = load(model_folder(family))
+    texts = [*LONG_TEXTS, "short", ""]
+    cut = encoder.encode_texts(texts, max_tokens=max_tokens)
+    whole = encoder.encode_texts(texts, max_tokens=None)
+    assert [ids.tolist() for ids in (cut.tokens[at] for at in range(len(texts)))] == [
+        whole.tokens[at][:max_tokens].tolist() for at in range(len(texts))
+    ]
+    assert cut.is_cut.tolist() == (whole.tokens.lengths > max_tokens).tolist()
+
+
+def test_a_text_far_over_the_limit_is_not_read_to_its_end(model_folder: GetFolder) -> None:
+    encoder = load(model_folder("bert"))
+    assert isinstance(encoder, TokenizerPairEncoder)
+    tokens = encoder.reader.read(["the quick brown fox " * 10_000, "a b"], more_than=10)
+    assert 10 < tokens.lengths[0] < 200
+    assert tokens.lengths[1] == 2
+
+
 def test_more_texts_than_one_call_takes_keep_their_order(model_folder: GetFolder) -> None:
     encoder = load(model_folder("bert"))
     texts = [f"{number}" for number in range(2500)]
