@@ -22,6 +22,7 @@ from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
+_SHOWN_UNITS = 5
 
 app = typer.Typer(
     name="reranker-batch",
@@ -79,7 +80,7 @@ def run_and_summarize(job_config: JobConfig) -> int:
     from reranker_batch.runtime import driver
 
     report = driver.run(job_config, show_progress=True)
-    _print_rows("Run", _summary(report))
+    _print_rows("Run", summary_rows(report))
     return report.exit_code
 
 
@@ -146,7 +147,7 @@ def recipes() -> None:
         _print_rows(recipe.name, rows)
 
 
-def _summary(report: RunReport) -> list[tuple[str, str]]:
+def summary_rows(report: RunReport) -> list[tuple[str, str]]:
     """What a person wants to know after a run."""
     totals = report.totals
     rows = [
@@ -159,6 +160,8 @@ def _summary(report: RunReport) -> list[tuple[str, str]]:
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
         *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
         ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
+        *([("tried again", _attempts(report))] if report.attempts else []),
+        *([("memory", f"{report.oom_splits:,} micro-batches halved for want of memory")] if report.oom_splits else []),
     ]
     if report.computed_pairs:
         pace = report.computed_pairs / report.wall_s
@@ -166,6 +169,14 @@ def _summary(report: RunReport) -> list[tuple[str, str]]:
         rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
         rows.append(("steps", ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in report.step_s.items())))
     return rows
+
+
+def _attempts(report: RunReport) -> str:
+    """Units that took more than one, the most stubborn first."""
+    attempts = sorted(report.attempts.items(), key=lambda unit: (-unit[1], unit[0]))
+    shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
+    more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
+    return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:

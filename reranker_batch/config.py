@@ -47,6 +47,7 @@ class InputConfig(Section):
     layout: Literal["nested", "pairs"] = "nested"
     columns: Columns = Field(default_factory=Columns)
     skip_bad_files: bool = Field(False, description="leave files that cannot be used out, and name them in the report")
+    check_pages: bool = Field(False, description="read all pages before anything starts, to find damaged files then")
 
 
 class ModelConfig(Section):

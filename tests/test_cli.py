@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,12 +13,19 @@ import pytest
 from engine import SmallJob, num_nulls, table_with_nulls
 from tables import nested_table, random_groups, write
 
+from reranker_batch.cli import summary_rows
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.runtime.attempt import Attempt
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import hold_lock
 
 ROOT = Path(__file__).parents[1]
 GROUPS = random_groups(8, max_candidates=5)
 NUM_PAIRS = sum(len(group[2]) for group in GROUPS)
+
+OWN_LINE = "^[0-9,]+ of [0-9,]+ pairs · "
+LINE_OF_RAY = "core_worker.*has constructor arguments in the object store and max_restarts > 0"
+"""About each replica, from Ray's C++ part, which no setting keeps from the terminal; it only concerns Ray Data."""
 
 
 def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -63,7 +71,9 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
     )
     assert submitted.returncode == 0, submitted.stderr
     assert f"{NUM_PAIRS:,} scored of {NUM_PAIRS:,}" in submitted.stdout
-    assert f"{NUM_PAIRS:,} of {NUM_PAIRS:,} pairs" in submitted.stderr
+    assert submitted.stderr.splitlines()[-1].startswith(f"{NUM_PAIRS:,} of {NUM_PAIRS:,} pairs")
+    unknown = [line for line in submitted.stderr.splitlines() if not re.search(OWN_LINE + "|" + LINE_OF_RAY, line)]
+    assert unknown == []
     again = command("run", config, "--set", "ranking.top_n=2")
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
@@ -92,6 +102,17 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: l
     assert ended.returncode == 2
     assert message in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_summary_shows_what_was_tried_again_and_halved() -> None:
+    units = [WorkUnit(f"u{number}", "a.parquet", number, number + 1, 1) for number in range(8)]
+    quiet = Attempt(units).report("complete", "", "out")
+    assert not {"tried again", "memory"} & dict(summary_rows(quiet)).keys()
+    attempts = {"u0": 2, "u1": 2, "u2": 2, "u3": 2, "u4": 2, "u5": 2, "u7": 5}
+    rows = dict(summary_rows(Attempt(units, attempts=attempts, oom_splits=3).report("complete", "", "out")))
+    assert rows["tried again"].startswith("7 of 8 units: u7 (5 attempts), u0 (2 attempts)")
+    assert rows["tried again"].endswith("and 2 more")
+    assert rows["memory"] == "3 micro-batches halved for want of memory"
 
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIA-fake-id", "AWS_SECRET_ACCESS_KEY": "fake/secret+key", "HF_TOKEN": "hf_fake_token"}

@@ -38,6 +38,7 @@ def ray_session(address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray before 2.60 warns that this becomes usual
     try:
         if address is None:
             _start_local()
@@ -92,7 +93,8 @@ def process_units(
 
 
 def _steps(dataset: Any, job: steps.JobSpec, placement: Placement, ledger: LedgerClient, *, num_units: int) -> Any:
-    as_is: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+    # One row is a whole block, a unit; with GPUs Ray Data does not take None for that.
+    as_is: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     pool = ray.data.ActorPoolStrategy(
         min_size=placement.min_replicas,
         max_size=max(placement.min_replicas, min(placement.max_replicas, num_units)),

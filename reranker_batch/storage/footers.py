@@ -18,6 +18,7 @@ from reranker_batch.errors import InputError
 _MAGIC = b"PAR1"
 _TAIL_BYTES = 1 << 16
 _READ_BUFFER_BYTES = 8 << 20
+_CHECKED_ROWS = 64
 _SAFE_EXTENSIONS = {"arrow.uuid", "arrow.json", "arrow.bool8", "arrow.opaque", "arrow.fixed_shape_tensor"}
 """Plain data with a label; all are read as their storage. `arrow.py_extension_type` is a pickle."""
 _HINT, _DISARMED_HINT = b"ARROW:schema", b"ARROW_schema"
@@ -76,6 +77,20 @@ def open_parquet(filesystem: fs.FileSystem, path: str) -> Iterator[pq.ParquetFil
             yield parquet
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read: {first_line(error)}.") from error
+
+
+def check_pages(filesystem: fs.FileSystem, path: str, footer: Footer) -> None:
+    """Unpack every page of a file whose footer has been read, once, in bounded memory.
+
+    Raises:
+        InputError: A page cannot be unpacked or does not match its checksum. The message does not name the file.
+    """
+    try:
+        with filesystem.open_input_file(path) as file, _parquet_file(file, metadata=footer.metadata) as parquet:
+            for _ in parquet.iter_batches(batch_size=_CHECKED_ROWS, use_threads=False):
+                pass
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"its pages cannot be read ({first_line(error)})") from error
 
 
 def _named_footer(filesystem: fs.FileSystem, path: str) -> Footer:

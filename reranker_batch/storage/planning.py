@@ -17,7 +17,7 @@ from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns, leaf_columns
 from reranker_batch.storage.cutting import cut_file
 from reranker_batch.storage.filesystem import join, resolve
-from reranker_batch.storage.footers import Footer, first_line, read_footer
+from reranker_batch.storage.footers import Footer, check_pages, first_line, read_footer
 from reranker_batch.storage.listing import ListedFile, Listing, list_input
 from reranker_batch.storage.merging import merge_columns
 from reranker_batch.storage.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
@@ -95,7 +95,8 @@ class _OpenedFile:
 def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
     """Read all footers and cut the input into work units of about `unit_pairs`.
 
-    Reads no text, except with `layout: pairs`, where the column that tells queries apart is streamed once.
+    Reads no text, except with `layout: pairs`, where the column that tells queries apart is streamed once, and with
+    `check_pages`, where everything is.
 
     Raises:
         InputError: Nothing is there, or files cannot be used: all of them are named, each with what is wrong.
@@ -134,6 +135,8 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile],
         try:
             path = join(root, listed.path)
             footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
+            if config.check_pages:
+                retried(lambda: check_pages(filesystem, path, footer), f"Reading {path}")
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
         try:

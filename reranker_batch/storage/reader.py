@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,9 @@ _REASONS = {
     Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a column carried with it is not valid UTF-8."),
 }
 _DETAILED = (Cause.UNEQUAL_LISTS, Cause.TEXT_DIFFERS)
-_BATCH_PAIRS = 4_096
+_BATCH_PAIRS = 512
+MAX_UNIT_BYTES = 4 << 30
+"""What the rows of a unit may unpack to. A few kilobytes of a file can stand for any number of repeated texts."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,15 @@ class SourceRows:
     config: InputConfig
 
 
-def read_unit(root: str, config: InputConfig, columns: InputColumns, unit: WorkUnit) -> UnitRows:
-    """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit.
+def read_unit(
+    root: str, config: InputConfig, columns: InputColumns, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES
+) -> UnitRows:
+    """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
 
     Raises:
-        InputError: The file cannot be read, or is not what it was when the plan was made.
+        InputError: The file cannot be read, is not what it was when the plan was made, or unpacks to more than that.
     """
-    rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns)), f"Reading {unit.file}")
+    rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns), max_bytes), f"Reading {unit.file}")
     found = unit_candidates(rows, config.columns, columns, unit)
     is_good = found.cause == Cause.NONE
     candidates = found.candidates if is_good.all() else found.candidates.filter(pa.array(is_good))
@@ -87,7 +91,7 @@ def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
     Raises:
         InputError: As `read_unit`.
     """
-    return SourceRows(retried(lambda: _read_rows(root, unit, None), f"Reading {unit.file}"), config)
+    return SourceRows(retried(lambda: _read_rows(root, unit, None, MAX_UNIT_BYTES), f"Reading {unit.file}"), config)
 
 
 def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | None]:
@@ -108,13 +112,13 @@ def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | 
     return dict.fromkeys([*top, names.candidates])
 
 
-def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None) -> pa.Table:
+def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None, max_bytes: int) -> pa.Table:
     """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
     filesystem, folder = resolve(root)
     with open_parquet(filesystem, join(folder, unit.file)) as parquet:
         schema = parquet.schema_arrow
         names = [name for name in schema.names if wanted is None or name in wanted]
-        batches = list(_batches(parquet, unit, _leaf_paths(parquet, wanted)))
+        batches = list(_bounded(_batches(parquet, unit, _leaf_paths(parquet, wanted)), unit, max_bytes))
         num_rows = sum(batch.num_rows for batch in batches)
         if num_rows != unit.row_stop - unit.row_start:
             raise InputError(
@@ -161,6 +165,20 @@ def _batches(parquet: pq.ParquetFile, unit: WorkUnit, paths: list[str] | None) -
             yield kept
         if row >= unit.row_stop:
             return
+
+
+def _bounded(batches: Iterable[pa.RecordBatch], unit: WorkUnit, max_bytes: int) -> Iterator[pa.RecordBatch]:
+    num_bytes = num_rows = 0
+    for batch in batches:
+        num_bytes += batch.nbytes
+        num_rows += batch.num_rows
+        if num_bytes > max_bytes:
+            raise InputError(
+                f"{unit.file} unpacks to more than {max_bytes >> 20:,} MiB in the {num_rows:,} rows from row "
+                f"{unit.row_start}. Lower runtime.unit_pairs, with a new output.path, or leave the file out.",
+                unit_id=unit.unit_id,
+            )
+        yield batch
 
 
 def _rejects(found: UnitCandidates) -> pa.Table:

@@ -1,4 +1,7 @@
-"""A driver on a cluster of its own, which loses a node once parts are published: `node_loss_driver.py FOLDER`."""
+"""A driver on a cluster of its own, which loses a node once parts are published.
+
+`node_loss_driver.py FOLDER 1` makes believe that each node has a GPU, so that no other node has room for its replica.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,15 @@ def lose(cluster: Cluster, node: Any, scores: Path) -> None:
     print("a node is lost", flush=True)
 
 
-def main(folder: Path) -> int:
-    store = {"object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, **store, "include_dashboard": False})
-    other = cluster.add_node(num_cpus=2, **store)
+def main(folder: Path, num_gpus: int) -> int:
+    node = {"object_store_memory": 100 << 20, "num_cpus": 2, "num_gpus": num_gpus}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    other = cluster.add_node(**node)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     threading.Thread(target=lose, args=(cluster, other, folder / "out" / "scores"), daemon=True).start()
-    report = run_job(oracle_job(folder, runtime={"min_replicas": 2, "max_replicas": 2}))
+    device = "cuda" if num_gpus else "cpu"
+    job = oracle_job(folder, model={"device": device}, runtime={"min_replicas": 2, "max_replicas": 2})
+    report = run_job(job)
     print(f"exit code {report.exit_code}", flush=True)
     ray.shutdown()
     cluster.shutdown()  # left to the interpreter's exit, it ends the process with 1 once a node is gone
@@ -36,4 +41,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), int(sys.argv[2])))

@@ -23,10 +23,10 @@ STOP_S = 20.0
 SLOW = {(row, 0): "<slow>" for row in range(24)}
 
 
-def start(script: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
+def start(script: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """In a process group of its own, as a shell starts a command."""
     return subprocess.Popen(
-        [sys.executable, str(HERE / script), str(folder)],
+        [sys.executable, str(HERE / script), str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -96,11 +96,13 @@ def test_a_standstill_is_an_error_that_names_the_unit_and_the_run_goes_on_later(
 
 
 @pytest.mark.slow
-def test_a_node_that_is_lost_costs_time_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_gpus", ["0", "1"])
+def test_a_node_that_is_lost_costs_time_alone(tmp_path: Path, num_gpus: str) -> None:
+    """With a GPU on each node, there is no room for the lost replica while the other one is at work."""
     groups = faulty_input(tmp_path, SLOW)
-    driver = start("node_loss_driver.py", tmp_path)
+    driver = start("node_loss_driver.py", tmp_path, num_gpus)
     try:
-        output, _ = driver.communicate(timeout=100)
+        output, _ = driver.communicate(timeout=200)
     finally:
         driver.kill()
     assert driver.returncode == 0, output

@@ -20,8 +20,8 @@ from reranker_batch.runtime.driver import run_job
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
-SOON_S = 90.0
-"""Far below any timeout of Ray's, far above what a busy machine takes."""
+SOON_S = 240.0
+"""Below the time limit of a test, far above what a busy machine takes: up to 107 s were seen."""
 
 
 def test_a_pair_that_kills_its_process_or_always_raises_costs_no_other_pair(tmp_path: Path) -> None:

@@ -97,6 +97,25 @@ def test_bad_files_are_skipped_and_named_where_that_is_asked_for(
         plan_input(config, unit_pairs="auto")
 
 
+@pytest.mark.parametrize("options", [{"write_page_checksum": True, "compression": "none"}, {"compression": "zstd"}])
+def test_damaged_pages_are_found_before_anything_starts_where_that_is_asked_for(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    write(tmp_path / "good.parquet", nested(200), **options)
+    bad = write(tmp_path / "bad.parquet", nested(200), **options)
+    column = pq.read_metadata(bad).row_group(0).column(0)
+    content = bytearray(bad.read_bytes())
+    content[column.data_page_offset - 60 : column.data_page_offset - 20] = b"\xff" * 40  # inside the dictionary page
+    bad.write_bytes(content)
+    values = {"path": str(tmp_path), "check_pages": True}
+    assert plan_of(tmp_path).skipped == {}
+    with pytest.raises(InputError, match=r"bad.parquet cannot be used: its pages cannot be read \(.+\)"):
+        plan_input(InputConfig.model_validate(values), unit_pairs="auto")
+    plan = plan_input(InputConfig.model_validate({**values, "skip_bad_files": True}), unit_pairs="auto")
+    assert [file.path for file in plan.files] == ["good.parquet"]
+    assert plan.skipped.keys() == {"bad.parquet"}
+
+
 def test_an_extension_type_is_refused_before_its_code_runs(tmp_path: Path) -> None:
     ran: list[str] = []
 

@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import pickle
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -494,6 +495,30 @@ def test_memory_is_bounded_by_the_unit_and_not_by_the_row_group(tmp_path: Path) 
     num_candidates, peak_bytes = map(int, shown.stdout.split())
     assert num_candidates == 1_000
     assert peak_bytes < 50 << 20
+
+
+@pytest.mark.parametrize("kind", ["one text, repeated", "texts of one letter"])
+def test_a_small_file_that_unpacks_to_very_much_is_an_error_that_names_it(tmp_path: Path, kind: str) -> None:
+    """400 MB of text from a dictionary with one entry; 30 MB that zstd makes a hundredth of."""
+    path, num_rows = tmp_path / "bomb.parquet", 20_000
+    one = pa.DictionaryArray.from_arrays(pa.array([0] * num_rows, pa.int32()), ["x" * 20_000])
+    texts = one if kind.startswith("one") else pa.array([chr(97 + row % 26) * 20_000 for row in range(1_500)])
+    numbers = [str(row) for row in range(len(texts))]
+    table = pa.table({"query_id": numbers, "query": numbers, "doc_id": numbers, "text": texts})
+    pq.write_table(table, path, compression="zstd", use_dictionary=["text"] if texts is one else False)
+    assert path.stat().st_size < 300_000
+    config = config_of(path, "pairs")
+    plan = plan_input(config, unit_pairs=num_rows)
+    code = (
+        "import pickle, sys, pyarrow as pa\nfrom reranker_batch.storage.reader import read_unit\n"
+        "try: read_unit(*pickle.load(sys.stdin.buffer), max_bytes=16 << 20)\n"
+        "except Exception as error: print(repr(error), pa.default_memory_pool().max_memory(), sep='\\n')"
+    )
+    asked = pickle.dumps((plan.root, config, plan.columns, plan.units[0]))
+    shown = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True, text=False)
+    error, peak_bytes = shown.stdout.decode().splitlines()
+    assert re.match(r"InputError\(.bomb.parquet unpacks to more than 16 MiB in the 1,024 rows from row 0", error)
+    assert int(peak_bytes) < 80 << 20
 
 
 def test_a_query_with_very_many_candidates_is_read_without_a_python_loop(tmp_path: Path) -> None:
