@@ -23,6 +23,7 @@ from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerB
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 _SHOWN_UNITS = 5
+_ACTIVITIES = {"score": "computing", "wait_for_input": "waiting for input", "hand_over": "between units"}
 
 app = typer.Typer(
     name="reranker-batch",
@@ -48,7 +49,8 @@ def guarded(call: Callable[..., int | None]) -> Callable[..., int]:
             return call(*arguments, **options) or 0
         except (ConfigError, InputError, ModelError) as error:
             print(f"error: {error}", file=sys.stderr)
-            return EXIT_REFUSED
+            # What only came to light in the middle of a unit was not refused: other parts may be published.
+            return EXIT_FAILED if error.unit_id else EXIT_REFUSED
         except RerankerBatchError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_FAILED
@@ -167,7 +169,9 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         pace = report.computed_pairs / report.wall_s
         tokens = report.computed_tokens / report.wall_s
         rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
-        rows.append(("steps", ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in report.step_s.items())))
+        rows.append(("scored by", ", ".join(report.ways)))
+        shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
+        rows.append(("replicas", f"{report.replicas}: {shares}"))
     return rows
 
 

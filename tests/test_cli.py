@@ -13,8 +13,9 @@ import pytest
 from engine import SmallJob, num_nulls, table_with_nulls
 from tables import nested_table, random_groups, write
 
-from reranker_batch.cli import summary_rows
+from reranker_batch.cli import guarded, summary_rows
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import InputError
 from reranker_batch.runtime.attempt import Attempt
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import hold_lock
@@ -127,7 +128,16 @@ def assert_no_secret_in(*texts: str, folder: Path) -> None:
             assert secret.encode() not in content
 
 
+@pytest.mark.parametrize(("unit_id", "exit_code"), [(None, 2), ("u1", 1)])
+def test_a_file_that_fails_in_the_middle_of_a_run_was_not_refused(unit_id: str | None, exit_code: int) -> None:
+    def read() -> None:
+        raise InputError("in.parquet: row group 3 cannot be read.", unit_id=unit_id)
+
+    assert guarded(read)() == exit_code
+
+
 @pytest.mark.ray
+@pytest.mark.timeout(900)
 def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(config: Path, tmp_path: Path) -> None:
     """On Ray: the driver dies before any unit, then the processes that publish, then the driver after the last unit."""
     output = tmp_path / "out"
