@@ -48,6 +48,7 @@ def start_scorer(
         dtype=dtype,
         device=device,
         trust_remote_code=trust_remote_code,
+        encoder=encoder,
     )
     check_ids(encoder.input_id_limit, scorer.num_embeddings, folder)
     # The budget is for the job's pairs, which may be shorter than these.

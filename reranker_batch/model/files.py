@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
+from reranker_batch.model.recipes import default_prompt, takes_prompt
 
 _LOG = logging.getLogger(__name__)
 _BUILTIN = "builtin:"
@@ -30,6 +31,7 @@ _SETTINGS = (
     "merges.txt",
     "*.model",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
@@ -174,15 +176,14 @@ def _is_native(model_type: object) -> bool:
 
 def _require_plain_inputs(files: ModelFiles) -> None:
     """Refuse what sentence-transformers would add to the texts or to the model, and no recipe here does."""
-    settings = _read_optional(files.folder / "config_sentence_transformers.json", {})
-    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
-    if prompt:
+    prompt = default_prompt(files.folder)
+    if prompt and not takes_prompt(files.config()):
         raise ModelError(
             f"Model {files.name} was trained with a prompt before its texts ({prompt!r}, in "
             "config_sentence_transformers.json), and no recipe puts one there: its scores would be wrong."
         )
     modules = [str(module.get("type")) for module in _read_optional(files.folder / "modules.json", [])]
-    if len(modules) > 1:
+    if len(modules) > 1 and not (len(modules) == 2 and modules[1].endswith(".LogitScore")):
         raise ModelError(
             f"Model {files.name} is a chain of sentence-transformers modules ({', '.join(modules)}), and only a "
             "single Transformer is served. Name a cross-encoder whose head is part of its transformers model."

@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from reranker_batch.core.pairs import FloatArray, PairScores
+from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScores
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
+from reranker_batch.model.causal import SharedPrefixForward
 from reranker_batch.model.forward import Forward, PaddedForward
-from reranker_batch.model.loading import choose_device, choose_dtype, load_model
+from reranker_batch.model.loading import answer_weights, choose_device, choose_dtype, load_model
+from reranker_batch.model.prompting import PromptPairEncoder
 from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.tokenizing import load_pair_encoder
 
 _LOG = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 8192
@@ -117,8 +121,11 @@ def load_scorer(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
+    encoder: PairEncoder | None = None,
 ) -> CrossEncoderScorer:
     """Load the weights of a local model folder. Nothing is scored yet; `start_scorer` checks it as well.
+
+    `encoder` is the folder's own, where the caller has it already; a recipe with a prompt needs it.
 
     Raises:
         ModelError: The model cannot be used as asked; says why and what to do.
@@ -127,14 +134,22 @@ def load_scorer(
     precision = choose_dtype(dtype, where)
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     embeddings: Any = model.get_input_embeddings()
+    if encoder is None and recipe.prompt is not None:
+        encoder = load_pair_encoder(folder, recipe=recipe, trust_remote_code=trust_remote_code)
     return CrossEncoderScorer(
-        PaddedForward(model, where),
+        _choose_forward(model, where, encoder),
         recipe=recipe,
         dtype=precision,
         device=where,
         max_batch_tokens=max_batch_tokens or default_batch_tokens(where),
         num_embeddings=embeddings.weight.shape[0],
     )
+
+
+def _choose_forward(model: PreTrainedModel, device: torch.device, encoder: PairEncoder | None) -> Forward:
+    if isinstance(encoder, PromptPairEncoder):
+        return SharedPrefixForward(model, answer_weights(model, encoder.answer_ids), device)
+    return PaddedForward(model, device)
 
 
 def default_batch_tokens(device: torch.device) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +12,22 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairTemplate, assemble_pairs
-from reranker_batch.core.ragged import LongArray, Ragged, offsets_of
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
-from reranker_batch.model.control_tokens import ControlTokens, find_control_tokens
+from reranker_batch.model.control_tokens import find_control_tokens
 from reranker_batch.model.files import read_config
 from reranker_batch.model.joint import JointPairEncoder
+from reranker_batch.model.prompting import PromptPairEncoder, load_prompt_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.template import join_pairs, learn_template, reproduces
+from reranker_batch.model.text_reader import TextReader
 
 _LOG = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-_TEXTS_A_CALL = 1024
-"""Texts given to the tokenizer at once: bounds the memory of what it says beside the ids."""
 _SANE_MAXIMUM = 1 << 24
 """A longer `model_max_length` is transformers' word for 'not known'."""
-
-
-@dataclass(frozen=True)
-class TextReader:
-    """Ids of texts without special tokens, none of them a control token."""
-
-    backend: Tokenizer
-    control: ControlTokens
-
-    def read(self, texts: Sequence[str]) -> Ragged:
-        """Token ids of each text, whole."""
-        parts = [_read(self.backend, texts[at : at + _TEXTS_A_CALL]) for at in range(0, len(texts), _TEXTS_A_CALL)]
-        return self.control.spell_out(_concatenate(parts))
 
 
 @dataclass(frozen=True)
@@ -61,7 +47,7 @@ class TokenizerPairEncoder:
     @property
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
-        return input_id_limit(self.reader, self.template.prefix + self.template.middle + self.template.suffix)
+        return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         tokens = self.reader.read(texts)
@@ -94,11 +80,11 @@ class TokenizerPairEncoder:
 
 def load_pair_encoder(
     folder: Path, *, recipe: Recipe, trust_remote_code: bool = False
-) -> TokenizerPairEncoder | JointPairEncoder:
+) -> TokenizerPairEncoder | JointPairEncoder | PromptPairEncoder:
     """Load a model's tokenizer, without its weights, and prove on canary texts that pairs come out right.
 
     Pairs are assembled from ids where that equals the tokenizer's own pair encoding; else each pair goes through
-    the tokenizer. One log line says which.
+    the tokenizer. One log line says which. A recipe with a prompt makes that instead.
 
     Raises:
         ModelError: There is no usable tokenizer, or it gives other ids than its own tokenizer.json.
@@ -108,10 +94,13 @@ def load_pair_encoder(
     # Not a copy: one made through JSON rounds the scores of a Unigram model, which then decides ties otherwise.
     backend = _plain(tokenizer.backend_tokenizer)
     _require_agreement(folder, backend)
+    maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length)
+    if recipe.prompt is not None:
+        maximum = min(maximum, recipe.max_tokens or maximum)
+        return load_prompt_encoder(backend, tokenizer.all_special_ids, recipe=recipe, max_pair_tokens=maximum)
     probe = join_pairs(tokenizer, PLAIN_TEXTS[:1], PLAIN_TEXTS[1:2])[0]
     control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
     reader = TextReader(backend, control)
-    maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length)
     has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
     if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
@@ -119,12 +108,6 @@ def load_pair_encoder(
         return TokenizerPairEncoder(reader, template, maximum, has_segments)
     _LOG.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
     return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_segments)
-
-
-def input_id_limit(reader: TextReader, template_ids: Sequence[int]) -> int:
-    """One more than the largest id that texts or the template can give."""
-    ids = set(reader.backend.get_vocab(with_added_tokens=True).values()) - reader.control.ids
-    return max(ids | set(template_ids)) + 1
 
 
 def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
@@ -195,17 +178,3 @@ def _max_pair_tokens(folder: Path, positions: int | None, tokenizer_maximum: flo
             "says how many tokens the model reads. Add model_max_length."
         )
     return min(known)
-
-
-def _read(backend: Tokenizer, texts: Sequence[str]) -> Ragged:
-    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    lengths = np.fromiter((len(encoding) for encoding in encodings), dtype=np.int64, count=len(encodings))
-    ids = chain.from_iterable(encoding.ids for encoding in encodings)
-    return Ragged(np.fromiter(ids, dtype=np.int32, count=int(lengths.sum())), offsets_of(lengths))
-
-
-def _concatenate(parts: Sequence[Ragged]) -> Ragged:
-    if not parts:
-        return Ragged.from_lists([])
-    values = np.concatenate([part.values for part in parts])
-    return Ragged(values, offsets_of(np.concatenate([part.lengths for part in parts])))
