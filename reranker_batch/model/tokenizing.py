@@ -111,7 +111,7 @@ def load_pair_encoder(
 
 
 def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
         # transformers would make up an empty one from the family's defaults.
@@ -120,8 +120,11 @@ def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
         )
     try:
         with quiet_loading():
+            settings = read_config(folder)
+            # The folder's own config.json would be read with the class that its author wrote.
+            native = {"config": AutoConfig.for_model(**settings)} if "converted_from" in settings else {}
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
+                folder, local_files_only=True, trust_remote_code=trust_remote_code, **native
             )
     except Exception as error:  # Depending on what is missing, transformers raises about anything.
         raise ModelError(

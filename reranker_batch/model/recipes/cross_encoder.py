@@ -27,8 +27,9 @@ CROSS_ENCODER = Recipe(
     architectures=("ForSequenceClassification",),
     examples=(
         "BAAI/bge-reranker-v2-m3, -base, -large",
-        "alibaba-nlp-community/gte-multilingual-reranker-base",
+        "Alibaba-NLP/gte-multilingual-reranker-base, alibaba-nlp-community/gte-multilingual-reranker-base",
         "Alibaba-NLP/gte-reranker-modernbert-base",
+        "jinaai/jina-reranker-v2-base-multilingual",
         "mixedbread-ai/mxbai-rerank-xsmall-v1, -base-v1, -large-v1",
         "cross-encoder/ms-marco-MiniLM-L6-v2, -L12-v2, TinyBERT-L2-v2, electra-base",
     ),
