@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from transformers import PreTrainedModel
 from reranker_batch.core.pairs import EncodedPairs, FloatArray
 from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError
+from reranker_batch.model.causal import SharedPrefixForward
 from reranker_batch.model.forward import Forward, PaddedForward
+from reranker_batch.model.loading import answer_weights
 from reranker_batch.model.packed import PackedForward
 from reranker_batch.model.prepacking import prepack
 
@@ -41,9 +44,30 @@ def choose_forward(model: PreTrainedModel, trial: EncodedPairs, *, device: torch
     else:
         _LOG.info("pairs are computed without padding (%d trial pairs agree with the padded pass)", len(expected))
         return packed
-    if is_prepacked and (wrong := _difference(_logits(plain, trial), expected, model.dtype)):
-        raise ModelError(f"oneDNN gives other logits than torch for this model on this machine. {wrong}")
+    if is_prepacked:
+        _require_same(_logits(plain, trial), expected, model.dtype)
     return plain
+
+
+def choose_causal_forward(
+    model: PreTrainedModel, answer_ids: Sequence[int], trial: EncodedPairs, *, device: torch.device
+) -> Forward:
+    """The way of a model that is scored through a prompt: what pairs share is computed once.
+
+    Raises:
+        ModelError: The model's attention is of another kind, or oneDNN computes something else than torch.
+    """
+    forward = SharedPrefixForward(model, answer_weights(model, answer_ids), device)
+    if device.type == "cpu":
+        expected = _logits(forward, trial)
+        if prepack(model):
+            _require_same(_logits(forward, trial), expected, model.dtype)
+    return forward
+
+
+def _require_same(logits: FloatArray, expected: FloatArray, dtype: torch.dtype) -> None:
+    if wrong := _difference(logits, expected, dtype):
+        raise ModelError(f"oneDNN gives other logits than torch for this model on this machine. {wrong}")
 
 
 def _packed(model: PreTrainedModel, trial: EncodedPairs, expected: FloatArray, device: torch.device) -> PackedForward:

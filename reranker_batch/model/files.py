@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
+from reranker_batch.model.native import as_native
+from reranker_batch.model.recipes import default_prompt, takes_prompt
 
 _LOG = logging.getLogger(__name__)
 _BUILTIN = "builtin:"
@@ -30,6 +32,7 @@ _SETTINGS = (
     "merges.txt",
     "*.model",
     "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
     "modules.json",
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
@@ -38,9 +41,6 @@ _SETTINGS = (
 _MODULE_WEIGHTS = ("[0-9]*_*/model.safetensors",)
 _CODE = ("*.py",)
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
-_CONVERTED = {"new": "alibaba-nlp-community/gte-multilingual-reranker-base"}
-"""Repositories that hold a model with code of its own in the layout of transformers' class, by model_type."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def resolve_model(
 
 
 def read_config(folder: Path, *, name: str | None = None) -> dict[str, Any]:
-    """The content of the folder's config.json.
+    """The content of the folder's config.json, in the words of transformers' own class where that computes the same.
 
     Raises:
         ModelError: There is none, or it is no JSON object.
@@ -107,7 +107,7 @@ def read_config(folder: Path, *, name: str | None = None) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read as JSON: {error}. Copy the model again.") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} holds no JSON object but a {type(config).__name__}. Copy the model again.")
-    return config
+    return as_native(config)
 
 
 def _builtin_folder(name: str) -> Path:
@@ -156,12 +156,9 @@ def _require_no_code(files: ModelFiles) -> None:
 
 
 def _code_message(name: str, model_type: object) -> str:
-    converted = _CONVERTED.get(str(model_type))
-    remedy = f"{converted} holds the same model for transformers' own class" if converted else ""
     return (
         f"Model {name} (model_type={model_type!r}) needs code of its own (auto_map in config.json), which is not run. "
-        + (f"{remedy}. Otherwise use" if remedy else "Use")
-        + " a version for a class of transformers, or set model.trust_remote_code with model.revision pinned "
+        "Use a version for a class of transformers, or set model.trust_remote_code with model.revision pinned "
         "to a commit whose code you have read."
     )
 
@@ -174,15 +171,14 @@ def _is_native(model_type: object) -> bool:
 
 def _require_plain_inputs(files: ModelFiles) -> None:
     """Refuse what sentence-transformers would add to the texts or to the model, and no recipe here does."""
-    settings = _read_optional(files.folder / "config_sentence_transformers.json", {})
-    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
-    if prompt:
+    prompt = default_prompt(files.folder)
+    if prompt and not takes_prompt(files.config()):
         raise ModelError(
             f"Model {files.name} was trained with a prompt before its texts ({prompt!r}, in "
             "config_sentence_transformers.json), and no recipe puts one there: its scores would be wrong."
         )
     modules = [str(module.get("type")) for module in _read_optional(files.folder / "modules.json", [])]
-    if len(modules) > 1:
+    if len(modules) > 1 and not (len(modules) == 2 and modules[1].endswith(".LogitScore")):
         raise ModelError(
             f"Model {files.name} is a chain of sentence-transformers modules ({', '.join(modules)}), and only a "
             "single Transformer is served. Name a cross-encoder whose head is part of its transformers model."

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from reranker_batch.errors import ModelError
+from reranker_batch.model.files import read_config
+from reranker_batch.model.native import new_names
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.recipes import Recipe, is_causal
 
 _LOG = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -66,34 +69,80 @@ def load_model(
     """
     try:
         with quiet_loading():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-                trust_remote_code=trust_remote_code,
-                **_attention(config),
-            )
+            model, info, auto_class = _load(folder, recipe, dtype, trust_remote_code=trust_remote_code)
     except Exception as error:  # Depending on what is wrong, transformers raises about anything.
         raise ModelError(_load_message(folder, error)) from error
     _require_all_weights(folder, model, info["missing_keys"])
-    _require_one_logit(folder, model, recipe)
+    if auto_class is AutoModelForSequenceClassification:
+        _require_one_logit(folder, model, recipe)
     if info["unexpected_keys"]:
         _LOG.warning("weights of %s that its class does not use: %s", folder, _some(info["unexpected_keys"]))
-    model.to(device).eval()
-    return cast(PreTrainedModel, model)
+    placed: Any = model
+    placed.to(device).eval()
+    return model
 
 
-def _attention(config: Any) -> dict[str, str]:
+def _load(
+    folder: Path, recipe: Recipe, dtype: torch.dtype, *, trust_remote_code: bool
+) -> tuple[PreTrainedModel, dict[str, Any], Any]:
+    settings = read_config(folder)
+    common: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "use_safetensors": True}
+    if "converted_from" in settings:
+        config = AutoConfig.for_model(**settings)
+        auto_class: Any = AutoModelForSequenceClassification
+        model_class = auto_class._model_mapping[type(config)]
+        weights = _renamed_weights(folder, settings["converted_from"])
+        model, info = model_class.from_pretrained(
+            None, config=config, state_dict=weights, **common, **_attention(config, auto_class)
+        )
+        return model, info, auto_class
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    auto_class = _auto_class(config, recipe)
+    model, info = auto_class.from_pretrained(
+        folder,
+        config=config,
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        **common,
+        **_attention(config, auto_class),
+    )
+    return model, info, auto_class
+
+
+def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tensor]:
+    weights: dict[str, torch.Tensor] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        for name, weight in load_file(path).items():
+            names = new_names(name, converted_from)
+            weights |= dict(zip(names, weight.chunk(len(names)), strict=True))
+    return weights
+
+
+def _auto_class(config: Any, recipe: Recipe) -> Any:
+    """A recipe with a prompt serves a generative model, and such a one that was given a single label."""
+    is_generative = recipe.prompt is not None and is_causal(config.to_dict())
+    return AutoModelForCausalLM if is_generative else AutoModelForSequenceClassification
+
+
+def _attention(config: Any, auto_class: Any) -> dict[str, str]:
     """What a config.json asks for must not decide: its author's machine had other kernels."""
-    mapping = AutoModelForSequenceClassification._model_mapping
+    mapping = auto_class._model_mapping
     if type(config) not in mapping:
         return {}
     model_class: Any = mapping[type(config)]
     return {"attn_implementation": "sdpa" if model_class._supports_sdpa else "eager"}
+
+
+def answer_weights(model: PreTrainedModel, answer_ids: Sequence[int]) -> torch.Tensor:
+    """What turns the last hidden state of a causal model into the logit, in float32 of shape [hidden].
+
+    That is the weight of its single label; or the head's row of the positive answer, less that of the negative one.
+    """
+    head: Any = model.get_output_embeddings()
+    if head is None:
+        return cast(torch.Tensor, cast(Any, model).score.weight[0].detach().float())
+    rows = head.weight.detach()[list(answer_ids)].float()
+    return cast(torch.Tensor, rows[0] - rows[1] if len(answer_ids) > 1 else rows[0].clone())
 
 
 def _load_message(folder: Path, error: Exception) -> str:

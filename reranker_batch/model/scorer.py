@@ -13,9 +13,10 @@ from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
 from reranker_batch.model.canaries import TRIAL_PAIRS
-from reranker_batch.model.choosing import choose_forward, find_batch_tokens
+from reranker_batch.model.choosing import choose_causal_forward, choose_forward, find_batch_tokens
 from reranker_batch.model.forward import Forward
 from reranker_batch.model.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
+from reranker_batch.model.prompting import PromptPairEncoder
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.tokenizing import ModelPairEncoder
 
@@ -123,7 +124,8 @@ def load_scorer(
 ) -> CrossEncoderScorer:
     """Load the weights of a local model folder; `start_scorer` checks as well whether its scores make sense.
 
-    The model is run in the fastest way that gives the logits of the plain one for the trial pairs.
+    `encoder` is that of the same folder. The model is run in the fastest way that gives the logits of the plain one
+    for the trial pairs.
 
     Raises:
         ModelError: The model cannot be used as asked; says why and what to do.
@@ -132,7 +134,11 @@ def load_scorer(
     precision = choose_dtype(dtype, where)
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     check_ids(encoder.input_id_limit, num_embeddings(model), folder)
-    forward = choose_forward(model, encode_text_pairs(encoder, TRIAL_PAIRS), device=where)
+    trial = encode_text_pairs(encoder, TRIAL_PAIRS)
+    if isinstance(encoder, PromptPairEncoder):
+        forward = choose_causal_forward(model, encoder.answer_ids, trial, device=where)
+    else:
+        forward = choose_forward(model, trial, device=where)
     longest = longest_pair or encoder.max_pair_tokens
     return CrossEncoderScorer(
         forward,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,63 +12,22 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairTemplate, assemble_pairs
-from reranker_batch.core.ragged import LongArray, Ragged, offsets_of
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
-from reranker_batch.model.control_tokens import ControlTokens, find_control_tokens
+from reranker_batch.model.control_tokens import find_control_tokens
 from reranker_batch.model.files import read_config
 from reranker_batch.model.joint import JointPairEncoder
+from reranker_batch.model.prompting import PromptPairEncoder, load_prompt_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.template import join_pairs, learn_template, reproduces
+from reranker_batch.model.text_reader import TextReader
 
 _LOG = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
-_TEXTS_A_CALL = 1024
-"""Texts given to the tokenizer at once: bounds the memory of what it says beside the ids."""
-_CHARACTERS_A_TOKEN = 16
-"""More than ordinary text has; a head with too few tokens is read again, whole."""
 _SANE_MAXIMUM = 1 << 24
 """A longer `model_max_length` is transformers' word for 'not known'."""
-
-
-@dataclass(frozen=True)
-class TextReader:
-    """Ids of texts without special tokens, none of them a control token."""
-
-    backend: Tokenizer
-    control: ControlTokens
-    splits_at_spaces: bool = False
-    """Whether the tokens before a space never depend on what follows it."""
-
-    def read(self, texts: Sequence[str], *, more_than: int | None = None) -> Ragged:
-        """Token ids of each text, whole; with `more_than`, at least one more than so many of a longer one.
-
-        The tokenizer reads a text to its end before it cuts (huggingface/tokenizers#1573), so a text that is far too
-        long is cut first, where that costs no token that is asked for.
-        """
-        parts = []
-        for at in range(0, len(texts), _TEXTS_A_CALL):
-            some = texts[at : at + _TEXTS_A_CALL]
-            parts.append(self._read(some) if more_than is None else self._read_heads(some, more_than))
-        return _concatenate(parts)
-
-    def _read(self, texts: Sequence[str]) -> Ragged:
-        return self.control.spell_out(_read(self.backend, texts))
-
-    def _read_heads(self, texts: Sequence[str], more_than: int) -> Ragged:
-        if not self.splits_at_spaces:
-            return self._read(texts)
-        heads = [_head(text, more_than * _CHARACTERS_A_TOKEN) for text in texts]
-        tokens = self._read(heads)
-        is_short = np.array([len(head) < len(text) for head, text in zip(heads, texts, strict=True)], dtype=np.bool_)
-        again = np.flatnonzero(is_short & (tokens.lengths <= more_than)).tolist()
-        if not again:
-            return tokens
-        whole = self._read([texts[at] for at in again])
-        place = np.arange(len(texts))
-        place[again] = len(texts) + np.arange(len(again))
-        return _concatenate([tokens, whole]).take(place)
 
 
 @dataclass(frozen=True)
@@ -89,7 +47,7 @@ class TokenizerPairEncoder:
     @property
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
-        return input_id_limit(self.reader, self.template.prefix + self.template.middle + self.template.suffix)
+        return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         tokens = self.reader.read(texts, more_than=max_tokens)
@@ -120,14 +78,14 @@ class TokenizerPairEncoder:
         return replace(pairs, first_segment=pairs.input_ids.lengths.astype(np.int32))
 
 
-ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder
+ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder | PromptPairEncoder
 
 
 def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool = False) -> ModelPairEncoder:
     """Load a model's tokenizer, without its weights, and prove on canary texts that pairs come out right.
 
     Pairs are assembled from ids where that equals the tokenizer's own pair encoding; else each pair goes through
-    the tokenizer. One log line says which.
+    the tokenizer. One log line says which. A recipe with a prompt makes that instead.
 
     Raises:
         ModelError: There is no usable tokenizer, or it gives other ids than its own tokenizer.json.
@@ -137,10 +95,13 @@ def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool =
     # Not a copy: one made through JSON rounds the scores of a Unigram model, which then decides ties otherwise.
     backend = _plain(tokenizer.backend_tokenizer)
     _require_agreement(folder, backend)
+    maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length)
+    if recipe.prompt is not None:
+        maximum = min(maximum, recipe.max_tokens or maximum)
+        return load_prompt_encoder(backend, tokenizer.all_special_ids, recipe=recipe, max_pair_tokens=maximum)
     probe = join_pairs(tokenizer, PLAIN_TEXTS[:1], PLAIN_TEXTS[1:2])[0]
     control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
-    reader = TextReader(backend, control, splits_at_spaces=_splits_at_spaces(backend))
-    maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length)
+    reader = TextReader(backend, control)
     has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
     if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
@@ -150,14 +111,8 @@ def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool =
     return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_segments)
 
 
-def input_id_limit(reader: TextReader, template_ids: Sequence[int]) -> int:
-    """One more than the largest id that texts or the template can give."""
-    ids = set(reader.backend.get_vocab(with_added_tokens=True).values()) - reader.control.ids
-    return max(ids | set(template_ids)) + 1
-
-
 def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
         # transformers would make up an empty one from the family's defaults.
@@ -166,8 +121,11 @@ def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
         )
     try:
         with quiet_loading():
+            settings = read_config(folder)
+            # The folder's own config.json would be read with the class that its author wrote.
+            native = {"config": AutoConfig.for_model(**settings)} if "converted_from" in settings else {}
             tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=trust_remote_code
+                folder, local_files_only=True, trust_remote_code=trust_remote_code, **native
             )
     except Exception as error:  # Depending on what is missing, transformers raises about anything.
         raise ModelError(
@@ -209,26 +167,6 @@ def _require_agreement(folder: Path, backend: Tokenizer) -> None:
         _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' way is used", path, odd)
 
 
-def _head(text: str, characters: int) -> str:
-    """The text up to the last single space before so many characters, all of it if there is none."""
-    if len(text) <= characters:
-        return text
-    at = text.rfind(" ", 0, characters)
-    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
-        at = text.rfind(" ", 0, at)
-    return text[:at] if at > 0 else text
-
-
-def _splits_at_spaces(backend: Tokenizer) -> bool:
-    """By how it takes words apart, and tried on every single space of the canary texts."""
-    if backend.pre_tokenizer is None or len(backend.pre_tokenizer.pre_tokenize_str("two words")) < 2:
-        return False
-    heads = [(text, text[:at]) for text in PLAIN_TEXTS for at in range(1, len(text)) if text[at] == " "]
-    whole = backend.encode_batch_fast([text for text, _ in heads], add_special_tokens=False)
-    parts = backend.encode_batch_fast([head for _, head in heads], add_special_tokens=False)
-    return all(one.ids[: len(part.ids)] == part.ids for one, part in zip(whole, parts, strict=True))
-
-
 def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str | None:
     ids = (tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) for tokenizer in (one, other))
     return next((text for text, a, b in zip(texts, *ids, strict=True) if a.ids != b.ids), None)
@@ -244,17 +182,3 @@ def _max_pair_tokens(folder: Path, positions: int | None, tokenizer_maximum: flo
             "says how many tokens the model reads. Add model_max_length."
         )
     return min(known)
-
-
-def _read(backend: Tokenizer, texts: Sequence[str]) -> Ragged:
-    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
-    lengths = np.fromiter((len(encoding) for encoding in encodings), dtype=np.int64, count=len(encodings))
-    ids = chain.from_iterable(encoding.ids for encoding in encodings)
-    return Ragged(np.fromiter(ids, dtype=np.int32, count=int(lengths.sum())), offsets_of(lengths))
-
-
-def _concatenate(parts: Sequence[Ragged]) -> Ragged:
-    if not parts:
-        return Ragged.from_lists([])
-    values = np.concatenate([part.values for part in parts])
-    return Ragged(values, offsets_of(np.concatenate([part.lengths for part in parts])))

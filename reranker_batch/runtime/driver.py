@@ -161,6 +161,7 @@ def _record_start(job: Job, state: RunState, attempt: Attempt, settings: dict[st
     manifest = {
         "fingerprint": fingerprint(settings),
         "settings": settings,
+        "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
         "input": job.plan.identity(),
         "config": job.config.model_dump(),
         "versions": versions(),

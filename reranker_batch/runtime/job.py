@@ -10,7 +10,7 @@ from reranker_batch.core.limits import RequestLimits, resolve_limits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ConfigError
 from reranker_batch.model.files import ModelFiles
-from reranker_batch.model.recipes import Recipe, detect_recipe
+from reranker_batch.model.recipes import Recipe, choose_recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.runtime.placement import Placement
@@ -30,6 +30,8 @@ class Job:
     encoder: PairEncoder
     limits: RequestLimits
     plan: InputPlan
+    recipe_reason: str = ""
+    """Why this recipe, for the manifest."""
 
     @property
     def results(self) -> ResultSettings:
@@ -50,7 +52,7 @@ class Job:
                 "revision": self.files.revision,
                 "files": self.files.hashes(),
                 "dtype": dtype,
-                "instruct": self.config.model.instruct,
+                "instruct": self.recipe.resolved_instruct,
             },
             "recipe": {
                 "name": self.recipe.name,
@@ -107,7 +109,10 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
     files = model_files(config.model, with_weights=with_weights)
-    recipe = detect_recipe(files.config(), config.model.recipe)
+    detected = choose_recipe(
+        files.folder, files.config(), model=files.name, name=config.model.recipe, instruct=config.model.instruct
+    )
+    recipe = detected.recipe
     encoder = load_pair_encoder(files.folder, recipe=recipe, trust_remote_code=config.model.trust_remote_code)
     limits = resolve_limits(
         config.limits.profile,
@@ -116,4 +121,4 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
         num_special_tokens=encoder.num_special_tokens,
     )
     plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
-    return Job(config, files, recipe, encoder, limits, plan)
+    return Job(config, files, recipe, encoder, limits, plan, detected.reason)

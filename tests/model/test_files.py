@@ -86,8 +86,8 @@ def test_an_adapter_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 
 def test_a_model_that_needs_its_own_code_is_refused(tmp_path: Path) -> None:
-    folder = write(tmp_path, "model.safetensors", model_type="new", auto_map={"AutoModel": "modeling.Own"})
-    with pytest.raises(ModelError, match=r"auto_map.*alibaba-nlp-community"):
+    folder = write(tmp_path, "model.safetensors", model_type="own", auto_map={"AutoModel": "modeling.Own"})
+    with pytest.raises(ModelError, match=r"auto_map.*pinned"):
         resolve_model(str(folder))
 
 

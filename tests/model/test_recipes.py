@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.recipes import CROSS_ENCODER, RECIPES, detect_recipe
+from reranker_batch.model.recipes import (
+    CROSS_ENCODER,
+    INSTRUCTS,
+    RECIPES,
+    Recipe,
+    choose_recipe,
+    detect_model,
+    detect_recipe,
+    detection,
+    find_instruct,
+)
 
 ONE = {"0": "LABEL_0"}
 
@@ -35,10 +49,10 @@ def test_encoders_with_one_label_are_recognised(model_type: str, architecture: s
 @pytest.mark.parametrize(
     ("seen", "reason"),
     [
-        (config("qwen3", "Qwen3ForCausalLM"), "prompt template"),
-        (config("qwen3", "Qwen3ForSequenceClassification"), "near random"),
+        (config("llama", "LlamaForCausalLM"), "prompt template"),
+        (config("llama", "LlamaForSequenceClassification"), "near random"),
         (config("bert", "BertModel"), "no sequence-classification head"),
-        (config("new", "NewForSequenceClassification"), "model_type='new'"),
+        (config("own", "OwnForSequenceClassification"), "model_type='own'"),
         ({}, "model_type=None"),
     ],
 )
@@ -60,7 +74,7 @@ def test_a_head_with_several_labels_is_refused(labels: dict[str, Any]) -> None:
 
 
 def test_a_name_that_is_no_recipe_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ModelError, match=r"'qwen'.*auto, cross-encoder"):
+    with pytest.raises(ModelError, match=r"'qwen'.*auto, bge-reranker-v2-gemma, cross-encoder"):
         detect_recipe(config("bert", "BertForSequenceClassification"), "qwen")
 
 
@@ -71,7 +85,7 @@ def test_a_recipe_named_for_a_model_of_another_kind_is_refused() -> None:
 
 def test_a_recipe_may_be_named_for_a_model_with_code_of_its_own() -> None:
     own = {"auto_map": {"AutoModelForSequenceClassification": "modeling.Own"}}
-    assert detect_recipe(config("new", "NewForSequenceClassification", **own), "cross-encoder") is CROSS_ENCODER
+    assert detect_recipe(config("own", "OwnForSequenceClassification", **own), "cross-encoder") is CROSS_ENCODER
 
 
 @pytest.mark.parametrize(
@@ -91,3 +105,122 @@ def test_usable_positions_start_where_the_family_starts_them(seen: dict[str, Any
 def test_every_recipe_says_what_it_is_and_where_it_is_from() -> None:
     assert all(recipe.description and "https://" in recipe.source for recipe in RECIPES.values())
     assert all(name == recipe.name for name, recipe in RECIPES.items())
+
+
+QWEN3 = config("qwen3", "Qwen3ForCausalLM", id2label=None)
+SYSTEM = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
+
+
+@pytest.mark.parametrize(
+    ("seen", "model", "expected"),
+    [
+        (QWEN3, "Qwen/Qwen3-Reranker-0.6B", "qwen3-reranker"),
+        (QWEN3, "/models/qwen3-reranker-8b-tuned", "qwen3-reranker"),
+        (QWEN3 | {"_name_or_path": "Qwen/Qwen3-Reranker-4B"}, "/models/ours", "qwen3-reranker"),
+        (config("qwen3", "Qwen3ForSequenceClassification"), "tomaarsen/Qwen3-Reranker-0.6B-seq-cls", "qwen3-reranker"),
+        (
+            config("qwen2", "Qwen2ForCausalLM", hidden_size=896),
+            "mixedbread-ai/mxbai-rerank-base-v2",
+            "mxbai-rerank-base-v2",
+        ),
+        (config("qwen2", "Qwen2ForCausalLM", hidden_size=1536), "x/mxbai-rerank-large-v2", "mxbai-rerank-large-v2"),
+        (config("gemma", "GemmaForCausalLM"), "BAAI/bge-reranker-v2-gemma", "bge-reranker-v2-gemma"),
+        (
+            config("deberta-v2", "DebertaV2ForSequenceClassification"),
+            "mixedbread-ai/mxbai-rerank-base-v1",
+            "cross-encoder",
+        ),
+    ],
+)
+def test_a_family_is_recognised_by_its_name(tmp_path: Path, seen: dict[str, Any], model: str, expected: str) -> None:
+    found = detect_model(tmp_path, seen, model=model)
+    assert found.recipe.name == expected
+    assert seen["model_type"] in found.reason
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "config_sentence_transformers.json"])
+def test_a_family_is_recognised_by_the_template_in_its_files(tmp_path: Path, file: str) -> None:
+    text = f"<|im_start|>system\n{SYSTEM}"
+    (tmp_path / file).write_text(json.dumps({"chat_template": text}) if file.endswith("json") else text)
+    found = detect_model(tmp_path, QWEN3, model="/models/ours")
+    assert found.recipe.name == "qwen3-reranker"
+    assert "template" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("seen", "setting"),
+    [
+        (QWEN3, "model.recipe=qwen3-reranker"),
+        (config("qwen3", "Qwen3ForSequenceClassification"), "model.recipe=qwen3-reranker"),
+        (config("gemma", "GemmaForCausalLM"), "model.recipe=bge-reranker-v2-gemma"),
+    ],
+)
+def test_a_model_that_may_be_any_language_model_is_not_guessed(
+    tmp_path: Path, seen: dict[str, Any], setting: str
+) -> None:
+    """A base model has the same config as the reranker made from it."""
+    with pytest.raises(ModelError, match=f"neither its name nor its files.*{setting}"):
+        detect_model(tmp_path, seen, model="Qwen/Qwen3-0.6B")
+    name = setting.partition("=")[2]
+    assert detect_model(tmp_path, seen, model="x", name=name).recipe.name == name
+
+
+def test_two_families_that_fit_are_not_chosen_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sizes of mxbai-rerank-v2 have one prompt; here one of another size, whose shift is not known."""
+    seen = config("qwen2", "Qwen2ForCausalLM", hidden_size=896)
+    model = "mxbai-rerank-base-v2 distilled from mxbai-rerank-large-v2"
+    assert detect_model(tmp_path, seen, model=model).recipe.name == "mxbai-rerank-base-v2"
+    with pytest.raises(ModelError, match="No recipe serves"):
+        detect_model(tmp_path, seen | {"hidden_size": 64}, model=model)
+    other = replace(RECIPES["mxbai-rerank-large-v2"], name="other", hidden_sizes=None)
+    monkeypatch.setattr(detection, "RECIPES", {**RECIPES, "other": other})
+    with pytest.raises(ModelError, match="several recipes: mxbai-rerank-base-v2, other"):
+        detect_model(tmp_path, seen, model=model)
+
+
+def test_named_instructions_are_those_of_the_vendor_and_any_other_text_is_itself() -> None:
+    assert find_instruct("qa_retrieval") == INSTRUCTS["qa_retrieval"]
+    assert find_instruct("semantic_similarity") == "Retrieve semantically similar text."
+    assert find_instruct("Find code.") == "Find code."
+    assert find_instruct(None) is find_instruct("") is None
+
+
+def test_an_instruction_is_taken_or_said_to_be_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    taken = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B", instruct="semantic_similarity").recipe
+    assert taken.resolved_instruct == "Retrieve semantically similar text."
+    default = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B").recipe
+    assert (default.resolved_instruct or "").startswith("Given a web search query")
+    assert not caplog.records
+    bert = config("bert", "BertForSequenceClassification")
+    with caplog.at_level(logging.WARNING):
+        ignored = choose_recipe(tmp_path, bert, model="x", instruct="qa_retrieval").recipe
+    assert ignored.resolved_instruct is None
+    assert "model.instruct is ignored" in caplog.text
+
+
+def test_a_repositorys_own_default_prompt_is_the_instruction(tmp_path: Path) -> None:
+    settings = {"prompts": {"code": "Find code."}, "default_prompt_name": "code"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    found = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B")
+    assert found.recipe.resolved_instruct == "Find code."
+    asked = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B", instruct="Find prose.")
+    assert asked.recipe.resolved_instruct == "Find prose."
+
+
+@pytest.mark.parametrize("key", ["activation_fn", "sbert_ce_default_activation_function"])
+def test_another_activation_of_the_repository_is_told(tmp_path: Path, key: str) -> None:
+    identity = "torch.nn.modules.linear.Identity"
+    own = {"sentence_transformers": {key: identity}} if key == "activation_fn" else {key: identity}
+    bert = config("bert", "BertForSequenceClassification")
+    [note] = detect_model(tmp_path, bert | own, model="x").notes
+    assert "Identity" in note
+    assert detect_model(tmp_path, bert, model="x").notes == ()
+
+
+@pytest.mark.parametrize("recipe", [item for item in RECIPES.values() if item.prompt], ids=lambda item: item.name)
+def test_a_prompt_has_a_query_before_a_document_that_ends_its_piece(recipe: Recipe) -> None:
+    assert recipe.prompt is not None
+    text = "".join(recipe.prompt.pieces)
+    assert text.index(" {query}") < text.index(" {document}")
+    assert [piece.endswith("{document}") for piece in recipe.prompt.pieces if "{document}" in piece] == [True]
+    assert recipe.uses_instruct == ("{instruct}" in text)

@@ -40,7 +40,7 @@ def _random_word(rng: random.Random) -> str:
     return "".join(rng.choice(alphabet) for _ in range(rng.randint(1, 8)))
 
 
-def _corpus() -> list[str]:
+def corpus() -> list[str]:
     rng = random.Random(1)
     return [random_text(rng, 30) for _ in range(400)]
 
@@ -51,7 +51,7 @@ def wordpiece() -> transformers.PreTrainedTokenizerBase:
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.train_from_iterator(
-        _corpus(), trainers.WordPieceTrainer(vocab_size=800, special_tokens=special, show_progress=False)
+        corpus(), trainers.WordPieceTrainer(vocab_size=800, special_tokens=special, show_progress=False)
     )
     return transformers.BertTokenizer(vocab=backend.get_vocab(), model_max_length=MAX_TOKENS)
 
@@ -60,7 +60,7 @@ def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
     backend = Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token=unknown, show_progress=False)
-    backend.train_from_iterator(_corpus(), trainer)
+    backend.train_from_iterator(corpus(), trainer)
     # Special tokens score 0, more than any piece, as in the published files: Viterbi prefers them.
     return [(piece, score) for piece, score in json.loads(backend.to_str())["model"]["vocab"]]
 
@@ -85,7 +85,7 @@ def byte_bpe_backend(special: list[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(_corpus(), trainer)
+    backend.train_from_iterator(corpus(), trainer)
     return backend
 
 

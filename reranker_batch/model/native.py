@@ -1,0 +1,134 @@
+"""Models published with code of their own whose arithmetic a class of transformers has: settings and weights renamed.
+
+No code of the repository is run. A config.json that asks for what the native class does not compute is left as it is,
+and refused later like any other model that needs its own code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_SAME_ANYWHERE = (
+    "attention_probs_dropout_prob",
+    "bos_token_id",
+    "eos_token_id",
+    "hidden_act",
+    "hidden_size",
+    "id2label",
+    "intermediate_size",
+    "label2id",
+    "layer_norm_eps",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "pad_token_id",
+    "sentence_transformers",
+    "type_vocab_size",
+    "vocab_size",
+)
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """Weights whose name matches `pattern` have the name `targets[0]`, or in equal parts all of them."""
+
+    pattern: str
+    targets: tuple[str, ...]
+
+
+_NEW = (
+    Renaming(
+        r"^new\.encoder\.layer\.(\d+)\.attention\.qkv_proj\.",
+        tuple(rf"gte.layers.\1.self_attn.{x}_proj." for x in "qkv"),
+    ),
+    Renaming(r"^new\.encoder\.layer\.(\d+)\.attention\.o_proj\.", (r"gte.layers.\1.self_attn.o_proj.",)),
+    Renaming(
+        r"^new\.encoder\.layer\.(\d+)\.mlp\.up_gate_proj\.",
+        (r"gte.layers.\1.mlp.up_proj.", r"gte.layers.\1.mlp.gate_proj."),
+    ),
+    Renaming(r"^new\.encoder\.layer\.(\d+)\.attn_ln\.", (r"gte.layers.\1.post_attention_layernorm.",)),
+    Renaming(r"^new\.encoder\.layer\.(\d+)\.mlp_ln\.", (r"gte.layers.\1.post_mlp_layernorm.",)),
+    Renaming(r"^new\.encoder\.layer\.", ("gte.layers.",)),
+    Renaming(r"^new\.", ("gte.",)),
+)
+_JINA_LAYER = r"^roberta\.encoder\.layers\.(\d+)\."
+_XLMR_LAYER = r"roberta.encoder.layer.\1."
+_JINA = (
+    Renaming(
+        rf"{_JINA_LAYER}mixer\.Wqkv\.", tuple(f"{_XLMR_LAYER}attention.self.{x}." for x in ("query", "key", "value"))
+    ),
+    Renaming(rf"{_JINA_LAYER}mixer\.out_proj\.", (f"{_XLMR_LAYER}attention.output.dense.",)),
+    Renaming(rf"{_JINA_LAYER}norm1\.", (f"{_XLMR_LAYER}attention.output.LayerNorm.",)),
+    Renaming(rf"{_JINA_LAYER}mlp\.fc1\.", (f"{_XLMR_LAYER}intermediate.dense.",)),
+    Renaming(rf"{_JINA_LAYER}mlp\.fc2\.", (f"{_XLMR_LAYER}output.dense.",)),
+    Renaming(rf"{_JINA_LAYER}norm2\.", (f"{_XLMR_LAYER}output.LayerNorm.",)),
+    Renaming(r"^roberta\.emb_ln\.", ("roberta.embeddings.LayerNorm.",)),
+)
+RENAMINGS: Mapping[str, tuple[Renaming, ...]] = {"new": _NEW, "jina-xlm-roberta": _JINA}
+
+
+def as_native(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config.json of the native class that computes the same; any other config as it is.
+
+    `converted_from` in the result names the weights' old layout.
+    """
+    if _is_new(config):
+        return _converted(config, "new", "gte", "GteForSequenceClassification", rope_parameters=_rope(config))
+    if _is_jina_reranker_v2(config):
+        return _converted(config, "jina-xlm-roberta", "xlm-roberta", "XLMRobertaForSequenceClassification")
+    return dict(config)
+
+
+def new_names(name: str, converted_from: str) -> list[str]:
+    """What a weight of the old layout is called; several names mean that it is cut into so many equal parts."""
+    for renaming in RENAMINGS[converted_from]:
+        if re.search(renaming.pattern, name):
+            return [re.sub(renaming.pattern, target, name) for target in renaming.targets]
+    return [name]
+
+
+def _converted(config: Mapping[str, Any], old: str, model_type: str, architecture: str, **more: Any) -> dict[str, Any]:
+    kept = {name: config[name] for name in _SAME_ANYWHERE if name in config}
+    return {**kept, "model_type": model_type, "architectures": [architecture], "converted_from": old, **more}
+
+
+def _is_new(config: Mapping[str, Any]) -> bool:
+    """Alibaba-NLP/new-impl, as the reranker of gte-multilingual uses it."""
+    scaling = config.get("rope_scaling")
+    return (
+        config.get("model_type") == "new"
+        and config.get("architectures") == ["NewForSequenceClassification"]
+        and config.get("position_embedding_type", "rope") == "rope"
+        and config.get("layer_norm_type", "layer_norm") == "layer_norm"
+        and config.get("pack_qkv", True)
+        and not config.get("logn_attention_scale", False)
+        and (scaling is None or (scaling.get("type") == "ntk" and scaling.get("mixed_b") is None))
+    )
+
+
+def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """NTK scaling multiplies the base by the factor, and divides all frequencies by factor^(2 / head size) as well
+    (https://kexue.fm/archives/9706, formula 6), which is a linear scaling."""
+    theta = float(config.get("rope_theta", 10_000.0))
+    scaling = config.get("rope_scaling")
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": theta}
+    factor = float(scaling["factor"])
+    head_size = config["hidden_size"] // config["num_attention_heads"]
+    return {"rope_type": "linear", "rope_theta": theta * factor, "factor": factor ** (2 / head_size)}
+
+
+def _is_jina_reranker_v2(config: Mapping[str, Any]) -> bool:
+    """Its XLM-RoBERTa for flash attention is the usual one: absolute positions, norms after the layers, exact GELU."""
+    own_config = str((config.get("auto_map") or {}).get("AutoConfig"))
+    return (
+        own_config.endswith(".XLMRobertaFlashConfig")
+        and config.get("architectures") == ["XLMRobertaForSequenceClassification"]
+        and config.get("position_embedding_type") == "absolute"
+        and config.get("hidden_act") == "gelu"
+        and not config.get("emb_pooler")
+        and not config.get("lora_adaptations")
+    )

@@ -1,0 +1,36 @@
+"""Model families and how each is scored: a small file a family, and the choice among them."""
+
+from __future__ import annotations
+
+from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
+from reranker_batch.model.recipes.detection import (
+    RECIPES,
+    Detected,
+    choose_recipe,
+    default_prompt,
+    detect_model,
+    detect_recipe,
+    is_causal,
+    num_labels,
+    takes_prompt,
+)
+from reranker_batch.model.recipes.instructs import INSTRUCTS, find_instruct
+from reranker_batch.model.recipes.recipe import Piece, Prompt, Recipe
+
+__all__ = [
+    "CROSS_ENCODER",
+    "INSTRUCTS",
+    "RECIPES",
+    "Detected",
+    "Piece",
+    "Prompt",
+    "Recipe",
+    "choose_recipe",
+    "default_prompt",
+    "detect_model",
+    "detect_recipe",
+    "find_instruct",
+    "is_causal",
+    "num_labels",
+    "takes_prompt",
+]

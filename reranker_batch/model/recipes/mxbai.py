@@ -1,0 +1,47 @@
+"""mxbai-rerank-v2: a Qwen2 that answers 1 or 0, its two sizes with a shift of their own before the sigmoid."""
+
+from __future__ import annotations
+
+from reranker_batch.model.recipes.recipe import Prompt, Recipe
+
+_PROMPT = Prompt(
+    pieces=(
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n",
+        "{instruct}query: {query}",
+        "\n",
+        "document: {document}",
+        "\n",
+        "You are a search relevance expert who evaluates how well documents match search queries. For each "
+        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:",
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    positive="1",
+    negative="0",
+    instruct_line="instruction: {}\n",
+)
+_SOURCE = "https://github.com/mixedbread-ai/mxbai-rerank (mxbai_rerank_v2.py: prompt, estimated_max / 2 as the shift)"
+_EVIDENCE = "You are a search relevance expert who evaluates how well documents match search queries"
+
+
+def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
+    return Recipe(
+        name=f"mxbai-rerank-{name}-v2",
+        description="Generative model that judges a document by the query; the logit is 1 minus 0, shifted for 0..1.",
+        source=_SOURCE,
+        version=1,
+        model_types=frozenset({"qwen2"}),
+        architectures=("Qwen2ForCausalLM",),
+        examples=(f"mixedbread-ai/mxbai-rerank-{name}-v2",),
+        logit_shift=logit_shift,
+        prompt=_PROMPT,
+        max_tokens=8192,
+        repository_names=rf"mxbai-rerank-{name}-v2",
+        evidence=_EVIDENCE,
+        hidden_sizes=frozenset({hidden_size}),
+    )
+
+
+MXBAI_RERANK_BASE_V2 = _size("base", hidden_size=896, logit_shift=4.5)
+MXBAI_RERANK_LARGE_V2 = _size("large", hidden_size=1536, logit_shift=6.0)

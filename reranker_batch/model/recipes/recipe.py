@@ -1,0 +1,135 @@
+"""What a recipe is: how (instruct, query, document) becomes token ids, and how a model's output becomes a score."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+_FIELD = re.compile(r"\{(instruct|query|document)\}")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a prompt that is tokenized on its own: `literals` with one of `fields` between each two.
+
+    In a piece without fields, `<|im_start|>` and the like are read as control tokens; in one with texts they
+    are characters.
+    """
+
+    literals: tuple[str, ...]
+    fields: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Piece:
+        parts = _FIELD.split(text)
+        return cls(tuple(parts[::2]), tuple(parts[1::2]))
+
+    def fill(self, values: Mapping[str, str]) -> str:
+        """The piece as one text. What looks like a field inside a value stays as it is."""
+        filled = [
+            item
+            for field, literal in zip(self.fields, self.literals[1:], strict=True)
+            for item in (values[field], literal)
+        ]
+        return self.literals[0] + "".join(filled)
+
+    def before(self, field: str, values: Mapping[str, str]) -> str:
+        """The piece up to `field`, filled."""
+        at = self.fields.index(field)
+        return Piece(self.literals[: at + 1], self.fields[:at]).fill(values)
+
+    def between(self, field: str, next_field: str) -> str:
+        """What stands between two neighbours."""
+        at = self.fields.index(field)
+        assert self.fields[at + 1] == next_field
+        return self.literals[at + 1]
+
+    def after(self, field: str, values: Mapping[str, str]) -> str:
+        """The piece from behind `field` on, filled."""
+        at = self.fields.index(field)
+        return Piece(self.literals[at + 1 :], self.fields[at + 1 :]).fill(values)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text that a generative model is asked with, and the tokens whose logits are its answer.
+
+    `pieces` are tokenized apart, as in the vendor's code. `{query}` comes before `{document}`, which ends its piece;
+    both follow a space. `{instruct}` becomes `instruct_line`, or nothing where there is no instruction.
+    """
+
+    pieces: tuple[str, ...]
+    positive: str
+    negative: str | None
+    """The logit is that of `positive` minus that of `negative`, or of `positive` alone."""
+    instruct_line: str = "{}"
+    default_instruct: str | None = None
+
+    def instruct_text(self, instruct: str | None) -> str:
+        chosen = instruct or self.default_instruct
+        return self.instruct_line.replace("{}", chosen) if chosen else ""
+
+    def parsed(self) -> tuple[Piece, ...]:
+        return tuple(Piece.parse(piece) for piece in self.pieces)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one family of models is scored. `relevance_score` is sigmoid(logit - logit_shift).
+
+    A recipe is plain data: `prompt` is None where the tokenizer's own pair encoding makes the input and the
+    model's single label is the logit.
+    """
+
+    name: str
+    description: str
+    source: str
+    version: int
+    """Raised whenever the same model and texts would give other logits than before."""
+    model_types: frozenset[str]
+    """`model_type` of the config.json files this recipe serves."""
+    architectures: tuple[str, ...]
+    """Endings of the class names in `architectures`."""
+    examples: tuple[str, ...]
+    """Published models that it was written for."""
+    logit_shift: float = 0.0
+    prompt: Prompt | None = None
+    instruct: str | None = None
+    """The instruction asked for; None means the vendor's default."""
+    max_tokens: int | None = None
+    """Tokens of a pair that the vendor's own code reads, where that is less than the model could."""
+    repository_names: str | None = None
+    """Pattern of the names of repositories that this recipe alone serves; needed where the config does not tell."""
+    evidence: str | None = None
+    """Text that stands in the tokenizer's or sentence-transformers' files of this family's repositories only."""
+    hidden_sizes: frozenset[int] | None = None
+    """Sizes of this family's models, where two families differ in nothing else."""
+    types_with_positions_after_padding: frozenset[str] = frozenset()
+    """Model types whose first position is `pad_token_id + 1`, so that many positions are never used."""
+
+    @property
+    def uses_instruct(self) -> bool:
+        return self.prompt is not None and any("{instruct}" in piece for piece in self.prompt.pieces)
+
+    @property
+    def resolved_instruct(self) -> str | None:
+        """The instruction that the model reads."""
+        if not self.uses_instruct or self.prompt is None:
+            return None
+        return self.instruct or self.prompt.default_instruct
+
+    def with_instruct(self, instruct: str | None) -> Recipe:
+        return replace(self, instruct=instruct)
+
+    def max_positions(self, config: Mapping[str, Any]) -> int | None:
+        """Tokens that the model's positions reach to, or None if the config sets no maximum."""
+        positions = config.get("max_position_embeddings")
+        if positions is None:
+            return None
+        if config.get("model_type") in self.types_with_positions_after_padding:
+            # XLM-R says 8194 and reads 8192 (FlagEmbedding #990): positions count from padding_idx + 1.
+            padding_id = config.get("pad_token_id")
+            return int(positions) - (1 if padding_id is None else int(padding_id)) - 1
+        return int(positions)

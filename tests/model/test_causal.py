@@ -1,0 +1,343 @@
+"""Generative rerankers: the vendor's prompt token for token, logits of plain transformers, openings computed once."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import CrossEncoder
+from tiny_causal import CAUSAL, qwen, save_causal
+from tiny_models import random_text
+
+from reranker_batch.core.pairs import EncodedPairs
+from reranker_batch.errors import ModelError, PairTooLongError
+from reranker_batch.model.causal import SharedPrefixForward
+from reranker_batch.model.checks import encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.files import read_config
+from reranker_batch.model.loading import answer_weights
+from reranker_batch.model.prompting import PromptPairEncoder
+from reranker_batch.model.quiet import quiet_loading
+from reranker_batch.model.recipes import RECIPES, Recipe, is_causal
+from reranker_batch.model.tokenizing import load_pair_encoder
+
+GetFolder = Callable[[str], Path]
+Pairs = list[tuple[str, str]]
+Ids = Callable[[str], list[int]]
+
+
+def recipe_of(name: str) -> Recipe:
+    return next(recipe for recipe in RECIPES.values() if name.startswith(recipe.name))
+
+
+# The vendors' recipes once more, written from their own code: not a word is taken from the package.
+def qwen3_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
+    prefix = (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    )
+    instruct = instruct or "Given a web search query, retrieve relevant passages that answer the query"
+    body = f"<Instruct>: {instruct}\n<Query>: {query}\n<Document>: {document}"
+    return ids(prefix) + ids(body) + ids("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+
+def mxbai_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
+    query_prompt = f"query: {query}"
+    if instruct:
+        query_prompt = "\n".join([f"instruction: {instruct}", query_prompt])
+    task = (
+        "You are a search relevance expert who evaluates how well documents match search queries. For each "
+        "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+        "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
+    )
+    return (
+        ids(
+            "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+            "<|im_start|>user\n"
+        )
+        + ids(query_prompt)
+        + ids("\n")
+        + ids(f"document: {document}")
+        + ids("\n")
+        + ids(task)
+        + ids("<|im_end|>\n<|im_start|>assistant\n")
+    )
+
+
+def gemma_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
+    prompt = (
+        "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing "
+        "a prediction of either 'Yes' or 'No'."
+    )
+    pair = [2, *ids(f"A: {query}"), *ids("\n"), *ids(f"B: {document}")]
+    return pair + ids("\n") + ids(prompt)
+
+
+VENDOR = {"qwen3-reranker": qwen3_ids, "mxbai-rerank-base-v2": mxbai_ids, "bge-reranker-v2-gemma": gemma_ids}
+ANSWERS = {
+    "qwen3-reranker": ("yes", "no"),
+    "mxbai-rerank-base-v2": ("1", "0"),
+    "bge-reranker-v2-gemma": ("Yes", None),
+}
+
+
+def vendor_ids(folder: Path, name: str, pairs: Pairs, instruct: str | None = None) -> list[list[int]]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    return [VENDOR[recipe_of(name).name](ids, instruct, *pair) for pair in pairs]
+
+
+def plain_logits(folder: Path, name: str, inputs: list[list[int]]) -> np.ndarray:
+    """One pair at a time through transformers' own forward; the logits of two tokens are subtracted at the end."""
+    causal = is_causal(read_config(folder))
+    auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    with quiet_loading():
+        model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        last = [model(input_ids=torch.tensor([ids])).logits[0] for ids in inputs]
+    if not causal:
+        return np.array([logits.item() for logits in last], dtype=np.float32)
+    yes, no = (answer and tokenizer.convert_tokens_to_ids(answer) for answer in ANSWERS[recipe_of(name).name])
+    return np.array([(row[-1, yes] - (0 if no is None else row[-1, no])).item() for row in last], dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def causal_folder(tmp_path_factory: pytest.TempPathFactory) -> GetFolder:
+    made: dict[str, Path] = {}
+
+    def get(name: str) -> Path:
+        if name not in made:
+            with quiet_loading():
+                made[name] = save_causal(name, tmp_path_factory.mktemp(name))
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(params=CAUSAL)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def groups() -> Pairs:
+    """Queries with several documents each, of all lengths, in no order; some texts end where tokens may join."""
+    rng = random.Random(11)
+    queries = ["", "what is it?", "who\n", "3 = ?", " a", "«?»\r\n\r\n", *(random_text(rng, 9) for _ in range(2))]
+    documents = ["", "\n", "3", "  two", "(x)", "e\u0301", "\u0301"]
+    drawn = [(query, random_text(rng, rng.choice([2, 9, 20]))) for query in queries for _ in range(3)]
+    drawn += [(rng.choice(queries), document) for document in documents]
+    rng.shuffle(drawn)
+    return drawn
+
+
+def encoder_of(folder: Path, recipe: Recipe) -> PromptPairEncoder:
+    encoder = load_pair_encoder(folder, recipe=recipe)
+    assert isinstance(encoder, PromptPairEncoder)
+    return encoder
+
+
+def lists(pairs: EncodedPairs) -> list[list[int]]:
+    return [pairs.input_ids[at].tolist() for at in range(len(pairs.input_ids))]
+
+
+@pytest.mark.parametrize("instruct", [None, "Find {query} and <Document>: that fit?"])
+def test_prompts_are_those_of_the_vendor_token_for_token(
+    name: str, causal_folder: GetFolder, groups: Pairs, instruct: str | None
+) -> None:
+    folder, recipe = causal_folder(name), recipe_of(name).with_instruct(instruct)
+    encoded = encode_text_pairs(encoder_of(folder, recipe), groups)
+    assert lists(encoded) == vendor_ids(folder, name, groups, instruct)
+
+
+def test_logits_equal_plain_transformers_one_pair_at_a_time(name: str, causal_folder: GetFolder, groups: Pairs) -> None:
+    folder, recipe = causal_folder(name), recipe_of(name)
+    encoder, scorer = encoder_of(folder, recipe), start_scorer(folder, recipe=recipe, max_batch_tokens=3000)
+    theirs = plain_logits(folder, name, vendor_ids(folder, name, groups))
+    assert np.ptp(theirs) > 0.1
+    for budget in (700, 100_000):
+        ours = score_pairs(scorer.with_budget(budget), encoder, groups)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_bfloat16_stays_near_float32(name: str, causal_folder: GetFolder, groups: Pairs) -> None:
+    folder, recipe = causal_folder(name), recipe_of(name)
+    encoder = encoder_of(folder, recipe)
+    exact, rough = (
+        score_pairs(start_scorer(folder, recipe=recipe, dtype=dtype), encoder, groups)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert rough.dtype == np.float32
+    assert 0 < abs(exact - rough).max() < 0.2 * np.ptp(exact)
+
+
+def st_template() -> str:
+    """As sentence-transformers' conversions have it; Jinja drops one newline of the end."""
+    return (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n"
+        '<Query>: {{ messages | selectattr("role", "eq", "query") | map(attribute="content") | first }}\n'
+        '<Document>: {{ messages | selectattr("role", "eq", "document") | map(attribute="content") | first }}'
+        "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n\n"
+    )
+
+
+@pytest.mark.parametrize("name", ["qwen3-reranker", "qwen3-reranker-seq-cls"])
+def test_logits_equal_sentence_transformers(name: str, tmp_path: Path, groups: Pairs) -> None:
+    folder, recipe = save_causal(name, tmp_path), recipe_of(name)
+    (folder / "chat_template.jinja").write_text(st_template())
+    ours = score_pairs(start_scorer(folder, recipe=recipe), encoder_of(folder, recipe), groups)
+    with quiet_loading():
+        peer = CrossEncoder(str(folder), device="cpu")
+    theirs = peer.predict(groups, activation_fn=torch.nn.Identity(), batch_size=8, show_progress_bar=False)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_an_opening_is_computed_once_a_micro_batch(causal_folder: GetFolder, groups: Pairs) -> None:
+    folder, recipe = causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker")
+    encoded = encode_text_pairs(encoder_of(folder, recipe), groups)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    weights = torch.ones(model.config.hidden_size)
+    forward = SharedPrefixForward(model, weights, torch.device("cpu"))
+    seen: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    rows = np.arange(len(groups))
+    with torch.inference_mode():
+        forward(encoded.input_ids, encoded.first_segment, rows)
+    openings = {tuple(ids[:own]) for ids, own in zip(lists(encoded), encoded.first_segment, strict=True)}
+    alone = int((encoded.input_ids.lengths - encoded.first_segment).sum())
+    assert seen == [alone + sum(map(len, openings))]
+    assert seen == [forward.tokens(encoded.input_ids, encoded.first_segment, rows)]
+    assert seen[0] < len(encoded.input_ids.values) * 0.8
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+@pytest.mark.parametrize("budget", [400, 1500, 10_000])
+def test_micro_batches_hold_every_row_once_within_the_budget(
+    causal_folder: GetFolder, groups: Pairs, budget: int, is_shared: bool
+) -> None:
+    folder, recipe = causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker")
+    encoded = encode_text_pairs(encoder_of(folder, recipe), groups)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    forward = SharedPrefixForward(model, torch.ones(32), torch.device("cpu"), is_shared=is_shared)
+    ids, own = encoded.input_ids, encoded.first_segment
+    batches = list(forward.micro_batches(ids, own, max_batch_tokens=budget))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(groups)))
+    assert all(forward.tokens(ids, own, rows) <= budget for rows in batches)
+    again = forward.micro_batches(ids, own, max_batch_tokens=budget)
+    assert all((one == other).all() for one, other in zip(batches, again, strict=True))
+    with pytest.raises(PairTooLongError):
+        list(forward.micro_batches(ids, own, max_batch_tokens=int(ids.lengths.max()) - 1))
+    assert list(forward.micro_batches(ids.take(np.array([], dtype=np.int64)), own[:0], max_batch_tokens=9)) == []
+
+
+def test_sharing_changes_no_logit(name: str, causal_folder: GetFolder, groups: Pairs) -> None:
+    folder, recipe = causal_folder(name), recipe_of(name)
+    encoder = encoder_of(folder, recipe)
+    encoded = encode_text_pairs(encoder, groups)
+    causal = is_causal(read_config(folder))
+    auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    weights = answer_weights(model, encoder.answer_ids)
+    with torch.inference_mode():
+        one, other = (
+            SharedPrefixForward(model, weights, torch.device("cpu"), is_shared=is_shared)(
+                encoded.input_ids, encoded.first_segment, np.arange(len(groups))
+            )
+            for is_shared in (True, False)
+        )
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_document_too_long_loses_its_end_and_never_the_end_of_the_prompt(causal_folder: GetFolder) -> None:
+    """As the vendor cuts the body to what prefix and suffix leave."""
+    folder, recipe = causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker")
+    encoder = encoder_of(folder, recipe)
+    pairs = [("what is it?", "word " * 400), ("what is it?", "short")]
+    at = np.arange(2)
+    texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
+    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=200)
+    whole = vendor_ids(folder, "qwen3-reranker", pairs)
+    tail = list(encoder.layout.tail)
+    assert lists(encoded) == [whole[0][: 200 - len(tail)] + tail, whole[1]]
+    assert encoded.is_cut.tolist() == [True, False]
+    assert encoded.document_tokens[0] == 200 - len(tail) - encoded.first_segment[0]
+
+
+def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_folder: GetFolder) -> None:
+    encoder = encoder_of(causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker"))
+    pairs = [("word " * 900, "text " * 900), ("word " * 900, ""), ("w", "d")]
+    at = np.arange(3)
+    texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
+    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=1000)
+    assert encoded.input_ids.lengths.tolist()[:2] == [1000, 750 + encoder.num_special_tokens + 1]
+    assert encoded.query_tokens.tolist()[:2] == [750, 750]
+    assert encoded.is_cut.tolist() == [True, True, False]
+    cut = [encoder.encode_texts(side, max_tokens=5) for side in zip(*pairs, strict=True)]
+    encoded = encoder.encode_pairs(*cut, at, at, max_pair_tokens=1000)
+    assert encoded.query_tokens[0] == encoded.document_tokens[0] == 5
+    assert encoded.input_ids.lengths[0] == encoder.num_special_tokens + 10
+
+
+@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai-rerank-base-v2", "bge-reranker-v2-gemma"])
+def test_text_never_becomes_a_control_token(name: str, causal_folder: GetFolder) -> None:
+    encoder = encoder_of(causal_folder(name), recipe_of(name))
+    texts = ["<|im_end|>", "a<think>\n\n</think>b", "<|im_start|>system\n", "<bos><eos><pad>"]
+    pairs = [(query, document) for query in texts for document in texts]
+    control = sorted(encoder.reader.control.ids)
+    encoded = encode_text_pairs(encoder, pairs)
+    template = np.isin(encoder.layout.constant_ids, control).sum()
+    assert template > 0
+    assert {int(np.isin(ids, control).sum()) for ids in lists(encoded)} == {template}
+    assert encoder.encode_texts(texts, max_tokens=None).tokens.lengths.min() >= 3
+
+
+def test_an_instruction_is_text_too(causal_folder: GetFolder) -> None:
+    recipe = recipe_of("qwen3-reranker").with_instruct("<|im_end|>")
+    encoder = encoder_of(causal_folder("qwen3-reranker"), recipe)
+    plain = encoder_of(causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker"))
+    end = qwen().convert_tokens_to_ids("<|im_end|>")
+    assert encoder.layout.constant_ids.count(end) == plain.layout.constant_ids.count(end) == 2
+
+
+def test_a_tokenizer_of_another_family_is_refused(causal_folder: GetFolder) -> None:
+    with pytest.raises(ModelError, match=r"does not know <\|im_start\|>"):
+        load_pair_encoder(causal_folder("bge-reranker-v2-gemma"), recipe=RECIPES["qwen3-reranker"])
+    with pytest.raises(ModelError, match="does not know <bos>"):
+        load_pair_encoder(causal_folder("qwen3-reranker"), recipe=RECIPES["bge-reranker-v2-gemma"])
+
+
+def test_an_answer_of_several_tokens_is_refused(tmp_path: Path) -> None:
+    folder = save_causal("bge-reranker-v2-gemma", tmp_path)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["model"]["merges"] = [pair for pair in content["model"]["merges"] if "".join(pair) != "Yes"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ModelError, match="'Yes' .* is not one token"):
+        load_pair_encoder(folder, recipe=RECIPES["bge-reranker-v2-gemma"])
+
+
+def test_attention_that_looks_at_a_window_is_refused(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
+    folder = save_causal("qwen3-reranker", tmp_path, **changes)
+    with pytest.raises(ModelError, match="not plain causal attention"):
+        start_scorer(folder, recipe=RECIPES["qwen3-reranker"])
+
+
+def test_a_model_too_short_for_the_prompt_is_refused(tmp_path: Path) -> None:
+    folder = save_causal("qwen3-reranker", tmp_path, max_position_embeddings=110)
+    with pytest.raises(ModelError, match="prompt of the recipe qwen3-reranker takes"):
+        start_scorer(folder, recipe=RECIPES["qwen3-reranker"])
