@@ -1,0 +1,200 @@
+"""Models of the shapes that people use, with random weights: speed does not depend on what weights say.
+
+Matrices are drawn so that they keep the size of what passes through: with the usual 0.02 all scores are nearly equal,
+and rounding would look worse than it is. The tokenizers are of the real types, trained on the demo table's text;
+embeddings have as many rows as those of the real model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+from workloads import read_texts
+
+ROOT = Path(__file__).parent / ".models"
+BUILTIN = Path(__file__).parents[1] / "reranker_batch" / "builtin"
+TOKENIZER_SIZE = 8000
+INSTRUCT = "Given a web search query, retrieve relevant passages that answer the query"
+QWEN3_PREFIX = (
+    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    f"<Instruct>: {INSTRUCT}\n<Query>: "
+)
+QWEN3_SUFFIX = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+QWEN3_TEMPLATE = (
+    QWEN3_PREFIX
+    + "{{ (messages | selectattr('role', 'eq', 'query') | list)[0].content }}\n<Document>: "
+    + "{{ (messages | selectattr('role', 'eq', 'document') | list)[0].content }}"
+    + QWEN3_SUFFIX
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model's architecture: what its config.json says, and the tokens that its prompt adds to a pair."""
+
+    name: str
+    max_tokens: int
+    config: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "auto"
+    prompt: str = ""
+
+    def prompt_tokens(self, tokenizer: Tokenizer) -> int:
+        return len(tokenizer.encode(self.prompt, add_special_tokens=False).ids) if self.prompt else 0
+
+    def flops(self, pair_tokens: Sequence[int]) -> float:
+        """Work of the plain model on these pairs without padding: matrix products of the layers, and attention.
+
+        All tokens count in all layers, also where an engine is clever and leaves some out.
+        """
+        config = json.loads((folder_of(self) / "config.json").read_text(encoding="utf-8"))
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        heads = config["num_attention_heads"]
+        head = config.get("head_dim") or hidden // heads
+        keys = config.get("num_key_value_heads") or heads
+        is_causal = config["model_type"] == "qwen3"
+        weights = hidden * head * (2 * heads + 2 * keys) + (3 if is_causal else 2) * hidden * inner
+        attention = heads * head * (2 if is_causal else 4)
+        tokens, squares = sum(pair_tokens), sum(length**2 for length in pair_tokens)
+        return float(config["num_hidden_layers"] * (2 * weights * tokens + attention * squares))
+
+
+def _encoder(hidden: int, layers: int, heads: int, positions: int, **kwargs: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+    sizes |= {"intermediate_size": 4 * hidden, "max_position_embeddings": positions, "initializer_range": hidden**-0.5}
+    return sizes | {"num_labels": 1} | kwargs
+
+
+SHAPES = {
+    shape.name: shape
+    for shape in (
+        Shape("mini", 512),
+        Shape("tiny", 512, _encoder(64, 2, 2, 512, model_type="bert", vocab_size=TOKENIZER_SIZE)),
+        Shape("minilm-l6", 512, _encoder(384, 6, 12, 512, model_type="bert", vocab_size=30522)),
+        Shape(
+            "xlmr-base",
+            512,
+            _encoder(768, 12, 12, 514, model_type="xlm-roberta", vocab_size=250002, type_vocab_size=1),
+        ),
+        Shape(
+            "bge-reranker-v2-m3",
+            8192,
+            _encoder(1024, 24, 16, 8194, model_type="xlm-roberta", vocab_size=250002, type_vocab_size=1),
+        ),
+        Shape(
+            "qwen3-reranker-0.6b",
+            8192,
+            {
+                "model_type": "qwen3",
+                "vocab_size": 151669,
+                "hidden_size": 1024,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 28,
+                "num_attention_heads": 16,
+                "num_key_value_heads": 8,
+                "head_dim": 128,
+                "max_position_embeddings": 40960,
+                "initializer_range": 1024**-0.5,
+                "tie_word_embeddings": True,
+            },
+            recipe="qwen3-reranker",
+            prompt=f"{QWEN3_PREFIX}\n<Document>: {QWEN3_SUFFIX}",
+        ),
+    )
+}
+"""`tiny` is for trying the harness out; `mini` is the model that ships with the package."""
+
+
+def folder_of(shape: Shape) -> Path:
+    return BUILTIN / "mini" if shape.name == "mini" else ROOT / shape.name
+
+
+def write(shape: Shape) -> Path:
+    """The model's folder; written at the first call, in float32, with the same weights each time."""
+    folder = folder_of(shape)
+    if folder.exists():
+        return folder
+    import torch
+    import transformers
+
+    aside = folder.with_name(f"{folder.name}.{os.getpid()}")
+    tokenizer = _TOKENIZERS[shape.config["model_type"]](shape.max_tokens)
+    tokenizer.save_pretrained(aside)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    settings = dict(shape.config) | ids
+    config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    is_causal = bool(shape.prompt)
+    kind = transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForSequenceClassification
+    torch.manual_seed(0)
+    model = kind.from_config(config)
+    model.save_pretrained(aside)
+    try:
+        aside.rename(folder)
+    except OSError:  # another run was quicker
+        shutil.rmtree(aside)
+    return folder
+
+
+def _texts() -> list[str]:
+    import random
+
+    _, words = read_texts(random.Random(0))
+    return [" ".join(words[at : at + 100]) for at in range(0, len(words), 100)]
+
+
+def _wordpiece(max_tokens: int) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(BUILTIN / "mini", model_max_length=max_tokens)
+
+
+def _unigram(max_tokens: int) -> Any:
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.Unigram())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=TOKENIZER_SIZE, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+    backend.train_from_iterator(_texts(), trainer)
+    vocab = [(piece, score) for piece, score in json.loads(backend.to_str())["model"]["vocab"]]
+    return transformers.XLMRobertaTokenizer(vocab=[*vocab, ("<mask>", 0.0)], model_max_length=max_tokens)
+
+
+def _byte_bpe(max_tokens: int) -> Any:
+    import transformers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
+    backend = Tokenizer(models.BPE())
+    backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=TOKENIZER_SIZE, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator([*_texts(), "yes\nno\n" * 1000], trainer)
+    backend.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    backend.add_tokens(["<think>", "</think>"])
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        chat_template=QWEN3_TEMPLATE,
+    )
+
+
+_TOKENIZERS: dict[str, Callable[[int], Any]] = {"bert": _wordpiece, "xlm-roberta": _unigram, "qwen3": _byte_bpe}

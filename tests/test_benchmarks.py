@@ -1,0 +1,118 @@
+"""The benchmarks: pairs come out the same everywhere and as long as promised, and a small race runs from end to end."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import results
+import run
+import workloads
+from contestants import Entry
+from tokenizers import Tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(ROOT / "reranker_batch" / "builtin" / "mini" / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("name", workloads.NAMES)
+def test_pairs_are_as_long_as_promised_and_all_different(name: str, tokenizer: Tokenizer) -> None:
+    workload = workloads.build(name, tokenizer, num_pairs=200, max_tokens=512)
+    low, high = workloads.bounds_of(name, 512)
+    assert low <= min(workload.tokens) < max(workload.tokens) <= high
+    assert len(set(workload.pairs)) == 200
+    assert workload.tokens == [len(tokenizer.encode(*pair).ids) for pair in workload.pairs]
+
+
+def test_the_lengths_of_mixed_spread_over_the_whole_range(tokenizer: Tokenizer) -> None:
+    tokens = sorted(workloads.build("mixed", tokenizer, num_pairs=500, max_tokens=512).tokens)
+    assert tokens[25] < 60
+    assert 110 < tokens[250] < 170
+    assert tokens[475] > 400
+
+
+def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(tokenizer: Tokenizer) -> None:
+    one, same, other = (
+        workloads.build("mixed", tokenizer, num_pairs=60, max_tokens=512, seed=seed).pairs for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert not set(one) & set(other)
+
+
+@pytest.mark.parametrize("text", ["ours", "ours:float8", "somebody:float32", "ours:float32:many"])
+def test_an_entry_that_is_not_known_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="KIND:DTYPE"):
+        Entry.parse(text)
+
+
+def case(**seconds: list[float]) -> dict[str, Any]:
+    return {
+        "model": "m",
+        "workload": "short",
+        "pairs": 100,
+        "tokens": 900,
+        "flops": 4e9,
+        "peaks": {"float32": [1e9, 2e9]},
+        "entries": {
+            f"{name}:float32": {"seconds": times, "computed_tokens": 1000, "peak_memory_bytes": 2**30, "versions": {}}
+            for name, times in seconds.items()
+        },
+        "left_out": {"vllm:float32": "not set up"},
+    }
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A slow round slows both; a ratio of medians would mix rounds."""
+    measured = case(crossencoder=[2.0, 8.0, 4.0], ours=[1.0, 4.0, 4.0])
+    assert results.ratios(measured, "ours:float32", "crossencoder:float32") == [2.0, 2.0, 1.0]
+    assert results.pace(measured, "ours:float32") == 25.0
+    assert results.share_of_peak(measured, "ours:float32") == 0.5
+    assert results.padding(measured, "ours:float32") == pytest.approx(0.1)
+    assert "Left out: `vllm:float32`: not set up" in results.case_section(measured)
+
+
+def test_the_top_10_is_that_of_each_query() -> None:
+    truth = np.arange(40, dtype=np.float32)
+    logits = truth.copy()
+    logits[39] = -1.0  # the best pair of the second query leaves its top 10
+    found = run.differences(logits, truth, ["a"] * 20 + ["b"] * 20)
+    assert found["top10_overlap"] == pytest.approx(0.95)
+    assert found["largest_difference"] == 40.0
+
+
+def test_results_go_between_their_marks_and_nowhere_else() -> None:
+    page = "a\n<!-- cpu -->\nold\n<!-- /cpu -->\n<!-- gpu -->\nkept\n<!-- /gpu -->\n"
+    filled = results.fill(page, "cpu", "new")
+    assert filled == "a\n<!-- cpu -->\n\nnew\n\n<!-- /cpu -->\n<!-- gpu -->\nkept\n<!-- /gpu -->\n"
+    assert results.fill(filled, "cpu", "new") == filled
+    with pytest.raises(ValueError, match="no <!-- tpu -->"):
+        results.fill(page, "tpu", "new")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_small_race_runs_from_end_to_end(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/run.py", "--models", "tiny", "--workloads", "mixed", "--pairs", "20"]
+    chosen = ["--entries", "transformers:float32", "ours:float32", "transformers:auto", "--rounds", "2"]
+    shown = subprocess.run(
+        [*command, *chosen, "--warm-up", "4", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    (found,) = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert list(found["entries"]) == ["transformers:float32", "ours:float32"]
+    assert "auto" in found["left_out"]["transformers:auto"]
+    for entry in found["entries"].values():
+        assert len(entry["seconds"]) == 2
+        assert entry["largest_difference"] < 1e-5
+        assert entry["top10_overlap"] == 1.0
+        assert entry["computed_tokens"] >= found["tokens"]
+    assert len(found["peaks"]["float32"]) == 2
+    assert "ours:float32" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "results.svg").read_text().startswith("<svg")
