@@ -31,7 +31,9 @@ _NAME = "packed"
 _NO_INTERFACE = "Its attention does not go through transformers' attention interface."
 _HALF = (torch.bfloat16, torch.float16)
 _CHUNK = 1 << 19
-"""Attention weights of one head that are computed at a time: more no longer fit a core's cache."""
+"""Attention weights that are computed at a time: more no longer fit a core's cache."""
+_LANES = 32
+"""Numbers of 16 bits that a vector unit takes at once: rows of another length are slow to normalize."""
 
 
 class Attention(Protocol):
@@ -103,7 +105,7 @@ class Layout:
             return _varlen(query, key, value, self.bounds, self.bounds, longest, longest, scaling, window)
         out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         for start, count, length in self.runs:
-            size = max(1, _CHUNK // length**2)
+            size = max(1, _CHUNK // (length**2 * query.shape[1]))
             for at in range(0, count, size):
                 pairs = min(size, count - at)
                 rows = slice(start + at * length, start + (at + pairs) * length)
@@ -190,9 +192,17 @@ def _dense(
     """Attention of pairs of one length, [pairs, heads, tokens, size]; the way that measured best for the precision."""
     if query.dtype not in _HALF or mask is not None:
         return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
-    asks, keys, values = (states.flatten(0, 1) for states in (query, key, value))
-    weights = torch.baddbmm(query.new_empty(1, 1, 1), asks, keys.transpose(1, 2), beta=0, alpha=scaling)
+    length = key.shape[2]
+    spare = -length % _LANES
+    asks, keys, values = (states.flatten(0, 1) for states in (query, _lengthen(key, spare), _lengthen(value, spare)))
+    unseen = query.new_zeros(1, 1, length + spare)
+    unseen[..., length:] = -torch.inf
+    weights = torch.baddbmm(unseen, asks, keys.transpose(1, 2), alpha=scaling)
     return cast(torch.Tensor, torch.bmm(torch.softmax(weights, -1), values).unflatten(0, query.shape[:2]))
+
+
+def _lengthen(states: torch.Tensor, spare: int) -> torch.Tensor:
+    return functional.pad(states, (0, 0, 0, spare)) if spare else states
 
 
 def _by_pair(states: torch.Tensor, pairs: int) -> torch.Tensor:
