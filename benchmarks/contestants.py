@@ -241,6 +241,11 @@ class Vllm:
     def __init__(self, folder: Path, entry: Entry, *, device: str, recipe: str, max_tokens: int) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        # It would use one thread a physical core, and leave one of them to a server that is not there.
+        cores = os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{cores - 1}")
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         from vllm import LLM, PoolingParams
 
         self._model = LLM(

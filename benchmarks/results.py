@@ -111,7 +111,7 @@ def case_section(case: Case) -> str:
     names = list(case["entries"])
     title = f"### {case['model']}, {case['workload']}: {case['pairs']:,} pairs, {case['tokens']:,} tokens"
     peaks = ", ".join(f"{dtype} {max(rates) / 1e9:,.0f} GFLOP/s" for dtype, rates in case["peaks"].items() if rates)
-    parts = [title, f"Matrix product alone, at its best: {peaks}."]
+    parts = [title, f"Matrix product alone, at its best: {peaks}." if peaks else ""]
     if names:
         parts += [table(COLUMNS, [row_of(case, name, names[0]) for name in names]), versus(case)]
     parts += [f"Left out: `{name}`: {reason}" for name, reason in case["left_out"].items()]
