@@ -62,6 +62,7 @@ class Worker:
     def __init__(self, entry: Entry, log: Path) -> None:
         python = peers.python_of(entry.kind) if entry.kind in peers.REQUIREMENTS else Path(sys.executable)
         environment = os.environ | {"PYTHONPATH": str(HERE.parent), "TOKENIZERS_PARALLELISM": "true"}
+        environment |= peers.environment_of(entry.kind)
         with log.open("a") as errors:
             self._process = subprocess.Popen(
                 [str(python), str(HERE / "worker.py")],
