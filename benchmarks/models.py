@@ -33,6 +33,7 @@ QWEN3_TEMPLATE = (
     + "{{ (messages | selectattr('role', 'eq', 'query') | list)[0].content }}\n<Document>: "
     + "{{ (messages | selectattr('role', 'eq', 'document') | list)[0].content }}"
     + QWEN3_SUFFIX
+    + "\n"  # Jinja drops the last newline of a template
 )
 
 

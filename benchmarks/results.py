@@ -149,7 +149,9 @@ def versus(case: Case) -> str:
         if other not in ours
     ]
     return (
-        table([f"{case['model']} {case['workload']}: ours over", *(f"`{own}`" for own in ours)], rows) if rows else ""
+        table([f"{case['model']} {case['workload']}: ours over", *(f"`{own}`" for own in ours)], rows)
+        if rows and ours
+        else ""
     )
 
 
