@@ -113,7 +113,12 @@ class CrossEncoder:
         self.batch_size = None
 
     def _count_tokens(self) -> None:
-        preprocess = self._model.preprocess
+        """Look at what goes into the model, where the version of sentence-transformers has a place for it."""
+        self.computed_tokens = None
+        preprocess = getattr(self._model, "preprocess", None)
+        if preprocess is None:
+            return
+        self.computed_tokens = 0
 
         def counting(*args: Any, **kwargs: Any) -> Any:
             features = preprocess(*args, **kwargs)
@@ -123,7 +128,7 @@ class CrossEncoder:
         self._model.preprocess = counting
 
     def score(self, pairs: Pairs) -> Any:
-        self.computed_tokens = 0
+        self.computed_tokens = None if self.computed_tokens is None else 0
         batch = {"batch_size": self.batch_size} if self.batch_size else {}
         return self._model.predict(pairs, activation_fn=self._activation, show_progress_bar=False, **batch)
 
