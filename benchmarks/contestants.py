@@ -113,7 +113,12 @@ class CrossEncoder:
         self.batch_size = None
 
     def _count_tokens(self) -> None:
-        preprocess = self._model.preprocess
+        """Look at what goes into the model, where the version of sentence-transformers has a place for it."""
+        self.computed_tokens = None
+        preprocess = getattr(self._model, "preprocess", None)
+        if preprocess is None:
+            return
+        self.computed_tokens = 0
 
         def counting(*args: Any, **kwargs: Any) -> Any:
             features = preprocess(*args, **kwargs)
@@ -123,7 +128,7 @@ class CrossEncoder:
         self._model.preprocess = counting
 
     def score(self, pairs: Pairs) -> Any:
-        self.computed_tokens = 0
+        self.computed_tokens = None if self.computed_tokens is None else 0
         batch = {"batch_size": self.batch_size} if self.batch_size else {}
         return self._model.predict(pairs, activation_fn=self._activation, show_progress_bar=False, **batch)
 
@@ -241,6 +246,11 @@ class Vllm:
     def __init__(self, folder: Path, entry: Entry, *, device: str, recipe: str, max_tokens: int) -> None:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        # It would use one thread a physical core, and leave one of them to a server that is not there.
+        cores = os.cpu_count() or 1
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores))
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", f"0-{cores - 1}")
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         from vllm import LLM, PoolingParams
 
         self._model = LLM(

@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-ROOT = Path(__file__).parent / ".peers"
+ROOT = Path(__file__).resolve().parent / ".peers"
 REQUIREMENTS = {
     "openvino": ["sentence-transformers[openvino]>=6.2"],
     "flagembedding": ["FlagEmbedding>=1.4.2"],
@@ -26,6 +26,12 @@ UNWANTED = {"openvino": ["torchvision"], "vllm": ["torchvision", "torchaudio", "
 def python_of(peer: str) -> Path:
     """The interpreter that runs a contestant of this peer; it exists after `set_up`."""
     return ROOT / peer / "bin" / "python"
+
+
+def environment_of(peer: str) -> dict[str, str]:
+    """Variables that a peer's manual says to set: vLLM's build for CPUs wants Intel's OpenMP loaded first."""
+    openmp = ROOT / peer / "lib" / "libiomp5.so"
+    return {"LD_PRELOAD": str(openmp)} if peer == "vllm" and openmp.exists() else {}
 
 
 def is_ready(peer: str) -> bool:

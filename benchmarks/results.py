@@ -111,7 +111,7 @@ def case_section(case: Case) -> str:
     names = list(case["entries"])
     title = f"### {case['model']}, {case['workload']}: {case['pairs']:,} pairs, {case['tokens']:,} tokens"
     peaks = ", ".join(f"{dtype} {max(rates) / 1e9:,.0f} GFLOP/s" for dtype, rates in case["peaks"].items() if rates)
-    parts = [title, f"Matrix product alone, at its best: {peaks}."]
+    parts = [title, f"Matrix product alone, at its best: {peaks}." if peaks else ""]
     if names:
         parts += [table(COLUMNS, [row_of(case, name, names[0]) for name in names]), versus(case)]
     parts += [f"Left out: `{name}`: {reason}" for name, reason in case["left_out"].items()]
@@ -149,7 +149,9 @@ def versus(case: Case) -> str:
         if other not in ours
     ]
     return (
-        table([f"{case['model']} {case['workload']}: ours over", *(f"`{own}`" for own in ours)], rows) if rows else ""
+        table([f"{case['model']} {case['workload']}: ours over", *(f"`{own}`" for own in ours)], rows)
+        if rows and ours
+        else ""
     )
 
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ class Worker:
     def __init__(self, entry: Entry, log: Path) -> None:
         python = peers.python_of(entry.kind) if entry.kind in peers.REQUIREMENTS else Path(sys.executable)
         environment = os.environ | {"PYTHONPATH": str(HERE.parent), "TOKENIZERS_PARALLELISM": "true"}
+        environment |= peers.environment_of(entry.kind)
         with log.open("a") as errors:
             self._process = subprocess.Popen(
                 [str(python), str(HERE / "worker.py")],
@@ -230,8 +232,10 @@ def race_all(arguments: argparse.Namespace) -> dict[str, Any]:
         folder = models.write(shape)
         for name in arguments.workloads:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            limits = {"num_pairs": arguments.pairs, "max_tokens": shape.max_tokens - shape.prompt_tokens(tokenizer)}
+            prompt = shape.prompt_tokens(tokenizer)
+            limits = {"num_pairs": arguments.pairs, "max_tokens": shape.max_tokens - prompt}
             workload = workloads.build(name, tokenizer, seed=arguments.seed, **limits)
+            workload = replace(workload, tokens=[length + prompt for length in workload.tokens])
             aside = arguments.out / f"{shape.name}-{name}"
             aside.mkdir(parents=True, exist_ok=True)
             race = Race(shape, workload, device=arguments.device, folder=aside)

@@ -78,6 +78,28 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert "Left out: `vllm:float32`: not set up" in results.case_section(measured)
 
 
+def test_the_start_of_a_job_is_taken_off_its_pace() -> None:
+    """Starting takes 10 s; then ours scores 10 pairs a second, the script 5, and the scorer alone 12.5."""
+    sizes = {"start": 0, "1x": 100, "16x": 1600}
+    found = {
+        name: {
+            "pairs": size,
+            "tokens": 9 * size,
+            "seconds": {"ours": [10 + size / 10] * 2, "ray": [10 + size / 5] * 2, "scorer": [size / 12.5] * 2},
+            "memory_bytes": {"ours": [2**30] * 2, "ray": [2**31] * 2},
+        }
+        for name, size in sizes.items()
+    }
+    settings = {"jobs": ["ours", "ray", "pandas"], "model": "m", "workload": "short", "dtype": "float32", "rounds": 2}
+    machine = {"device": "a CPU", "cores": 2, "date": "2026-01-01"}
+    page = results.job_markdown(
+        {"machine": machine, "settings": settings, "inputs": found, "left_out": {"pandas": "exit code 1"}}
+    )
+    assert "| `ours` | 10.0 s | 20.0 s | 170.0 s | 10.0 | 0.80 | 1.000 | 1.0 GiB | 1.0 GiB |" in page
+    assert "| `ray` | 1.94 | 2.00 |" in page
+    assert "Left out: `pandas`: exit code 1" in page
+
+
 def test_the_top_10_is_that_of_each_query() -> None:
     truth = np.arange(40, dtype=np.float32)
     logits = truth.copy()
