@@ -76,7 +76,7 @@ class Ours:
 
     @property
     def computed_tokens(self) -> int:
-        inputs, forward = (self._inputs.input_ids, self._inputs.first_segment), self._scorer._forward
+        inputs, forward = (self._inputs.input_ids, self._inputs.first_segment), self._scorer.forward
         batches = forward.micro_batches(*inputs, max_batch_tokens=self._scorer.max_batch_tokens)
         return sum(forward.tokens(*inputs, rows) for rows in batches)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,9 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import PROFILES
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError
+
+if TYPE_CHECKING:
+    from reranker_batch.model.recipes import Recipe
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 _SHOWN_UNITS = 5
@@ -139,14 +142,45 @@ def profiles() -> None:
 
 
 @_command
-def recipes() -> None:
-    """List the model families that can be scored, each with its source."""
-    from reranker_batch.model.recipes import RECIPES
+def recipes(
+    check: Annotated[str | None, typer.Option(metavar="MODEL", help="Try a model: a folder or a hub id.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
+    recipe: Annotated[str, typer.Option(help="As model.recipe.")] = "auto",
+    instruct: Annotated[str | None, typer.Option(help="As model.instruct.")] = None,
+) -> int:
+    """List the model families that can be scored, each with its source; or show how one model would be, and try it."""
+    if check is not None:
+        return _check_model(check, revision, recipe, instruct)
+    from reranker_batch.model.recipes import INSTRUCTS, RECIPES
 
-    for recipe in RECIPES.values():
-        model_types = ", ".join(sorted(recipe.model_types))
-        rows = [("what it does", recipe.description), ("model types", model_types), ("source", recipe.source)]
-        _print_rows(recipe.name, rows)
+    for item in RECIPES.values():
+        _print_rows(item.name, _about_recipe(item))
+    _print_rows("Named instructions (model.instruct)", list(INSTRUCTS.items()))
+    return 0
+
+
+def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None) -> int:
+    from reranker_batch.model.files import resolve_model
+    from reranker_batch.model.inspection import inspect_model
+
+    inspection = inspect_model(resolve_model(name, revision=revision), recipe=recipe, instruct=instruct)
+    _print_rows(name, inspection.rows)
+    return 0 if inspection.agrees else EXIT_FAILED
+
+
+def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
+    model_types = ", ".join(sorted(recipe.model_types))
+    instruct = recipe.resolved_instruct or ("taken, none by default" if recipe.uses_instruct else "not taken")
+    shift = f" - {recipe.logit_shift:g}" if recipe.logit_shift else ""
+    return [
+        ("what it does", recipe.description),
+        ("for example", "\n".join(recipe.examples)),
+        ("model types", model_types),
+        ("instruction", instruct),
+        ("relevance_score", f"sigmoid(logit{shift})"),
+        ("tokens of a pair", f"{recipe.max_tokens:,}" if recipe.max_tokens else "the model's own maximum"),
+        ("source", recipe.source),
+    ]
 
 
 def summary_rows(report: RunReport) -> list[tuple[str, str]]:

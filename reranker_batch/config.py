@@ -53,8 +53,10 @@ class InputConfig(Section):
 class ModelConfig(Section):
     name: str = Field(description="hub id, local folder, or builtin:mini")
     revision: str | None = None
-    recipe: str = "auto"
-    instruct: str | None = None
+    recipe: str = Field("auto", description="auto, or a name that `reranker-batch recipes` lists")
+    instruct: str | None = Field(
+        None, description="a text, qa_retrieval or semantic_similarity, where the model takes one"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     trust_remote_code: bool = False

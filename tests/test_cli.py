@@ -214,4 +214,16 @@ def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:
 def test_help_and_lists_need_no_job() -> None:
     assert "--set" in command("run", "--help").stdout
     assert "qwen3-rerank" in command("profiles").stdout
-    assert "modernbert" in command("recipes").stdout
+    listed = command("recipes").stdout
+    assert "modernbert" in listed
+    assert "qwen3-reranker" in listed
+    assert "semantic_similarity" in listed
+
+
+def test_a_model_can_be_tried_by_command(tmp_path: Path) -> None:
+    tried = command("recipes", "--check", "builtin:mini", RERANKER_BATCH_LOG="ERROR")
+    assert tried.returncode == 0, tried.stderr
+    assert "cross-encoder (version 1)" in tried.stdout
+    refused = command("recipes", "--check", tmp_path)
+    assert refused.returncode == 2
+    assert "no config.json" in refused.stderr

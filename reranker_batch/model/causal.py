@@ -90,6 +90,7 @@ class SharedPrefixForward:
     ) -> None:
         _require_plain_attention(model)
         model.set_attn_implementation(_ATTENTION)
+        self._model: Any = model
         self._base: Any = model.base_model
         self._weights = weights.to(device, torch.float32)
         self._device = device
@@ -126,6 +127,16 @@ class SharedPrefixForward:
             shared_prefix=[_block(spans, self._device) for spans in plan.blocks()],
         ).last_hidden_state
         return hidden[0, send(plan.last, self._device)].float() @ self._weights
+
+    def one_by_one(self, input_ids: Ragged) -> torch.Tensor:
+        """Logits by the model's own forward, a pair at a time and without any of the above; for checks."""
+        self._model.set_attn_implementation("sdpa")
+        try:
+            rows = [send(input_ids[at].astype(np.int64), self._device)[None] for at in range(len(input_ids))]
+            last = [self._base(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+        finally:
+            self._model.set_attn_implementation(_ATTENTION)
+        return torch.stack(last).float() @ self._weights
 
     def _own(self, first_segment: IntArray) -> LongArray:
         """The ids of each pair that belong to its opening: none where nothing is shared."""

@@ -15,6 +15,7 @@ import torch
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import SCORED_PAIRS
+from reranker_batch.model.prompting import PromptPairEncoder
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
@@ -24,6 +25,7 @@ EXPECTED_LOGITS = "expected_logits.json"
 _EXACT = 1e-3
 _HALF_ABSOLUTE, _HALF_RELATIVE = 0.1, 0.05
 _SAME = 1e-6
+_NEAR_HALF = 1e-4
 
 
 def start_scorer(
@@ -55,11 +57,24 @@ def start_scorer(
         device=device,
         trust_remote_code=trust_remote_code,
     )
+    check_answers(folder, encoder)
     # The budget is for the job's pairs, which may be shorter than these.
     roomy = scorer.with_budget(max(scorer.max_batch_tokens, encoder.max_pair_tokens))
     check_canaries(roomy, encoder, recipe=recipe)
     check_expected(folder, roomy, encoder, is_exact=scorer.dtype == torch.float32 and scorer.device.type == "cpu")
     return scorer
+
+
+def check_answers(folder: Path, encoder: PairEncoder) -> None:
+    """Refuse a prompt whose answers are not the tokens that the repository's own sentence-transformers files name."""
+    for path in folder.glob("*_LogitScore/config.json"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        stated = tuple(settings[key] for key in ("true_token_id", "false_token_id") if settings.get(key) is not None)
+        if isinstance(encoder, PromptPairEncoder) and encoder.answer_ids != stated:
+            raise ModelError(
+                f"{path} names the tokens {stated} as the answers, and the recipe reads {encoder.answer_ids}. The "
+                "model was trained for another prompt."
+            )
 
 
 def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) -> None:
@@ -71,10 +86,11 @@ def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) 
             "(use bfloat16 or float32); in float32 the weights are damaged."
         )
     scores = 1 / (1 + np.exp(-(logits.astype(np.float64) - recipe.logit_shift)))
-    if np.ptp(logits) < _SAME or np.ptp(scores.astype(np.float32)) == 0:
+    is_at_half = bool((np.abs(scores - 0.5) < _NEAR_HALF).all())
+    if np.ptp(logits) < _SAME or np.ptp(scores.astype(np.float32)) == 0 or is_at_half:
         raise ModelError(
-            f"All canary pairs have the same score: logits {_shown(logits)}, relevance {_shown(scores)}. "
-            "The head has no trained weights, or the model is not scored the way it was trained for "
+            f"All canary pairs have the same score{', 0.5' if is_at_half else ''}: logits {_shown(logits)}, relevance "
+            f"{_shown(scores)}. The head has no trained weights, or the model is not scored the way it was trained for "
             f"(recipe {recipe.name})."
         )
 

@@ -44,8 +44,8 @@ def choose_forward(model: PreTrainedModel, trial: EncodedPairs, *, device: torch
     else:
         _LOG.info("pairs are computed without padding (%d trial pairs agree with the padded pass)", len(expected))
         return packed
-    if is_prepacked:
-        _require_same(_logits(plain, trial), expected, model.dtype)
+    if is_prepacked and (wrong := _difference(_logits(plain, trial), expected, model.dtype)):
+        raise ModelError(f"oneDNN gives other logits than torch for this model on this machine. {wrong}")
     return plain
 
 
@@ -55,19 +55,19 @@ def choose_causal_forward(
     """The way of a model that is scored through a prompt: what pairs share is computed once.
 
     Raises:
-        ModelError: The model's attention is of another kind, or oneDNN computes something else than torch.
+        ModelError: The model's attention is of another kind, or the logits are not those of the model's own pass.
     """
     forward = SharedPrefixForward(model, answer_weights(model, answer_ids), device)
+    with torch.inference_mode():
+        expected: FloatArray = forward.one_by_one(trial.input_ids).cpu().numpy()
     if device.type == "cpu":
-        expected = _logits(forward, trial)
-        if prepack(model):
-            _require_same(_logits(forward, trial), expected, model.dtype)
+        prepack(model)
+    if wrong := _difference(_logits(forward, trial), expected, model.dtype):
+        raise ModelError(
+            f"With shared openings the logits are not those of the model's own pass. {wrong} This version of "
+            "transformers runs the model in a way that is not known here; use one that constraints.txt names."
+        )
     return forward
-
-
-def _require_same(logits: FloatArray, expected: FloatArray, dtype: torch.dtype) -> None:
-    if wrong := _difference(logits, expected, dtype):
-        raise ModelError(f"oneDNN gives other logits than torch for this model on this machine. {wrong}")
 
 
 def _packed(model: PreTrainedModel, trial: EncodedPairs, expected: FloatArray, device: torch.device) -> PackedForward:

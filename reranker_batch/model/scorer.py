@@ -43,6 +43,11 @@ class CrossEncoderScorer:
         self._room = max_batch_tokens
         """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
 
+    @property
+    def forward(self) -> Forward:
+        """How the model is run."""
+        return self._forward
+
     def with_budget(self, max_batch_tokens: int) -> CrossEncoderScorer:
         """The same model under another token budget; the weights are shared."""
         return CrossEncoderScorer(

@@ -330,6 +330,30 @@ def test_an_answer_of_several_tokens_is_refused(tmp_path: Path) -> None:
         load_pair_encoder(folder, recipe=RECIPES["bge-reranker-v2-gemma"])
 
 
+def test_answers_other_than_those_of_the_repositorys_own_files_are_refused(tmp_path: Path) -> None:
+    folder, recipe = save_causal("qwen3-reranker", tmp_path), RECIPES["qwen3-reranker"]
+    yes, no = (qwen().convert_tokens_to_ids(answer) for answer in ("yes", "no"))
+    path = folder / "1_LogitScore" / "config.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"true_token_id": yes, "false_token_id": no}))
+    start_scorer(folder, recipe=recipe)
+    path.write_text(json.dumps({"true_token_id": no, "false_token_id": yes}))
+    with pytest.raises(ModelError, match="trained for another prompt"):
+        start_scorer(folder, recipe=recipe)
+
+
+def test_sharing_is_tried_when_a_model_is_loaded(causal_folder: GetFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if a version of transformers gave no positions on to the attention."""
+    real = SharedPrefixForward.__call__
+
+    def shifted(self: SharedPrefixForward, *inputs: Any) -> torch.Tensor:
+        return real(self, *inputs) + 0.01
+
+    monkeypatch.setattr(SharedPrefixForward, "__call__", shifted)
+    with pytest.raises(ModelError, match="With shared openings"):
+        start_scorer(causal_folder("qwen3-reranker"), recipe=RECIPES["qwen3-reranker"])
+
+
 def test_attention_that_looks_at_a_window_is_refused(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1}
     folder = save_causal("qwen3-reranker", tmp_path, **changes)

@@ -78,7 +78,13 @@ def test_weights_that_the_class_does_not_use_are_told(bert: Path, caplog: pytest
 
 def test_a_head_of_zeros_is_refused(bert: Path) -> None:
     change_weights(bert, lambda weights: weights | {k: torch.zeros_like(v) for k, v in weights.items() if "class" in k})
-    with pytest.raises(ModelError, match="same score.*relevance 0.5"):
+    with pytest.raises(ModelError, match=r"same score.*relevance 0\.5"):
+        start(bert)
+
+
+def test_a_head_so_small_that_all_scores_are_a_half_is_refused(bert: Path) -> None:
+    change_weights(bert, lambda weights: weights | {k: v * 1e-5 for k, v in weights.items() if "class" in k})
+    with pytest.raises(ModelError, match=r"same score, 0\.5"):
         start(bert)
 
 
