@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import Any, NoReturn, Protocol, cast
 
@@ -180,10 +180,18 @@ def _varlen(
     more: dict[str, Any] = {"scale": scaling}
     if window is not None:
         more["window_size"] = (window - 1, window - 1)
-    if "num_splits" in inspect.signature(varlen_attn).parameters:
+    if _has_num_splits():
         more["num_splits"] = 1  # else the bits of a pair depend on its neighbours
     attended = varlen_attn(query, key, value, query_bounds, key_bounds, longest_query, longest_key, **more)
     return cast(torch.Tensor, attended)
+
+
+@cache
+def _has_num_splits() -> bool:
+    """From torch 2.12 on."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "num_splits" in inspect.signature(varlen_attn).parameters
 
 
 def _dense(
