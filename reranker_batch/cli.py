@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -194,12 +194,22 @@ def _summary(report: RunReport) -> list[tuple[str, str]]:
         *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
         ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
     ]
+    if (precision := report.precision) is not None:
+        rows.append(("precision", _precision(precision)))
     if report.computed_pairs:
         pace = report.computed_pairs / report.wall_s
         tokens = report.computed_tokens / report.wall_s
         rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
         rows.append(("steps", ", ".join(f"{name} {seconds:,.1f} s" for name, seconds in report.step_s.items())))
     return rows
+
+
+def _precision(found: Mapping[str, float]) -> str:
+    largest, mean = found["max_logit_difference"], found["mean_logit_difference"]
+    return (
+        f"{found['pairs']:,.0f} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
+        f"{mean:.2g} on average; {found['changed_places']:,.0f} of {found['places']:,.0f} places change"
+    )
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:

@@ -98,6 +98,8 @@ class RunReport:
     versions: dict[str, str]
     skipped_files: dict[str, str] = field(default_factory=dict)
     """Files of the input that could not be used and were left out, each with what is wrong."""
+    precision: dict[str, float] | None = None
+    """What a second scoring of a few pairs of this attempt found, in float32 and one pair at a time."""
 
     @property
     def exit_code(self) -> int:

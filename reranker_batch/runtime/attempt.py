@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, Status, totals_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.parts import PublishedPart
@@ -28,6 +29,7 @@ class Attempt:
     computed_tokens: int = 0
     step_s: Counter[str] = field(default_factory=Counter)
     oom_splits: int = 0
+    precision: Precision | None = None
     attempts: dict[str, int] = field(default_factory=dict)
     replicas: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -47,6 +49,8 @@ class Attempt:
         self.computed_tokens += entry["counts"]["model_tokens"]
         self.oom_splits += entry["oom_splits"]
         self.step_s.update(entry["timings"])
+        if found := entry.get("precision"):
+            self.precision = (self.precision or Precision()).add(Precision(**found))
 
     @property
     def remaining(self) -> list[WorkUnit]:
@@ -73,6 +77,7 @@ class Attempt:
             replicas=self.replicas,
             versions=versions(),
             skipped_files=dict(self.skipped_files),
+            precision=None if self.precision is None else self.precision.to_dict(),
         )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from reranker_batch.config import InputConfig, ModelConfig
 from reranker_batch.core.isolation import CarefulScorer
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError
 from reranker_batch.model.files import ModelFiles, resolve_model
@@ -33,12 +35,17 @@ from reranker_batch.pipeline import (
 )
 from reranker_batch.runtime import blocks
 from reranker_batch.runtime.ledger import LedgerClient, replica_name
+from reranker_batch.runtime.rescoring import rescore
 from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import LockTicket
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.reader import read_source, read_unit
+
+_LOG = logging.getLogger(__name__)
+_PRECISION = "precision."
+"""What a second scoring found travels beside a unit's timings, under names that begin so."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class JobSpec:
     output: Folder
     fingerprint: str
     lock: LockTicket | None = None
+    precision_sample: Mapping[str, int] = field(default_factory=dict)
+    """How many pairs of which units are scored again in float32."""
 
     def load_encoder(self) -> PairEncoder:
         return _load_encoder(self.model, self.recipe)
@@ -73,6 +82,19 @@ class JobSpec:
             model_files(self.model).folder,
             recipe=self.recipe,
             dtype=self.dtype,
+            device=self.device,
+            max_batch_tokens=self.max_batch_tokens,
+            trust_remote_code=self.model.trust_remote_code,
+        )
+
+    def load_exact_scorer(self) -> PairScorer:
+        """A second copy of the model, in float32 and on the same device."""
+        from reranker_batch.model.scorer import load_scorer
+
+        return load_scorer(
+            model_files(self.model).folder,
+            recipe=self.recipe,
+            dtype="float32",
             device=self.device,
             max_batch_tokens=self.max_batch_tokens,
             trust_remote_code=self.model.trust_remote_code,
@@ -127,6 +149,7 @@ class Replica:
     """
 
     def __init__(self, job: JobSpec, ledger: LedgerClient) -> None:
+        self._job = job
         self._ledger = ledger
         name = replica_name()
         ledger.start(name)
@@ -144,10 +167,11 @@ class Replica:
         started = time.perf_counter()
         prepared, timings = blocks.read_prepared(block)
         with _named(prepared.unit, "scored"):
-            scored = self._score(prepared)
-        return blocks.scored_block(scored, timings | {"score": time.perf_counter() - started})
+            scored, precision = self._score(prepared)
+        found = {} if precision is None else {_PRECISION + name: value for name, value in asdict(precision).items()}
+        return blocks.scored_block(scored, timings | {"score": time.perf_counter() - started} | found)
 
-    def _score(self, prepared: PreparedUnit) -> ScoredUnit:
+    def _score(self, prepared: PreparedUnit) -> tuple[ScoredUnit, Precision | None]:
         unit_id = prepared.unit.unit_id
         approach = self._ledger.begin(unit_id)
         scorer = self._scorer
@@ -160,8 +184,21 @@ class Replica:
         except Exception as error:
             self._ledger.fail(unit_id, _described(error))
             os._exit(1)
+        # Before the end is told: should the second scoring kill the process, the next attempt goes without.
+        precision = self._rescore(prepared, scored) if approach.is_plain else None
         self._ledger.end(unit_id)
-        return scored
+        return scored, precision
+
+    def _rescore(self, prepared: PreparedUnit, scored: ScoredUnit) -> Precision | None:
+        num_pairs = self._job.precision_sample.get(prepared.unit.unit_id, 0)
+        if not num_pairs:
+            return None
+        try:
+            exact = self._scorer if self._job.dtype == "float32" else self._job.load_exact_scorer()
+            return rescore(prepared, scored, exact, num_pairs=num_pairs, results=self._job.results)
+        except Exception as error:  # Most likely memory; a unit that is scored must not be lost over a sample.
+            _LOG.warning("no pairs of unit %s were scored again: %s", prepared.unit.unit_id, _described(error))
+            return None
 
 
 def _described(error: Exception) -> str:
@@ -179,9 +216,11 @@ def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
             job.lock.confirm()
         _publish_dead_letters(scored.unit, finished, record, job)
         part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
+    precision = {key.removeprefix(_PRECISION): timings.pop(key) for key in list(timings) if key.startswith(_PRECISION)}
     entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
     timings["finish"] = time.perf_counter() - started
     values: dict[str, Any] = {**asdict(record), **entry, "timings": timings, "oom_splits": scored.oom_splits}
+    values["precision"] = precision or None
     return pa.table({"part": [json.dumps(values)]})
 
 
