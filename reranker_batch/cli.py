@@ -6,7 +6,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 _SHOWN_UNITS = 5
-_ACTIVITIES = {"score": "computing", "wait_for_input": "waiting for input", "hand_over": "between units"}
+_ACTIVITIES = {
+    "score": "computing",
+    "rescore": "scoring the sample again",
+    "wait_for_input": "waiting for input",
+    "hand_over": "between units",
+}
 
 app = typer.Typer(
     name="reranker-batch",
@@ -199,6 +204,8 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         *([("tried again", _attempts(report))] if report.attempts else []),
         *([("memory", f"{report.oom_splits:,} micro-batches halved for want of memory")] if report.oom_splits else []),
     ]
+    if (precision := report.precision) is not None:
+        rows.append(("precision", _precision(precision)))
     if report.computed_pairs:
         pace = report.computed_pairs / report.wall_s
         tokens = report.computed_tokens / report.wall_s
@@ -215,6 +222,14 @@ def _attempts(report: RunReport) -> str:
     shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
     more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
     return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
+
+
+def _precision(found: Mapping[str, float]) -> str:
+    largest, mean = found["max_logit_difference"], found["mean_logit_difference"]
+    return (
+        f"{found['pairs']:,.0f} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
+        f"{mean:.2g} on average; {found['changed_places']:,.0f} of {found['places']:,.0f} places change"
+    )
 
 
 def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:

@@ -60,6 +60,9 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     trust_remote_code: bool = False
+    precision_sample: Annotated[int, Field(ge=0)] = Field(
+        256, description="pairs of a run scored again in float32, one at a time, for the report; 0 switches it off"
+    )
 
 
 class LimitsConfig(Section):

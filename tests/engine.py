@@ -110,7 +110,7 @@ class SmallJob:
             publish_part(output, DEAD_LETTERS, letters, letters.schema, record)
         part = publish_part(output, SCORES, finished.part, finished.schema, record)
         entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
-        return {**asdict(record), **entry, "timings": {}, "oom_splits": 0, "way": "hash"}
+        return {**asdict(record), **entry, "timings": {}, "oom_splits": 0, "way": "hash", "precision": None}
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

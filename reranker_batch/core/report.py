@@ -63,8 +63,8 @@ def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
 
 
 def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
-    """Shares of a replica's time: computing, waiting for a unit to be prepared, and for Ray to move units."""
-    seconds = {name: step_s.get(name, 0.0) for name in ("score", "wait_for_input", "hand_over")}
+    """Shares of a replica's time: computing, scoring the sample again, waiting for a unit, and for Ray to move it."""
+    seconds = {name: step_s.get(name, 0.0) for name in ("score", "rescore", "wait_for_input", "hand_over")}
     whole = sum(seconds.values())
     return {name: value / whole for name, value in seconds.items()} if whole else {}
 
@@ -110,6 +110,8 @@ class RunReport:
     versions: dict[str, str]
     skipped_files: dict[str, str] = field(default_factory=dict)
     """Files of the input that could not be used and were left out, each with what is wrong."""
+    precision: dict[str, float] | None = None
+    """What a second scoring of a few pairs of this attempt found, in float32 and one pair at a time."""
 
     @property
     def exit_code(self) -> int:

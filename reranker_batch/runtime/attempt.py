@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, totals_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.parts import PublishedPart
@@ -29,6 +30,7 @@ class Attempt:
     step_s: Counter[str] = field(default_factory=Counter)
     oom_splits: int = 0
     ways: Counter[str] = field(default_factory=Counter)
+    precision: Precision | None = None
     attempts: dict[str, int] = field(default_factory=dict)
     replicas: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -49,6 +51,8 @@ class Attempt:
         self.oom_splits += entry["oom_splits"]
         self.ways[entry["way"]] += 1
         self.step_s.update(entry["timings"])
+        if found := entry["precision"]:
+            self.precision = (self.precision or Precision()).add(Precision(**found))
 
     @property
     def remaining(self) -> list[WorkUnit]:
@@ -77,6 +81,7 @@ class Attempt:
             replicas=self.replicas,
             versions=versions(),
             skipped_files=dict(self.skipped_files),
+            precision=None if self.precision is None else self.precision.to_dict(),
         )
 
 

@@ -7,11 +7,13 @@ empty, and that its tables are read back as views of shared memory.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
@@ -46,26 +48,29 @@ def read_prepared(block: pa.Table) -> tuple[PreparedUnit, dict[str, float]]:
     return prepared, read_timings(block)
 
 
-def scored_block(scored: ScoredUnit, timings: dict[str, float]) -> pa.Table:
+def scored_block(scored: ScoredUnit, timings: dict[str, float], precision: Precision | None) -> pa.Table:
     tables = {
         "queries": scored.queries,
         "candidates": scored.candidates,
         "rejects": scored.rejects,
         "scores": pa.table({"logit": scored.logits}),
     }
-    return _block(scored.unit, tables, timings, facts={name: getattr(scored, name) for name in _FACTS})
+    facts = {name: getattr(scored, name) for name in _FACTS}
+    return _block(scored.unit, tables, timings, facts | {"precision": precision and asdict(precision)})
 
 
-def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float]]:
+def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float], Precision | None]:
+    facts = json.loads(block["facts"][0].as_py())
+    precision = facts.pop("precision")
     scored = ScoredUnit(
         unit=_read_unit(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         rejects=_read_table(block, "rejects"),
         logits=_read_table(block, "scores")["logit"].to_numpy(),
-        **json.loads(block["facts"][0].as_py()),
+        **facts,
     )
-    return scored, read_timings(block)
+    return scored, read_timings(block), precision and Precision(**precision)
 
 
 def unit_block(unit: WorkUnit) -> dict[str, Any]:

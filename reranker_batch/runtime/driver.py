@@ -12,6 +12,7 @@ from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within, totals_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, FingerprintError
@@ -129,7 +130,9 @@ def _process(
         if recorded is not None:
             _check_same_job(job, recorded, dtype=dtype)
         settings = job.settings(dtype=dtype)
-        spec = replace(job.spec(placement, dtype=dtype, fingerprint=fingerprint(settings)), lock=lock.ticket)
+        sample = choose_units([unit.unit_id for unit in attempt.remaining], config.model.precision_sample)
+        spec = job.spec(placement, dtype=dtype, fingerprint=fingerprint(settings))
+        spec = replace(spec, lock=lock.ticket, precision_sample=sample)
         _record_start(job, state, attempt, settings)
         attempt.replicas = placement.max_replicas
         if attempt.remaining:

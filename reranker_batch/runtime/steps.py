@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -17,11 +18,12 @@ from reranker_batch.config import InputConfig, ModelConfig
 from reranker_batch.core.isolation import CarefulScorer
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError
 from reranker_batch.model.files import ModelFiles, resolve_model
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.tokenizing import ModelPairEncoder, load_pair_encoder
 from reranker_batch.pipeline import (
     FinishedUnit,
     PreparedUnit,
@@ -33,6 +35,7 @@ from reranker_batch.pipeline import (
 )
 from reranker_batch.runtime import blocks
 from reranker_batch.runtime.ledger import LedgerClient, replica_name
+from reranker_batch.runtime.rescoring import rescore
 from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
@@ -40,6 +43,7 @@ from reranker_batch.storage.lock import LockTicket
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.reader import read_source, read_unit
 
+_LOG = logging.getLogger(__name__)
 PREPARED_AT = "prepared_at"
 """Among the timings of a prepared unit: the time of day, which tells a replica whether the unit was there in time."""
 
@@ -63,6 +67,8 @@ class JobSpec:
     output: Folder
     fingerprint: str
     lock: LockTicket | None = None
+    precision_sample: Mapping[str, int] = field(default_factory=dict)
+    """How many pairs of which units are scored again in float32."""
 
     def load_encoder(self) -> PairEncoder:
         return _load_encoder(self.model, self.recipe)
@@ -83,6 +89,20 @@ class JobSpec:
             trust_remote_code=self.model.trust_remote_code,
         )
 
+    def load_exact_scorer(self) -> PairScorer:
+        """A second copy of the model, in float32 and on the same device."""
+        from reranker_batch.model.scorer import load_scorer
+
+        return load_scorer(
+            model_files(self.model).folder,
+            _load_encoder(self.model, self.recipe),
+            recipe=self.recipe,
+            dtype="float32",
+            device=self.device,
+            max_batch_tokens=self.max_batch_tokens,
+            trust_remote_code=self.model.trust_remote_code,
+        )
+
 
 def model_files(model: ModelConfig, *, with_weights: bool = True) -> ModelFiles:
     """The files of a model on this machine."""
@@ -95,7 +115,7 @@ def model_files(model: ModelConfig, *, with_weights: bool = True) -> ModelFiles:
 
 
 @lru_cache(maxsize=2)
-def _load_encoder(model: ModelConfig, recipe: Recipe) -> PairEncoder:
+def _load_encoder(model: ModelConfig, recipe: Recipe) -> ModelPairEncoder:
     """Once a process: Ray runs many tasks in one."""
     folder = model_files(model, with_weights=False).folder
     return load_pair_encoder(folder, recipe=recipe, trust_remote_code=model.trust_remote_code)
@@ -132,6 +152,7 @@ class Replica:
     """
 
     def __init__(self, job: JobSpec, ledger: LedgerClient) -> None:
+        self._job = job
         self._ledger = ledger
         name = replica_name()
         ledger.start(name)
@@ -150,14 +171,15 @@ class Replica:
         started = time.time()
         prepared, timings = blocks.read_prepared(block)
         with _named(prepared.unit, "scored"):
-            scored = self._score(prepared)
+            scored, precision, rescored_s = self._score(prepared)
         came = min(max(timings.pop(PREPARED_AT), self._free_since), started)
-        timings["wait_for_input"] = came - self._free_since
-        timings["hand_over"] = started - came
+        timings |= {"wait_for_input": came - self._free_since, "hand_over": started - came, "rescore": rescored_s}
         self._free_since = time.time()
-        return blocks.scored_block(scored, timings | {"score": self._free_since - started})
+        timings["score"] = self._free_since - started - rescored_s
+        return blocks.scored_block(scored, timings, precision)
 
-    def _score(self, prepared: PreparedUnit) -> ScoredUnit:
+    def _score(self, prepared: PreparedUnit) -> tuple[ScoredUnit, Precision | None, float]:
+        """The unit, what its sample showed, and the seconds that the sample took."""
         unit_id = prepared.unit.unit_id
         approach = self._ledger.begin(unit_id)
         scorer = self._scorer
@@ -170,8 +192,22 @@ class Replica:
         except Exception as error:
             self._ledger.fail(unit_id, _described(error))
             os._exit(1)
+        # Before the end is told: should the second scoring kill the process, the next attempt goes without.
+        scored_at = time.time()
+        precision = self._rescore(prepared, scored) if approach.is_plain else None
         self._ledger.end(unit_id)
-        return scored
+        return scored, precision, time.time() - scored_at
+
+    def _rescore(self, prepared: PreparedUnit, scored: ScoredUnit) -> Precision | None:
+        num_pairs = self._job.precision_sample.get(prepared.unit.unit_id, 0)
+        if not num_pairs:
+            return None
+        try:
+            exact = self._scorer if self._job.dtype == "float32" else self._job.load_exact_scorer()
+            return rescore(prepared, scored, exact, num_pairs=num_pairs, results=self._job.results)
+        except Exception as error:  # Most likely memory; a unit that is scored must not be lost over a sample.
+            _LOG.warning("no pairs of unit %s were scored again: %s", prepared.unit.unit_id, _described(error))
+            return None
 
 
 def _described(error: Exception) -> str:
@@ -181,7 +217,7 @@ def _described(error: Exception) -> str:
 def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
     """A scored unit -> its published part; what comes back is the part's entry for the report."""
     started = time.perf_counter()
-    scored, timings = blocks.read_scored(block)
+    scored, timings, precision = blocks.read_scored(block)
     with _named(scored.unit, "finished"):
         finished = finish_unit(scored, job.results)
         record = PartRecord(scored.unit.unit_id, job.fingerprint, asdict(finished.counts))
@@ -191,7 +227,7 @@ def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
         part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
     entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
     timings["finish"] = time.perf_counter() - started
-    facts = {"oom_splits": scored.oom_splits, "way": scored.way}
+    facts = {"oom_splits": scored.oom_splits, "way": scored.way, "precision": precision and asdict(precision)}
     values: dict[str, Any] = {**asdict(record), **entry, **facts, "timings": timings}
     return pa.table({"part": [json.dumps(values)]})
 

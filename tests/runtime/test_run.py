@@ -1,5 +1,6 @@
 """Whole runs on a local Ray, with the model that ships with the package."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,23 @@ def test_replicas_budget_and_unit_size_change_nothing(folder: Path) -> None:
         same = ["query_id", "doc_id", "index", "rank", "query_tokens", "document_tokens", "truncated"]
         assert again.select(same).equals(first.select(same))
         np.testing.assert_allclose(again["logit"], first["logit"], atol=1e-5)
+
+
+def test_half_precision_says_how_far_it_is_from_float32(folder: Path, finished: RunReport) -> None:
+    """The finished run is in float32, where packing alone is between the two scorings."""
+    assert finished.precision is not None
+    assert finished.precision["pairs"] == min(256, finished.totals.scored)
+    assert finished.precision["max_logit_difference"] < 1e-5
+    shutil.rmtree(folder / "out")
+    rough = run(job(folder, model={"name": "builtin:mini", "dtype": "bfloat16", "precision_sample": 30}))
+    assert rough.precision is not None
+    assert rough.precision["pairs"] == 30
+    assert 1e-4 < rough.precision["mean_logit_difference"] <= rough.precision["max_logit_difference"] < 0.5
+    written = json.loads((folder / "out" / "run" / "report.json").read_text())
+    assert written["precision"] == rough.precision
+    manifest = json.loads((folder / "out" / "run" / "manifest.json").read_text())
+    assert manifest["recipe"]["name"] == "cross-encoder"
+    assert "model_type='bert'" in manifest["recipe"]["why"]
 
 
 @pytest.mark.usefixtures("finished")

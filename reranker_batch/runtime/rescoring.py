@@ -1,0 +1,40 @@
+"""A few pairs of a unit scored again in float32, one at a time, for the report."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reranker_batch.core.pairs import FloatArray, PairScorer
+from reranker_batch.core.precision import Precision, choose_rows, compare
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.pipeline import PreparedUnit, ResultSettings, ScoredUnit
+
+
+def rescore(
+    prepared: PreparedUnit, scored: ScoredUnit, exact: PairScorer, *, num_pairs: int, results: ResultSettings
+) -> Precision | None:
+    """Compare the scores of a sample of the unit; None where some candidate of the unit was refused.
+
+    Each pair is given to `exact` alone, so that nothing of how pairs share a pass is in the second score.
+    """
+    if len(scored.candidates) != len(prepared.candidates):
+        return None
+    query = prepared.candidates["query_at"].to_numpy()
+    rows = choose_rows(query, num_pairs)
+    return compare(
+        query[rows],
+        prepared.candidates["index"].to_numpy()[rows],
+        scored.logits[rows],
+        _one_by_one(prepared, rows, exact),
+        top_n=results.top_n,
+        logit_shift=results.logit_shift,
+    )
+
+
+def _one_by_one(prepared: PreparedUnit, rows: LongArray, exact: PairScorer) -> FloatArray:
+    inputs, places = np.unique(prepared.input_at[rows], return_inverse=True)
+    logits = [
+        exact.score(prepared.input_ids.take(inputs[at : at + 1]), prepared.first_segment[inputs[at : at + 1]]).logits
+        for at in range(len(inputs))
+    ]
+    return np.concatenate(logits)[places] if logits else np.empty(0, dtype=np.float32)
