@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
-from reranker_batch.core.pairs import BoolArray, EncodedPairs, EncodedTexts, max_query_tokens
+from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, max_query_tokens
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import PAIRS
@@ -75,13 +75,7 @@ class PromptPairEncoder:
         return self.reader.input_id_limit(self.layout.constant_ids)
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
-        tokens = self.reader.read([_LEAD + text for text in texts], more_than=max_tokens)
-        lengths = tokens.lengths
-        is_cut: BoolArray = np.zeros(len(texts), dtype=np.bool_)
-        if max_tokens is not None and (lengths > max_tokens).any():
-            is_cut = lengths > max_tokens
-            tokens = tokens.head(np.minimum(lengths, max_tokens))
-        return EncodedTexts(tokens, is_cut, texts)
+        return EncodedTexts(*self.reader.read_cut([_LEAD + text for text in texts], max_tokens=max_tokens), texts)
 
     def encode_pairs(
         self,

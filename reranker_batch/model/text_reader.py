@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import Ragged, offsets_of
 from reranker_batch.model.canaries import PLAIN_TEXTS
 from reranker_batch.model.control_tokens import ControlTokens
@@ -52,6 +53,15 @@ class TextReader:
             some = texts[at : at + _TEXTS_A_CALL]
             parts.append(self._read(some) if more_than is None else self._read_heads(some, more_than))
         return _concatenate(parts)
+
+    def read_cut(self, texts: Sequence[str], *, max_tokens: int | None) -> tuple[Ragged, BoolArray]:
+        """Token ids of each text, cut after `max_tokens`, and which texts lost some."""
+        tokens = self.read(texts, more_than=max_tokens)
+        if max_tokens is None:
+            return tokens, np.zeros(len(texts), dtype=np.bool_)
+        lengths = tokens.lengths
+        is_cut = lengths > max_tokens
+        return (tokens.head(np.minimum(lengths, max_tokens)) if is_cut.any() else tokens), is_cut
 
     def _read(self, texts: Sequence[str]) -> Ragged:
         return self.control.spell_out(_read(self.backend, texts))

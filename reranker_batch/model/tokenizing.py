@@ -50,11 +50,7 @@ class TokenizerPairEncoder:
         return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
-        tokens = self.reader.read(texts, more_than=max_tokens)
-        lengths = tokens.lengths
-        if max_tokens is None or not (lengths > max_tokens).any():
-            return EncodedTexts(tokens, np.zeros(len(texts), dtype=np.bool_), texts)
-        return EncodedTexts(tokens.head(np.minimum(lengths, max_tokens)), lengths > max_tokens, texts)
+        return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
 
     def encode_pairs(
         self,
