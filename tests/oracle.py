@@ -58,7 +58,7 @@ class ByteEncoder:
 class HashScorer:
     """Reads the two texts back from the ids of a pair and hashes them."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
         logits = [self._one(input_ids[at], int(first_segment[at])) for at in range(len(input_ids))]
         return PairScores(np.array(logits, dtype=np.float32))
 

@@ -172,13 +172,13 @@ class CarefulScorer:
         self._approach = approach
         self._announce = announce
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
         """As the scorer inside, less the pairs to leave out."""
         logits = np.full(len(input_ids), np.nan, dtype=np.float32)
         refused, splits, way = dict(self._approach.refused), 0, ""
         for rows in _steps(input_ids.lengths, self._approach):
             self._announce(tuple(rows.tolist()))
-            scores = self._scorer.score(input_ids.take(rows), first_segment[rows])
+            scores = self._scorer.score(input_ids.take(rows), first_segment[rows], one_by_one=one_by_one)
             logits[rows] = scores.logits
             refused.update({int(rows[at]): reason for at, reason in scores.refused.items()})
             splits += scores.oom_splits

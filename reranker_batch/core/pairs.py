@@ -110,8 +110,8 @@ def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) ->
 class PairScorer(Protocol):
     """Gives one raw logit a pair. One implementation runs a model; tests bring their own."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
-        """Score all pairs, or say why one cannot be scored."""
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+        """Score all pairs, or say why one cannot be scored; each in a pass of its own if asked for."""
 
 
 def cut_pairs(

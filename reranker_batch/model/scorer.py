@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,19 @@ from reranker_batch.model.forward import Forward
 from reranker_batch.model.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 from reranker_batch.model.prompting import PromptPairEncoder
 from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.streams import Streams, streams_for
 from reranker_batch.model.tokenizing import ModelPairEncoder
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class _Passes:
+    """What became of a micro-batch; logits are on the device."""
+
+    scored: list[tuple[LongArray, torch.Tensor]] = field(default_factory=list)
+    refused: dict[int, RowError] = field(default_factory=dict)
+    splits: int = 0
 
 
 class CrossEncoderScorer:
@@ -34,12 +46,14 @@ class CrossEncoderScorer:
         dtype: torch.dtype,
         device: torch.device,
         max_batch_tokens: int,
+        streams: Streams | None = None,
     ) -> None:
         self.recipe = recipe
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens
         self._forward = forward
+        self._streams = streams or Streams()
         self._room = max_batch_tokens
         """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
 
@@ -56,39 +70,56 @@ class CrossEncoderScorer:
             dtype=self.dtype,
             device=self.device,
             max_batch_tokens=max_batch_tokens,
+            streams=self._streams,
         )
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
         """Score all pairs. One that the device's memory does not hold, even alone, is refused as `out_of_memory`.
 
         Raises:
             PairTooLongError: One pair alone is over the token budget. Nothing was computed.
         """
+        batches: list[LongArray] = list(
+            np.arange(len(input_ids), dtype=np.int64)[:, None]
+            if one_by_one
+            else self._forward.micro_batches(input_ids, first_segment, max_batch_tokens=self.max_batch_tokens)
+        )
+        run = partial(self._run, input_ids, first_segment)
         logits = np.full(len(input_ids), np.nan, dtype=np.float32)
-        batches = deque(self._forward.micro_batches(input_ids, first_segment, max_batch_tokens=self.max_batch_tokens))
         scored: list[tuple[LongArray, torch.Tensor]] = []
         refused: dict[int, RowError] = {}
         splits = 0
-        while batches:
-            rows = batches.popleft()
-            tokens = self._forward.tokens(input_ids, first_segment, rows)
-            if len(rows) > 1 and tokens > self._room:
-                batches.extendleft((rows[len(rows) // 2 :], rows[: len(rows) // 2]))
-            elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
-                scored.append((rows, on_device))
-            elif len(rows) == 1:
-                refused[int(rows[0])] = _out_of_memory(int(input_ids.lengths[rows[0]]), self.device)
-            else:
-                splits += 1
-                self._room = tokens // 2
-                batches.appendleft(rows)
+        for passes in self._streams.map(run, self._streams.even(batches)):
+            scored += passes.scored
+            refused |= passes.refused
+            splits += passes.splits
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
         return PairScores(logits, refused, splits, self._way())
 
+    def _run(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> _Passes:
+        """One micro-batch, in halves and halves of halves where memory asks for it."""
+        waiting = deque([rows])
+        done = _Passes()
+        while waiting:
+            rows = waiting.popleft()
+            tokens = self._forward.tokens(input_ids, first_segment, rows)
+            if len(rows) > 1 and tokens > self._room:
+                waiting.extendleft((rows[len(rows) // 2 :], rows[: len(rows) // 2]))
+            elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
+                done.scored.append((rows, on_device))
+            elif len(rows) == 1:
+                done.refused[int(rows[0])] = _out_of_memory(int(input_ids.lengths[rows[0]]), self.device)
+            else:
+                done.splits += 1
+                self._room = tokens // 2
+                waiting.appendleft(rows)
+        return done
+
     def _way(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
-        return f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
+        way = f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
+        return way if self._streams.count == 1 else f"{way}, {self._streams.count} at a time"
 
     def _try(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor | None:
         """Logits of a micro-batch, None where the device's memory does not hold it."""
@@ -151,4 +182,5 @@ def load_scorer(
         dtype=precision,
         device=where,
         max_batch_tokens=max_batch_tokens or find_batch_tokens(forward, longest_pair=longest, device=where),
+        streams=streams_for(model, where),
     )

@@ -33,8 +33,5 @@ def rescore(
 
 def _one_by_one(prepared: PreparedUnit, rows: LongArray, exact: PairScorer) -> FloatArray:
     inputs, places = np.unique(prepared.input_at[rows], return_inverse=True)
-    logits = [
-        exact.score(prepared.input_ids.take(inputs[at : at + 1]), prepared.first_segment[inputs[at : at + 1]]).logits
-        for at in range(len(inputs))
-    ]
-    return np.concatenate(logits)[places] if logits else np.empty(0, dtype=np.float32)
+    again = exact.score(prepared.input_ids.take(inputs), prepared.first_segment[inputs], one_by_one=True)
+    return again.logits[places]

@@ -25,7 +25,7 @@ class FragileScorer:
     def __init__(self, deadly: set[int]) -> None:
         self._deadly = deadly
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
         firsts = [int(input_ids[at][0]) for at in range(len(input_ids))]
         if self._deadly & set(firsts):
             raise DeathError
@@ -105,7 +105,7 @@ def test_an_error_of_the_model_is_the_reason() -> None:
 
 def test_reasons_of_the_scorer_inside_keep_their_pair() -> None:
     class OddScorer(FragileScorer):
-        def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+        def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
             scores = super().score(input_ids, first_segment)
             odd = {at: RowError("odd", reason_code="odd") for at in range(len(input_ids)) if scores.logits[at] % 2}
             return PairScores(scores.logits, odd, oom_splits=1)

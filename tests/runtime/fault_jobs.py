@@ -66,7 +66,7 @@ class FaultyScorer(HashScorer):
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
 
-    def score(self, input_ids: Ragged, first_segment: IntArray) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
         text = (input_ids.values - 3).clip(0, 255).astype("uint8").tobytes()
         for action, name in dict.fromkeys(_MARK.findall(text)):
             if not name or self._flags.take(name.decode()):
