@@ -4,8 +4,8 @@
     python benchmarks/job.py --model xlmr-base --pairs 400 --growth 4 --jobs ours ray
 
 Each job is a process of its own and runs on three inputs: one query, `--pairs` pairs and `--growth` times as many. The
-first says what starting costs, the other two how the time grows. `scorer` is a resident process that scores the pairs
-of the largest input from memory. Rounds take turns; odd ones go backwards.
+first says what starting costs, before and after each of the others, which say how the time grows. `scorer` is a resident
+process that scores the pairs of the second input from memory after every longer job. Odd rounds go backwards.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from tokenizers import Tokenizer
 
 SAMPLE_EVERY_S = 0.5
 START = "start"
+ALONE = "1x"
+"""The input whose pairs the scorer scores without a job."""
 
 
 @dataclass
@@ -142,17 +144,18 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     inputs = make_inputs(shape, model, arguments, out / "job")
     left_out: dict[str, str] = {}
     scorer = load_scorer(shape, model, arguments, out / "job")
-    largest = list(inputs)[-1]
     pairs = out / "job" / "pairs.json"
-    pairs.write_text(json.dumps(inputs[largest].workload.pairs), encoding="utf-8")
+    pairs.write_text(json.dumps(inputs[ALONE].workload.pairs), encoding="utf-8")
+    order = [START, *(turn for name in inputs if name != START for turn in (name, START))]
     for number in range(arguments.rounds):
-        turns = [(name, job) for name in inputs for job in arguments.jobs]
+        turns = [(name, job) for name in order for job in arguments.jobs]
         for name, job in reversed(turns) if number % 2 else turns:
             if job not in left_out:
                 take_turn(job, name, inputs[name], number, model, arguments, left_out)
-        answer = scorer.ask("score", pairs=str(pairs), warm_up=64, logits=str(pairs.with_suffix(".npy")))
-        inputs[largest].seconds.setdefault("scorer", []).append(answer["seconds"])
-        say(f"  round {number + 1}: scorer alone, {largest}: {answer['seconds']:.1f} s")
+            if name != START:
+                answer = scorer.ask("score", pairs=str(pairs), warm_up=64, logits=str(pairs.with_suffix(".npy")))
+                inputs[ALONE].seconds.setdefault("scorer", []).append(answer["seconds"])
+                say(f"  round {number + 1}: scorer alone, {ALONE}: {answer['seconds']:.1f} s")
     scorer.close()
     results = {
         "machine": machine("cpu"),
@@ -166,7 +169,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def make_inputs(shape: models.Shape, model: Path, arguments: argparse.Namespace, folder: Path) -> dict[str, Input]:
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    sizes = {START: workloads.DOCUMENTS_A_QUERY, "1x": arguments.pairs}
+    sizes = {START: workloads.DOCUMENTS_A_QUERY, ALONE: arguments.pairs}
     sizes |= {f"{arguments.growth}x": arguments.pairs * arguments.growth} if arguments.growth > 1 else {}
     return {
         name: write_input(
@@ -187,7 +190,7 @@ def load_scorer(shape: models.Shape, model: Path, arguments: argparse.Namespace,
 def take_turn(
     job: str, name: str, one: Input, number: int, model: Path, arguments: argparse.Namespace, left_out: dict[str, str]
 ) -> None:
-    target = one.path.parent / f"{job}-{number}"
+    target = one.path.parent / f"{job}-{len(one.seconds.get(job, []))}"
     try:
         command = JOBS[job](one.path, target, model, arguments.dtype)
         seconds, memory = run_job(command, target.with_suffix(".log"))

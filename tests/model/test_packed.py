@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 from test_logits import load, plain
 from transformers import PreTrainedModel
 
@@ -21,7 +22,7 @@ from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import TRIAL_PAIRS
 from reranker_batch.model.choosing import choose_forward
 from reranker_batch.model.forward import Forward, PaddedForward
-from reranker_batch.model.packed import PackedForward
+from reranker_batch.model.packed import Layout, PackedForward
 from reranker_batch.model.prepacking import PrepackedLinear, prepack
 
 GetFolder = Callable[[str], Path]
@@ -126,3 +127,13 @@ def test_linear_layers_and_their_activations_are_prepacked(model_folder: GetFold
     plain_layer = plain(model_folder("bert"))[1].bert.encoder.layer[0]
     with torch.inference_mode():
         torch.testing.assert_close(layer.intermediate(states), plain_layer.intermediate(states), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 64])
+def test_the_kernel_of_a_gpu_takes_what_it_is_given(window: int | None) -> None:
+    """Torch checks the call and works out the shape without a device; the numbers are a matter of the trial at load."""
+    layout = Layout(np.array([40, 40, 20]), torch.device("cuda"))
+    with FakeTensorMode():
+        layout.bounds = torch.empty(4, dtype=torch.int32, device="cuda")
+        states = torch.empty(100, 12, 32, dtype=torch.bfloat16, device="cuda")
+        assert layout.attend(states, states, states, 0.1, window).shape == (100, 12, 32)
