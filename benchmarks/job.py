@@ -4,8 +4,8 @@
     python benchmarks/job.py --model xlmr-base --pairs 400 --growth 4 --jobs ours ray
 
 Each job is a process of its own and runs on three inputs: one query, `--pairs` pairs and `--growth` times as many. The
-first says what starting costs, before and after each of the others, which say how the time grows. `scorer` is a resident
-process that scores the pairs of the second input from memory after every longer job. Odd rounds go backwards.
+first says what starting costs, before and after each of the others, which say how the time grows. `scorer` is a
+resident process that scores the pairs of the second input from memory after every longer job. Odd rounds go backwards.
 """
 
 from __future__ import annotations
