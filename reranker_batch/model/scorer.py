@@ -36,7 +36,9 @@ class _Passes:
 
 
 class CrossEncoderScorer:
-    """Scores pairs with one copy of a model. Which pairs share a micro-batch depends on the pairs alone."""
+    """Scores pairs with one copy of a model. Which pairs share a micro-batch is decided by them, the budget and the
+    number of streams, never by what ends first.
+    """
 
     def __init__(
         self,

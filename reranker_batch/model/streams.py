@@ -49,7 +49,7 @@ def _start(count: int, threads: int) -> ThreadPoolExecutor:
     """A pool whose threads all run by now. What they set for themselves becomes torch's default for any later thread of
     the process as well, so that it is set back once they have taken it.
     """
-    pool = ThreadPoolExecutor(count, "micro-batches", initializer=_use_threads, initargs=(threads,))
+    pool = ThreadPoolExecutor(count, "micro-batches", initializer=_keep_to, initargs=(threads,))
     default = torch.get_num_threads()
     all_run = Barrier(count + 1)
     for _ in range(count):
@@ -59,7 +59,7 @@ def _start(count: int, threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _use_threads(threads: int) -> None:
+def _keep_to(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.get_num_threads()  # from now on this thread no longer follows the default
 
