@@ -16,7 +16,7 @@ from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within, totals_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, FingerprintError
-from reranker_batch.runtime import dataset
+from reranker_batch.runtime import dataset, session
 from reranker_batch.runtime.attempt import Attempt, versions
 from reranker_batch.runtime.failures import explain
 from reranker_batch.runtime.interrupts import terminate_as_interrupt
@@ -124,8 +124,8 @@ def _process(
     show_progress: bool,
 ) -> None:
     config = job.config
-    with dataset.ray_session(config.runtime.ray_address), terminate_as_interrupt():
-        placement = place(config, dataset.nodes())
+    with session.ray_session(config.runtime.ray_address), terminate_as_interrupt():
+        placement = place(config, session.nodes())
         dtype = job.resolve_dtype(placement)
         if recorded is not None:
             _check_same_job(job, recorded, dtype=dtype)
