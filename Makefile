@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart bench test check lint types format clean
+.PHONY: help quickstart bench test fuzz check lint types format clean
 
 help:
 	@echo "make quickstart  set up, rerank the demo table that ships with the package, show nDCG@10 before and after"
 	@echo "make bench       set up, measure speed beside other ways to score, on this machine's CPU, in about ten minutes"
 	@echo "make test        set up, run all tests"
+	@echo "make fuzz        set up, try the properties on random input with new seeds, for an hour or so"
 	@echo "make check       set up, run format check, lint, types and all tests"
 	@echo "make format      rewrite the code in the project's format"
 	@echo "make clean       remove the environment and the output of the quickstart"
@@ -21,6 +22,9 @@ bench: $(VENV)/.ready-bench
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+fuzz: $(READY)
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz --timeout 7200 $(FUZZ)
 
 check: lint types test
 

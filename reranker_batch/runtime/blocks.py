@@ -106,7 +106,7 @@ def _stream(table: pa.Table) -> pa.Array:
 
 
 def _read_unit(block: pa.Table) -> WorkUnit:
-    return WorkUnit(**json.loads(block["unit"][0].as_py()))
+    return WorkUnit.from_dict(json.loads(block["unit"][0].as_py()))
 
 
 def _read_table(block: pa.Table, name: str) -> pa.Table:

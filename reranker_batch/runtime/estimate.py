@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import RequestLimits
@@ -90,7 +90,7 @@ def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
     """About the first `pairs` pairs of a unit. In the pairs layout the last query may be cut; it is a sample."""
     rows = unit.row_stop - unit.row_start
     kept = min(rows, max(1, rows * pairs // max(unit.num_pairs, 1)))
-    return WorkUnit(unit.unit_id, unit.file, unit.row_start, unit.row_start + kept, pairs)
+    return replace(unit, row_stop=unit.row_start + kept, num_pairs=pairs)
 
 
 def _look_at(job: Job, unit: WorkUnit) -> Sample:

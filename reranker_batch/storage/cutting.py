@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.core.units import WorkUnit, unit_id_of
+from reranker_batch.core.units import FileIdentity, WorkUnit, unit_id_of
 
 _MAX_GROUP_SHARE = 2
 """A row group of more than this many units is cut inside."""
@@ -17,6 +17,7 @@ _MAX_GROUP_SHARE = 2
 def cut_file(
     file_index: int,
     file: str,
+    identity: FileIdentity,
     row_group_rows: Sequence[int],
     row_group_pairs: Sequence[int],
     *,
@@ -37,7 +38,9 @@ def cut_file(
     edges = np.unique(np.concatenate([[0], cuts, rows[-1:]]))
     before = np.interp(edges, rows, pairs).astype(np.int64)
     return [
-        WorkUnit(unit_id_of(file_index, int(start)), file, int(start), int(stop), int(before[i + 1] - before[i]))
+        WorkUnit(
+            unit_id_of(file_index, int(start)), file, int(start), int(stop), int(before[i + 1] - before[i]), identity
+        )
         for i, (start, stop) in enumerate(pairwise(edges))
     ]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.config import Columns, InputConfig
-from reranker_batch.core.units import WorkUnit, auto_unit_pairs, unit_id_of
+from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, unit_id_of
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns, leaf_columns
 from reranker_batch.storage.cutting import cut_file
@@ -41,9 +41,7 @@ class InputFile:
 
     path: str
     num_rows: int
-    size_bytes: int
-    modified_ns: int | None
-    footer_digest: str
+    identity: FileIdentity
     row_group_rows: tuple[int, ...]
     row_group_pairs: tuple[int, ...]
     """What the footer promises: a row whose list is null or empty counts as one pair."""
@@ -73,15 +71,7 @@ class InputPlan:
         """What tells an input that has changed from one that has not, by file; where it lies does not matter."""
         return {
             "skipped": dict.fromkeys(self.skipped, True),
-            "files": {
-                file.path: {
-                    "num_rows": file.num_rows,
-                    "size_bytes": file.size_bytes,
-                    "modified_ns": file.modified_ns,
-                    "footer_digest": file.footer_digest,
-                }
-                for file in self.files
-            },
+            "files": {file.path: {"num_rows": file.num_rows, **asdict(file.identity)} for file in self.files},
         }
 
 
@@ -112,7 +102,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
     units = [unit for index, file in enumerate(files) for unit in _cut(index, file, aim, runs[index] if runs else None)]
     if not units:  # so that an empty output has its columns too
-        units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0)]
+        units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0, files[0].identity)]
     num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
     return InputPlan(listing.root, tuple(files), columns, tuple(units), num_queries, skipped)
 
@@ -160,9 +150,8 @@ def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFil
     rows = tuple(group.num_rows for group in groups)
     leaf = _text_leaf(footer.schema, config)
     pairs = rows if config.layout == "pairs" else tuple(group.column(leaf).num_values for group in groups)
-    file = InputFile(
-        listed.path, footer.metadata.num_rows, footer.size_bytes, listed.modified_ns, footer.digest, rows, pairs
-    )
+    identity = FileIdentity(footer.size_bytes, listed.modified_ns, footer.digest)
+    file = InputFile(listed.path, footer.metadata.num_rows, identity, rows, pairs)
     return _OpenedFile(file, columns, _has_nulls(footer.schema, groups, config.columns.query_id))
 
 
@@ -201,6 +190,7 @@ def _cut(index: int, file: InputFile, unit_pairs: int, runs: QueryRuns | None) -
     return cut_file(
         index,
         file.path,
+        file.identity,
         file.row_group_rows,
         file.row_group_pairs,
         unit_pairs=unit_pairs,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ MANIFEST, PLAN, REPORT = "manifest.json", "plan.json", "report.json"
 SUCCESS = "_SUCCESS"
 _REQUIRED = {MANIFEST: {"fingerprint", "settings", "input"}, PLAN: {"units"}, REPORT: {"status", "totals", "parts"}}
 _WRITTEN: dict[str, Point] = {MANIFEST: "manifest_written", PLAN: "plan_written", REPORT: "report_written"}
-_UNIT_ID = re.compile(r"\d+-\d+")
 
 
 @dataclass(frozen=True)
@@ -170,11 +168,9 @@ _REMEDY = "Put the original back, or use another output.path."
 
 def _unit_of(values: Any, path: str) -> WorkUnit:
     try:
-        unit = WorkUnit(**values)
-        is_ours = _UNIT_ID.fullmatch(unit.unit_id) is not None and is_inside(unit.file)
-        is_ours &= 0 <= unit.row_start <= unit.row_stop and unit.num_pairs >= 0
-    except (TypeError, AttributeError):
-        is_ours = False
-    if not is_ours:
+        unit = WorkUnit.from_dict(values)
+    except ValueError:
+        unit = None
+    if unit is None or not is_inside(unit.file):
         raise CommitError(f"{path} holds a unit that no run wrote: {str(values)[:200]}. {_REMEDY}")
     return unit

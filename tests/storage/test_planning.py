@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
 from reranker_batch.core.fingerprint import differences
+from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.storage.cutting import cut_file
 from reranker_batch.storage.planning import InputPlan, plan_input
 from reranker_batch.storage.query_runs import QueryRuns, refuse_returning
 
+IDENTITY = FileIdentity(1, None, "0" * 64)
 STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string())])
 
 
@@ -253,8 +255,8 @@ def test_the_plan_counts_from_the_footers(tmp_path: Path) -> None:
         (4, 4, 2),
         (12, 12, 6),
     )
-    assert plan.files[0].size_bytes == (tmp_path / "x/a b.parquet").stat().st_size
-    assert plan.files[0].modified_ns == (tmp_path / "x/a b.parquet").stat().st_mtime_ns
+    assert plan.files[0].identity.size_bytes == (tmp_path / "x/a b.parquet").stat().st_size
+    assert plan.files[0].identity.modified_ns == (tmp_path / "x/a b.parquet").stat().st_mtime_ns
     assert (plan.num_queries, plan.num_pairs, len(plan.units)) == (10, 30, 1)
     assert plan == plan_of(tmp_path / "x")
 
@@ -262,7 +264,7 @@ def test_the_plan_counts_from_the_footers(tmp_path: Path) -> None:
 def test_a_rewritten_file_has_another_footer_digest(tmp_path: Path) -> None:
     before = plan_of(write(tmp_path / "f.parquet", nested(3)))
     after = plan_of(write(tmp_path / "f.parquet", nested(4)))
-    assert before.files[0].footer_digest != after.files[0].footer_digest
+    assert before.files[0].identity.footer_digest != after.files[0].identity.footer_digest
 
 
 def test_an_input_without_rows_is_one_unit_without_rows(tmp_path: Path) -> None:
@@ -275,14 +277,14 @@ def test_an_input_without_rows_is_one_unit_without_rows(tmp_path: Path) -> None:
 
 
 def test_a_million_rows_in_one_row_group_are_cut_inside() -> None:
-    units = cut_file(3, "f", [1_000_000], [30_000_000], unit_pairs=16_384)
+    units = cut_file(3, "f", IDENTITY, [1_000_000], [30_000_000], unit_pairs=16_384)
     assert 1_800 < len(units) < 1_900
     assert max(unit.num_pairs for unit in units) < 2 * 16_384
     assert units[1].unit_id == f"00003-{units[1].row_start:010d}"
 
 
 def test_small_row_groups_are_joined_and_near_ones_kept() -> None:
-    units = cut_file(0, "f", [10] * 10 + [130, 90], [10] * 10 + [130, 90], unit_pairs=100)
+    units = cut_file(0, "f", IDENTITY, [10] * 10 + [130, 90], [10] * 10 + [130, 90], unit_pairs=100)
     assert [(unit.row_start, unit.row_stop) for unit in units] == [(0, 100), (100, 230), (230, 320)]
 
 
@@ -299,7 +301,7 @@ def test_units_cover_a_file_once_and_never_split_a_query(
     starts = sorted({0, *data.draw(st.lists(st.integers(0, max(num_rows - 1, 0)), max_size=30))}) if num_rows else []
     for query_starts in [None, np.array(starts, dtype=np.int64)]:
         weights = [count * weight for count, weight in groups] if query_starts is None else rows
-        units = cut_file(0, "f", rows, weights, unit_pairs=unit_pairs, query_starts=query_starts)
+        units = cut_file(0, "f", IDENTITY, rows, weights, unit_pairs=unit_pairs, query_starts=query_starts)
         edges = [0, *(unit.row_stop for unit in units)]
         assert [unit.row_start for unit in units] == edges[:-1]
         assert edges[-1] == num_rows

@@ -10,6 +10,7 @@ import tracemalloc
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
-from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.planning import InputPlan, plan_input
 from reranker_batch.storage.reader import UnitRows, read_unit
@@ -564,7 +564,7 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_an_error(tmp_path: Path)
     pq.write_table(nested_table(), path)
     config = config_of(path)
     plan = plan_input(config, unit_pairs="auto")
-    beyond = WorkUnit("u", "f.parquet", 3, 9, 12)
+    beyond = replace(plan.units[0], row_start=3, row_stop=9)
     with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*changed"):
         read_unit(plan.root, config, plan.columns, beyond)
     path.unlink()
