@@ -5,19 +5,26 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from reranker_batch.core.attempts import Pulse
 
 _LINE_EVERY_S = 5.0
+_SETTLED_S = 5.0
+"""Seconds of scoring before a pace says anything of what is left."""
 
 
 class Display(Protocol):
-    """Told about every published part; shown until closed."""
+    """Told about every published part and every pulse; shown until closed."""
 
     def advance(self, counts: Mapping[str, Any]) -> None: ...
+
+    def pulse(self, pulse: Pulse) -> None: ...
 
     def close(self) -> None: ...
 
@@ -29,20 +36,53 @@ def open_display(*, pairs: int, units: int, done_pairs: int = 0, done_units: int
 
 
 class Tally:
-    """Counts of the parts published so far, against what the plan expects."""
+    """Counts of the parts published so far and of the units at work, against what the plan expects.
 
-    def __init__(self, pairs: int, units: int, done_pairs: int, done_units: int) -> None:
+    The pace is that of all scoring of this attempt, without the time that it took to start, so that it neither jumps
+    when a unit ends nor swings from one to the next.
+    """
+
+    def __init__(
+        self,
+        pairs: int,
+        units: int,
+        done_pairs: int = 0,
+        done_units: int = 0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.pairs, self.units = pairs, units
-        self.done_pairs, self.done_units = done_pairs, done_units
-        self.new_pairs = self.new_tokens = self.failed = 0
-        self._started = time.monotonic()
+        self.done_units = done_units
+        self.new_tokens = self.failed = 0
+        self.phase = "starting"
+        self._clock = clock
+        self._before = self._published = self._most = done_pairs
+        self._scored = 0
+        self._tokens_of = 0
+        self._scoring_since: float | None = None
 
     def add(self, counts: Mapping[str, Any]) -> None:
         self.done_units += 1
-        self.done_pairs += counts["candidates"]
-        self.new_pairs += counts["scored"]
+        self._published += counts["candidates"]
+        self._tokens_of += counts["scored"]
         self.new_tokens += counts["model_tokens"]
         self.failed += sum(counts["dead_letters"].values())
+        self._begin()
+        self._most = max(self._most, self._published)
+
+    def hear(self, pulse: Pulse) -> None:
+        self.phase = pulse.phase
+        if pulse.phase == "scoring":
+            self._begin()
+        self._most = max(self._most, self._published + pulse.scored)
+
+    def _begin(self) -> None:
+        self._scoring_since = self._clock() if self._scoring_since is None else self._scoring_since
+
+    @property
+    def done_pairs(self) -> int:
+        """Of published parts and of the units at work; it never falls, also where a unit is scored again."""
+        return self._published if self.done_units == self.units else self._most
 
     @property
     def all_pairs(self) -> int:
@@ -50,24 +90,33 @@ class Tally:
         return self.done_pairs if self.done_units == self.units else max(self.pairs, self.done_pairs)
 
     def rates(self) -> tuple[float, float]:
-        """Pairs and tokens a second since the run began."""
-        elapsed = max(time.monotonic() - self._started, 1e-9)
-        return self.new_pairs / elapsed, self.new_tokens / elapsed
+        """Pairs and tokens a second since scoring began."""
+        if self._scoring_since is None:
+            return 0.0, 0.0
+        pace = (self.done_pairs - self._before) / max(self._clock() - self._scoring_since, 1e-9)
+        return pace, pace * self.new_tokens / max(self._tokens_of, 1)
 
     def left_s(self) -> float | None:
         """Seconds left at the pace so far; None before there is one."""
         pace, _ = self.rates()
-        return (self.all_pairs - self.done_pairs) / pace if pace else None
+        is_settled = self._scoring_since is not None and self._clock() - self._scoring_since >= _SETTLED_S
+        return (self.all_pairs - self.done_pairs) / pace if pace and is_settled else None
+
+    def detail(self) -> str:
+        pairs_per_s, tokens_per_s = self.rates()
+        return (
+            f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
+            f"{self.done_units:,} of {self.units:,} units · {self.failed:,} failed · {self._left()}"
+        )
 
     def line(self) -> str:
-        pairs_per_s, tokens_per_s = self.rates()
+        return f"{self.done_pairs:,} of {self.all_pairs:,} pairs · {self.detail()}"
+
+    def _left(self) -> str:
+        if self.done_units == self.units:
+            return "done"
         left = self.left_s()
-        return (
-            f"{self.done_pairs:,} of {self.all_pairs:,} pairs · "
-            f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
-            f"{self.done_units} of {self.units} units · {self.failed} failed · "
-            f"{'starting' if left is None else f'{left:,.0f} s left'}"
-        )
+        return self.phase if left is None else f"{timedelta(seconds=round(left))} left"
 
 
 class BarDisplay:
@@ -81,28 +130,29 @@ class BarDisplay:
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
             console=Console(stderr=True),
         )
-        self._task = self._bar.add_task("", total=tally.pairs, completed=tally.done_pairs, detail="starting")
+        self._task = self._bar.add_task("", total=tally.pairs, completed=tally.done_pairs, detail=tally.detail())
         self._bar.start()
 
     def advance(self, counts: Mapping[str, Any]) -> None:
         self._tally.add(counts)
-        pairs_per_s, tokens_per_s = self._tally.rates()
-        detail = (
-            f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
-            f"{self._tally.done_units}/{self._tally.units} units · {self._tally.failed} failed"
-        )
-        self._bar.update(self._task, completed=self._tally.done_pairs, total=self._tally.all_pairs, detail=detail)
+        self._redraw()
+
+    def pulse(self, pulse: Pulse) -> None:
+        self._tally.hear(pulse)
+        self._redraw()
 
     def close(self) -> None:
         self._bar.stop()
 
+    def _redraw(self) -> None:
+        tally = self._tally
+        self._bar.update(self._task, completed=tally.done_pairs, total=tally.all_pairs, detail=tally.detail())
+
 
 class LineDisplay:
-    """Plain lines for logs, from a thread of its own, so that a slow unit does not look like a standstill."""
+    """Plain lines for logs, from a thread of its own, so that they come as long as the run goes on."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
@@ -112,6 +162,9 @@ class LineDisplay:
 
     def advance(self, counts: Mapping[str, Any]) -> None:
         self._tally.add(counts)
+
+    def pulse(self, pulse: Pulse) -> None:
+        self._tally.hear(pulse)
 
     def close(self) -> None:
         self._is_closed.set()
@@ -127,6 +180,9 @@ class NoDisplay:
     """For callers that show nothing."""
 
     def advance(self, counts: Mapping[str, Any]) -> None:
+        return
+
+    def pulse(self, pulse: Pulse) -> None:
         return
 
     def close(self) -> None:

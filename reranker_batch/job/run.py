@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within, totals_of
-from reranker_batch.core.units import WorkUnit
+from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, FingerprintError
-from reranker_batch.runtime import dataset, session
-from reranker_batch.runtime.attempt import Attempt, versions
-from reranker_batch.runtime.failures import explain
-from reranker_batch.runtime.interrupts import terminate_as_interrupt
-from reranker_batch.runtime.job import Job, open_job
-from reranker_batch.runtime.ledger import start_ledger
-from reranker_batch.runtime.placement import Placement, place
-from reranker_batch.runtime.progress import Display, NoDisplay, open_display
-from reranker_batch.runtime.steps import JobSpec
+from reranker_batch.job.display import Display, NoDisplay, open_display
+from reranker_batch.job.engine import Engine, OpenEngine
+from reranker_batch.job.interrupts import terminate_as_interrupt
+from reranker_batch.job.job import Job
+from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import Lock, hold_lock
 from reranker_batch.storage.parts import PublishedPart, read_part
@@ -33,46 +27,142 @@ from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 logger = logging.getLogger(__name__)
 
 
-def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
-    """Run a job, or finish one that was interrupted; an output that is complete is left as it is.
+def run_job(job: Job, open_engine: OpenEngine, *, show_progress: bool = False) -> RunReport:
+    """Run a job whose config, model files and input have been checked, or finish one that was interrupted.
 
     Raises:
-        ConfigError, InputError, ModelError: Found before anything was started or written.
+        ConfigError: Found before anything was started or written.
         RerankerBatchError: The run failed; `run/report.json` says how far it came.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
-    return run_job(open_job(config), show_progress=show_progress)
-
-
-def run_job(job: Job, *, show_progress: bool = False) -> RunReport:
-    """Run a job whose config, model files and input have been checked; raises what `run` raises."""
     state = RunState(Folder.at(job.config.output.path))
     with terminate_as_interrupt(), hold_lock(state.output) as lock:
-        return _run_alone(job, state, lock, show_progress=show_progress)
+        return _Run(job, state, lock, open_engine, show_progress).to_its_end()
 
 
-def _run_alone(job: Job, state: RunState, lock: Lock, *, show_progress: bool) -> RunReport:
-    config = job.config
-    recorded = state.read(MANIFEST)
-    if recorded is not None:
-        _check_same_job(job, recorded, dtype=None)
-    attempt = Attempt(list(_units(job, state)), skipped_files=job.plan.skipped)
-    with _reported(attempt, state, lock):
-        _skip_published(attempt, state, recorded)
-        if state.is_complete and not attempt.remaining:
-            return _closing_report(attempt, config, "nothing to do: the output is complete")
-        _process(job, state, attempt, recorded, lock, show_progress=show_progress)
-        report = _closing_report(attempt, config, "")
-        lock.confirm()
-        state.write(REPORT, report.to_dict())
-        state.complete()
-    return report
+@dataclass
+class _Run:
+    """One attempt at a job that holds the lock of its output."""
 
+    job: Job
+    state: RunState
+    lock: Lock
+    open_engine: OpenEngine
+    show_progress: bool
 
-def _units(job: Job, state: RunState) -> tuple[WorkUnit, ...]:
-    """As they were cut when the run began, so that another `unit_pairs` does not orphan finished parts."""
-    recorded = state.recorded_units()
-    return job.plan.units if recorded is None else tuple(recorded)
+    def to_its_end(self) -> RunReport:
+        recorded = self.state.read(MANIFEST)
+        if recorded is not None:
+            _check_same_job(self.job, recorded, dtype=None)
+        progress = RunProgress(list(self._units()), skipped_files=self.job.plan.skipped)
+        with self._reported(progress):
+            self._skip_published(progress, recorded)
+            if self.state.is_complete and not progress.remaining:
+                return self._closing_report(progress, "nothing to do: the output is complete")
+            self._process(progress, recorded)
+            report = self._closing_report(progress, "")
+            self.lock.confirm()
+            self.state.write(REPORT, report.to_dict())
+            self.state.complete()
+        return report
+
+    def _units(self) -> list[WorkUnit]:
+        """As they were cut when the run began, so that another `unit_pairs` does not orphan finished parts."""
+        recorded = self.state.recorded_units()
+        return list(self.job.plan.units) if recorded is None else recorded
+
+    def _skip_published(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+        """Units whose part is there and sound; a damaged part is computed again."""
+        read = _read_or_warn(self.state.output, None if recorded is None else recorded["fingerprint"])
+        with ThreadPoolExecutor(8) as threads:
+            for part in threads.map(read, self.state.published_units(progress.units)):
+                if part is not None:
+                    progress.skip(part)
+
+    def _process(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+        config = self.job.config
+        with self.open_engine(config) as engine, terminate_as_interrupt():
+            dtype = self.job.resolve_dtype(engine.replicas.device)
+            if recorded is not None:
+                _check_same_job(self.job, recorded, dtype=dtype)
+            settings = self.job.settings(dtype=dtype)
+            self._record_start(progress, settings)
+            sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
+            spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
+            spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
+            progress.replicas = engine.replicas.count
+            if progress.remaining:
+                self._process_units(engine, progress, spec)
+
+    def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
+        display = self._display(progress)
+        try:
+            with closing(engine.process(progress.remaining, spec, display.pulse)) as entries:
+                for entry in entries:
+                    progress.add(entry)
+                    display.advance(entry.part.counts)
+        finally:
+            display.close()
+            progress.attempts = dict(engine.attempts())
+
+    def _record_start(self, progress: RunProgress, settings: dict[str, Any]) -> None:
+        job, state = self.job, self.state
+        state.start(progress.remaining)
+        manifest = {
+            "fingerprint": fingerprint(settings),
+            "settings": settings,
+            "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
+            "input": job.plan.identity(),
+            "units_digest": units_digest(progress.units),
+            "config": job.config.model_dump(),
+            "versions": versions(),
+        }
+        if state.read(MANIFEST) is None:
+            state.write(MANIFEST, manifest)
+        if state.read(PLAN) is None:
+            state.write(PLAN, {"units": [unit.to_dict() for unit in progress.units]})
+
+    def _display(self, progress: RunProgress) -> Display:
+        if not self.show_progress:
+            return NoDisplay()
+        done = totals_of(part.counts for part in progress.parts.values())
+        return open_display(
+            pairs=sum(unit.num_pairs for unit in progress.units),
+            units=len(progress.units),
+            done_pairs=done.candidates,
+            done_units=len(progress.parts),
+        )
+
+    def _closing_report(self, progress: RunProgress, message: str) -> RunReport:
+        """Raises CommitError when a unit has no part, which would be a mistake of ours."""
+        output = self.job.config.output
+        if missing := progress.remaining:
+            raise CommitError(f"{len(missing)} units ended without a part, such as {missing[0].unit_id}.")
+        report = progress.report("complete", message, output.path)
+        failed, candidates = report.totals.num_failed, report.totals.candidates
+        if is_within(output.max_failed, failed=failed, candidates=candidates):
+            return report
+        return replace(
+            report,
+            status="too_many_failed",
+            message=f"{failed} dead letters are more than output.max_failed={output.max_failed}",
+        )
+
+    @contextmanager
+    def _reported(self, progress: RunProgress) -> Iterator[None]:
+        """Leave a report also when the run ends early, unless the output is another run's by now."""
+        try:
+            yield
+        except BaseException as error:
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            try:
+                self.lock.confirm()
+                if self.state.read(PLAN) is not None and not self.state.is_complete:
+                    report = progress.report(status, str(error), self.state.output.uri)
+                    self.state.write(REPORT, report.to_dict())
+            except CommitError as second:  # it must not hide the first
+                logger.warning("There is no report of this attempt: %s", second)
+            raise
 
 
 def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None) -> None:
@@ -94,15 +184,6 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
         )
 
 
-def _skip_published(attempt: Attempt, state: RunState, recorded: Mapping[str, Any] | None) -> None:
-    """Units whose part is there and sound; a damaged part is computed again."""
-    read = _read_or_warn(state.output, None if recorded is None else recorded["fingerprint"])
-    with ThreadPoolExecutor(8) as threads:
-        for part in threads.map(read, state.published_units(attempt.units)):
-            if part is not None:
-                attempt.skip(part)
-
-
 def _read_or_warn(output: Folder, made_by: str | None) -> Callable[[str], PublishedPart | None]:
     def read(unit_id: str) -> PublishedPart | None:
         try:
@@ -112,107 +193,3 @@ def _read_or_warn(output: Folder, made_by: str | None) -> Callable[[str], Publis
             return None
 
     return read
-
-
-def _process(
-    job: Job,
-    state: RunState,
-    attempt: Attempt,
-    recorded: Mapping[str, Any] | None,
-    lock: Lock,
-    *,
-    show_progress: bool,
-) -> None:
-    config = job.config
-    with session.ray_session(config.runtime.ray_address), terminate_as_interrupt():
-        placement = place(config, session.nodes())
-        dtype = job.resolve_dtype(placement)
-        if recorded is not None:
-            _check_same_job(job, recorded, dtype=dtype)
-        settings = job.settings(dtype=dtype)
-        sample = choose_units([unit.unit_id for unit in attempt.remaining], config.model.precision_sample)
-        spec = job.spec(placement, dtype=dtype, fingerprint=fingerprint(settings))
-        spec = replace(spec, lock=lock.ticket, precision_sample=sample)
-        _record_start(job, state, attempt, settings)
-        attempt.replicas = placement.max_replicas
-        if attempt.remaining:
-            _process_units(attempt, spec, placement, config.runtime.no_progress_timeout_s, show_progress=show_progress)
-
-
-def _process_units(
-    attempt: Attempt, spec: JobSpec, placement: Placement, timeout_s: float, *, show_progress: bool
-) -> None:
-    units = attempt.remaining
-    ledger = start_ledger(max_deaths=dataset.max_deaths(len(units)))
-    display = _display(attempt, show_progress)
-    failure: BaseException | None = None
-    try:
-        for entry in dataset.process_units(units, spec, placement, ledger, no_progress_timeout_s=timeout_s):
-            attempt.add(entry)
-            display.advance(entry["counts"])
-    except BaseException as error:
-        failure = explain(error, ledger, no_progress_timeout_s=timeout_s)
-    display.close()
-    attempt.attempts = ledger.attempts()
-    if failure is not None:
-        gc.collect()  # Ray Data's executor and its error hold each other; with them go the replicas
-        raise failure
-
-
-def _record_start(job: Job, state: RunState, attempt: Attempt, settings: dict[str, Any]) -> None:
-    state.start(attempt.remaining)
-    manifest = {
-        "fingerprint": fingerprint(settings),
-        "settings": settings,
-        "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
-        "input": job.plan.identity(),
-        "config": job.config.model_dump(),
-        "versions": versions(),
-    }
-    if state.read(MANIFEST) is None:
-        state.write(MANIFEST, manifest)
-    if state.read(PLAN) is None:
-        state.write(PLAN, {"units": [unit.to_dict() for unit in attempt.units]})
-
-
-def _display(attempt: Attempt, show_progress: bool) -> Display:
-    if not show_progress:
-        return NoDisplay()
-    done = totals_of(part.counts for part in attempt.parts.values())
-    return open_display(
-        pairs=sum(unit.num_pairs for unit in attempt.units),
-        units=len(attempt.units),
-        done_pairs=done.candidates,
-        done_units=len(attempt.parts),
-    )
-
-
-def _closing_report(attempt: Attempt, config: JobConfig, message: str) -> RunReport:
-    """Raises CommitError when a unit has no part, which would be a mistake of ours."""
-    if missing := attempt.remaining:
-        raise CommitError(f"{len(missing)} units ended without a part, such as {missing[0].unit_id}.")
-    report = attempt.report("complete", message, config.output.path)
-    failed, candidates = report.totals.num_failed, report.totals.candidates
-    if is_within(config.output.max_failed, failed=failed, candidates=candidates):
-        return report
-    return replace(
-        report,
-        status="too_many_failed",
-        message=f"{failed} dead letters are more than output.max_failed={config.output.max_failed}",
-    )
-
-
-@contextmanager
-def _reported(attempt: Attempt, state: RunState, lock: Lock) -> Iterator[None]:
-    """Leave a report also when the run ends early, unless the output is another run's by now."""
-    try:
-        yield
-    except BaseException as error:
-        status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-        try:
-            lock.confirm()
-            if state.read(PLAN) is not None and not state.is_complete:
-                state.write(REPORT, attempt.report(status, str(error), state.output.uri).to_dict())
-        except CommitError as second:  # it must not hide the first
-            logger.warning("There is no report of this attempt: %s", second)
-        raise

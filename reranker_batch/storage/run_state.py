@@ -70,9 +70,14 @@ class RunState:
 
     def _replace(self, name: str, content: bytes) -> None:
         staged = self.output.child(STAGING, name)
-        with self.output.filesystem.open_output_stream(staged) as sink:
-            sink.write(content)
-        self.output.filesystem.move(staged, self.output.child("run", name))
+        try:
+            with self.output.filesystem.open_output_stream(staged) as sink:
+                sink.write(content)
+            self.output.filesystem.move(staged, self.output.child("run", name))
+        except OSError:
+            with suppress(OSError):  # it takes space that may be what is missing
+                self.output.filesystem.delete_file(staged)
+            raise
 
     def start(self, remaining: Iterable[WorkUnit] = ()) -> None:
         """Make the folders, drop what an interrupted attempt left aside and the dead letters of units to be done.

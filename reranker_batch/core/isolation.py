@@ -1,0 +1,69 @@
+"""Score a unit in steps, so that the pair that ends a process is found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reranker_batch.core.pairs import PairScorer, PairScores, ignore_progress
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.errors import RowError
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """How an attempt scores its unit: whole, or in steps with some pairs alone and some left out.
+
+    Pairs are places among the unit's model inputs.
+    """
+
+    is_whole: bool
+    alone: tuple[int, ...] = ()
+    refused: Mapping[int, RowError] = field(default_factory=dict)
+
+
+class IsolatingScorer:
+    """Scores in steps and announces the pairs of each step first."""
+
+    def __init__(self, scorer: PairScorer, plan: ScoringPlan, announce: Callable[[tuple[int, ...]], None]) -> None:
+        self._scorer = scorer
+        self._plan = plan
+        self._announce = announce
+
+    def score(
+        self,
+        input_ids: Ragged,
+        first_segment: IntArray,
+        *,
+        one_by_one: bool = False,
+        on_progress: Callable[[int], None] = ignore_progress,
+    ) -> PairScores:
+        """As the inner scorer, without the refused pairs."""
+        logits = np.full(len(input_ids), np.nan, dtype=np.float32)
+        refused, splits, way = dict(self._plan.refused), 0, ""
+        done = 0
+        for rows in _steps(input_ids.lengths, self._plan):
+            self._announce(tuple(rows.tolist()))
+            scores = self._scorer.score(input_ids.take(rows), first_segment[rows], one_by_one=one_by_one)
+            logits[rows] = scores.logits
+            refused.update({int(rows[at]): reason for at, reason in scores.refused.items()})
+            splits += scores.oom_splits
+            way = scores.way
+            done += len(rows)
+            on_progress(done)
+        return PairScores(logits, refused, splits, way)
+
+
+def _steps(lengths: LongArray, plan: ScoringPlan) -> Iterator[LongArray]:
+    """Suspects one by one, then the rest by length in as many steps as a step has pairs."""
+    for pair in plan.alone:
+        yield np.array([pair])
+    known = np.array([*plan.alone, *plan.refused], dtype=np.int64)
+    rest = np.setdiff1d(np.arange(len(lengths)), known)
+    rest = rest[np.argsort(-lengths[rest], kind="stable")]
+    size = max(1, math.isqrt(len(rest)))
+    for start in range(0, len(rest), size):
+        yield rest[start : start + size]
