@@ -13,7 +13,7 @@ opening's keys for every document in each layer before any of them is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.model.forward import send
@@ -47,6 +48,29 @@ class _Block:
     at: torch.Tensor
 
 
+BlockAttention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
+"""Attention of a block's rows: query, key and value of shape [rows, heads, tokens, head size], the block's mask, and
+the scaling of scores. Neighbouring heads of `query` share one of `key` and `value`."""
+
+
+def attend_block(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """By torch's dense attention."""
+    repeats = query.shape[1] // key.shape[1]
+    if repeats > 1:
+        key, value = (tensor.repeat_interleave(repeats, dim=1) for tensor in (key, value))
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What attention is told about a packed row."""
+
+    blocks: Sequence[_Block]
+    attention: BlockAttention
+
+
 def _attend(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -55,19 +79,17 @@ def _attend(
     attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
-    shared_prefix: Sequence[_Block],
+    shared_prefix: _Shared,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention over packed rows; the tensors have shape [1, heads, tokens, head size], the result [1, tokens, …]."""
-    repeats = query.shape[1] // key.shape[1]
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     packed = [tensor[0].transpose(0, 1) for tensor in (query, key, value)]
     result = torch.empty_like(packed[0], memory_format=torch.contiguous_format)
-    for block in shared_prefix:
+    for block in shared_prefix.blocks:
         places = (block.queries, block.keys, block.keys)
         q, k, v = (tensor[at].transpose(1, 2) for tensor, at in zip(packed, places, strict=True))
-        if repeats > 1:
-            k, v = (tensor.repeat_interleave(repeats, dim=1) for tensor in (k, v))
-        seen = scaled_dot_product_attention(q, k, v, attn_mask=block.mask, is_causal=block.mask is None, scale=scaling)
+        seen = shared_prefix.attention(q, k, v, block.mask, scale)
         result[block.at] = seen.transpose(1, 2).flatten(0, 1)[block.real]
     return result[None], None
 
@@ -86,7 +108,13 @@ class SharedPrefixForward:
     name = "shared prefix"
 
     def __init__(
-        self, model: PreTrainedModel, weights: torch.Tensor, device: torch.device, *, is_shared: bool = True
+        self,
+        model: PreTrainedModel,
+        weights: torch.Tensor,
+        device: torch.device,
+        *,
+        is_shared: bool = True,
+        attention: BlockAttention = attend_block,
     ) -> None:
         _require_plain_attention(model)
         model.set_attn_implementation(_ATTENTION)
@@ -95,6 +123,7 @@ class SharedPrefixForward:
         self._weights = weights.to(device, torch.float32)
         self._device = device
         self._is_shared = is_shared
+        self._attention = attention
 
     def micro_batches(
         self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
@@ -124,19 +153,21 @@ class SharedPrefixForward:
             input_ids=send(plan.ids, self._device)[None],
             position_ids=send(plan.positions, self._device)[None],
             use_cache=False,
-            shared_prefix=[_block(spans, self._device) for spans in plan.blocks()],
+            shared_prefix=_Shared([_block(spans, self._device) for spans in plan.blocks()], self._attention),
         ).last_hidden_state
         return hidden[0, send(plan.last, self._device)].float() @ self._weights
 
-    def one_by_one(self, input_ids: Ragged) -> torch.Tensor:
+    def plain_logits(self, input_ids: Ragged) -> FloatArray:
         """Logits by the model's own forward, a pair at a time and without any of the above; for checks."""
         self._model.set_attn_implementation("sdpa")
         try:
-            rows = [send(input_ids[at].astype(np.int64), self._device)[None] for at in range(len(input_ids))]
-            last = [self._base(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+            with torch.inference_mode():
+                rows = [send(input_ids[at].astype(np.int64), self._device)[None] for at in range(len(input_ids))]
+                last = [self._base(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+                logits: FloatArray = (torch.stack(last).float() @ self._weights).cpu().numpy()
         finally:
             self._model.set_attn_implementation(_ATTENTION)
-        return torch.stack(last).float() @ self._weights
+        return logits
 
     def _own(self, first_segment: IntArray) -> LongArray:
         """The ids of each pair that belong to its opening: none where nothing is shared."""

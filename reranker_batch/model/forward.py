@@ -68,6 +68,17 @@ class PaddedForward:
         return logits[:, 0]
 
 
+def use_plain_outputs(model: PreTrainedModel) -> None:
+    """Undo settings of a config.json that change what a pass returns, or how it is cut up, and no logit."""
+    modules: list[Any] = list(model.modules())
+    for module in modules:
+        if isinstance(module, PreTrainedModel):
+            module.config.return_dict = True
+            module.config.output_hidden_states = False
+        if getattr(module, "chunk_size_feed_forward", 0):
+            module.chunk_size_feed_forward = 0
+
+
 def send(array: LongArray, device: torch.device) -> torch.Tensor:
     """The array on the device; to a GPU through pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))

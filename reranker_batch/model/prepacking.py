@@ -6,6 +6,7 @@ operators are those that torch's own compiler emits for frozen models; where one
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class PrepackedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self._packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), None)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._bias = linear.bias
         self._activation = activation
         self._algorithm = "none" if activation == "gelu" else ""
 
@@ -33,22 +34,45 @@ class PrepackedLinear(nn.Module):
         )
         return out
 
+    def unpack(self) -> nn.Linear:
+        """The layer that this one was made from, without its activation and with the same bits."""
+        linear = nn.Linear(self.in_features, self.out_features, bias=False, device="meta")
+        linear.weight = nn.Parameter(self._packed.to_dense(), requires_grad=False)
+        linear.bias = self._bias
+        return linear
 
-def prepack(model: PreTrainedModel) -> bool:
-    """Replace the linear layers of the encoder in place; says whether this machine and precision allow it."""
+
+@dataclass(frozen=True)
+class Prepacking:
+    """What `prepack` replaced in a model."""
+
+    activations: list[tuple[nn.Module, str, nn.Module]] = field(default_factory=list)
+    linears: list[tuple[nn.Module, str]] = field(default_factory=list)
+
+    def release(self) -> None:
+        """Give the model back as it was."""
+        for parent, name in self.linears:
+            setattr(parent, name, getattr(parent, name).unpack())
+        for parent, name, activation in self.activations:
+            setattr(parent, name, activation)
+
+
+def prepack(model: PreTrainedModel) -> Prepacking | None:
+    """Replace the linear layers of the encoder in place; None where this machine or precision does not allow it."""
     if not _can_prepack(model.dtype):
-        return False
-    for module in model.base_model.modules():
+        return None
+    done = Prepacking()
+    for module in list(model.base_model.modules()):
         activated = {dense: act for dense, act in _ACTIVATED if _is_exact_gelu(getattr(module, act, None))}
         for name, child in list(module.named_children()):
             if type(child) is not nn.Linear:
                 continue
             if name in activated:
-                setattr(module, name, PrepackedLinear(child, "gelu"))
+                done.activations.append((module, activated[name], getattr(module, activated[name])))
                 setattr(module, activated[name], nn.Identity())
-            else:
-                setattr(module, name, PrepackedLinear(child))
-    return True
+            setattr(module, name, PrepackedLinear(child, "gelu" if name in activated else "none"))
+            done.linears.append((module, name))
+    return done
 
 
 def _can_prepack(dtype: torch.dtype) -> bool:
