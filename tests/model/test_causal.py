@@ -18,8 +18,10 @@ from tiny_models import random_text
 
 from reranker_batch.core.pairs import EncodedPairs
 from reranker_batch.errors import ModelError, PairTooLongError
-from reranker_batch.model.causal import SharedPrefixForward
+from reranker_batch.model.canaries import TRIAL_PAIRS
+from reranker_batch.model.causal import BlockAttention, SharedPrefixForward, attend_block
 from reranker_batch.model.checks import encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.choosing import choose_causal_forward
 from reranker_batch.model.files import read_config
 from reranker_batch.model.loading import answer_weights
 from reranker_batch.model.prompting import PromptPairEncoder
@@ -30,6 +32,7 @@ from reranker_batch.model.tokenizing import load_pair_encoder
 GetFolder = Callable[[str], Path]
 Pairs = list[tuple[str, str]]
 Ids = Callable[[str], list[int]]
+CPU = torch.device("cpu")
 
 
 def recipe_of(name: str) -> Recipe:
@@ -342,16 +345,46 @@ def test_answers_other_than_those_of_the_repositorys_own_files_are_refused(tmp_p
         start_scorer(folder, recipe=recipe)
 
 
-def test_sharing_is_tried_when_a_model_is_loaded(causal_folder: GetFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if a version of transformers gave no positions on to the attention."""
-    real = SharedPrefixForward.__call__
+def scaled(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    return attend_block(query, key, value, mask, scaling * 1.01)
 
-    def shifted(self: SharedPrefixForward, *inputs: Any) -> torch.Tensor:
-        return real(self, *inputs) + 0.01
 
-    monkeypatch.setattr(SharedPrefixForward, "__call__", shifted)
-    with pytest.raises(ModelError, match="With shared openings"):
-        start_scorer(causal_folder("qwen3-reranker"), recipe=RECIPES["qwen3-reranker"])
+def one_ahead(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """Every token sees the one behind it too."""
+    width = query.shape[2]
+    ahead = torch.ones(width, key.shape[2], dtype=torch.bool).tril(1 + key.shape[2] - width)
+    return attend_block(query, key, value, ahead if mask is None else mask | ahead.triu(key.shape[2] - width), scaling)
+
+
+def of_a_neighbour(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float
+) -> torch.Tensor:
+    """The first key of its own that a row has, behind the prefix, is that of the row before."""
+    at = key.shape[2] - query.shape[2]
+    parts = (
+        (states[:, :, :at], states[:, :, at : at + 1].roll(1, 0), states[:, :, at + 1 :]) for states in (key, value)
+    )
+    key, value = (torch.cat(part, 2) for part in parts)
+    return attend_block(query, key, value, mask, scaling)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("attention", [scaled, one_ahead, of_a_neighbour])
+def test_attention_with_a_small_fault_is_refused_when_a_model_is_loaded(
+    attention: BlockAttention, dtype: torch.dtype, causal_folder: GetFolder
+) -> None:
+    folder = causal_folder("qwen3-reranker")
+    encoder = encoder_of(folder, recipe_of("qwen3-reranker"))
+    trial = encode_text_pairs(encoder, TRIAL_PAIRS[::3])
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    with pytest.raises(ModelError, match="With shared prefixes"):
+        choose_causal_forward(model, encoder.answer_ids, trial, device=CPU, attention=attention)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    assert choose_causal_forward(model, encoder.answer_ids, trial, device=CPU).name == "shared prefix"
 
 
 def test_attention_that_looks_at_a_window_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Tiny random models of every family that is run packed, without tokenizers: ids are drawn."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from tiny_models import enlarge
+
+from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.core.ragged import Ragged
+from reranker_batch.model.forward import Forward
+
+CPU = torch.device("cpu")
+LONGEST = 64
+_SIZES = {
+    "vocab_size": 300,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": LONGEST,
+    "num_labels": 1,
+    "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": None,
+}
+_ROBERTA = {"pad_token_id": 1, "max_position_embeddings": LONGEST + 2, "type_vocab_size": 1}
+# Local attention that spans 8 tokens on either side is shorter than most pairs.
+_MODERNBERT = {"local_attention": 16, "cls_token_id": None, "sep_token_id": None}
+_CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("bert", {}),
+    "electra": ("electra", {"embedding_size": 16}),
+    "distilbert": (
+        "distilbert",
+        {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48}
+        | {key: _SIZES[key] for key in ("vocab_size", "max_position_embeddings", "num_labels", "pad_token_id")},
+    ),
+    "xlm-roberta": ("xlm-roberta", _ROBERTA),
+    "roberta": ("roberta", _ROBERTA),
+    "camembert": ("camembert", _ROBERTA),
+    "gte": ("gte", {"type_vocab_size": 1}),
+    "modernbert, last layer local": ("modernbert", _MODERNBERT),
+    "modernbert, last layer global": ("modernbert", _MODERNBERT | {"num_hidden_layers": 4}),
+    "eurobert, grouped heads": (
+        "eurobert",
+        {"num_key_value_heads": 2, "classifier_pooling": "bos", "mask_token_id": 4},
+    ),
+}
+PACKED = tuple(name for name, (kind, _) in _CONFIGS.items() if kind in transformers.CONFIG_MAPPING)
+
+
+@lru_cache
+def _weights(name: str) -> tuple[transformers.PretrainedConfig, dict[str, torch.Tensor]]:
+    kind, changes = _CONFIGS[name]
+    sizes = changes if kind == "distilbert" else _SIZES | changes
+    model = transformers.AutoModelForSequenceClassification.from_config(
+        transformers.AutoConfig.for_model(kind, **sizes)
+    )
+    enlarge(model, seed=0)
+    return model.config, model.state_dict()
+
+
+def packed_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
+    """A fresh model, with the same weights at every call."""
+    config, weights = _weights(name)
+    model = transformers.AutoModelForSequenceClassification.from_config(deepcopy(config), attn_implementation="sdpa")
+    model.load_state_dict(weights)
+    return model.to(dtype).eval()
+
+
+def random_pairs(lengths: list[int], seed: int) -> EncodedPairs:
+    """Ids of so many tokens a pair, away from the special ones; the document begins in the middle."""
+    rng = np.random.default_rng(seed)
+    ids = Ragged.from_lists([rng.integers(10, 300, length) for length in lengths])
+    count = np.array(lengths, dtype=np.int32)
+    return EncodedPairs(ids, count // 2, count, count, np.zeros(len(lengths), dtype=np.bool_))
+
+
+def logits_of(forward: Forward, pairs: EncodedPairs, budget: int) -> FloatArray:
+    logits = np.full(len(pairs.input_ids), np.nan, dtype=np.float32)
+    with torch.inference_mode():
+        for rows in forward.micro_batches(pairs.input_ids, pairs.first_segment, max_batch_tokens=budget):
+            logits[rows] = forward(pairs.input_ids, pairs.first_segment, rows).float().numpy()
+    return logits
