@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -225,12 +227,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def race_all(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run every chosen model on every chosen workload; results are written after each, so that none is lost."""
+def race_all(arguments: argparse.Namespace, *, until: float = math.inf) -> dict[str, Any]:
+    """Run every chosen model on every chosen workload; results are written after each, so that none is lost.
+
+    None begins after `until`, on the clock of `time.monotonic`.
+    """
     results = {"machine": machine(arguments.device), "settings": settings_of(arguments), "cases": []}
     for shape in (models.SHAPES[name] for name in arguments.models):
         folder = models.write(shape)
         for name in arguments.workloads:
+            if time.monotonic() > until:
+                say(f"{shape.name} {name} is left out: no time is left for it")
+                continue
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             prompt = shape.prompt_tokens(tokenizer)
             limits = {"num_pairs": arguments.pairs, "max_tokens": shape.max_tokens - prompt}

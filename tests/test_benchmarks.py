@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gpu
 import numpy as np
+import proofs
 import pytest
 import results
 import run
+import torch
 import workloads
 from contestants import Entry
 from tokenizers import Tokenizer
@@ -116,6 +120,60 @@ def test_results_go_between_their_marks_and_nowhere_else() -> None:
     assert results.fill(filled, "cpu", "new") == filled
     with pytest.raises(ValueError, match="no <!-- tpu -->"):
         results.fill(page, "tpu", "new")
+
+
+@pytest.fixture
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tiny models are slower on several threads, and very much so on a busy machine."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_the_proofs_of_a_gpu_run_on_a_cpu_and_no_figure_is_claimed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gpu.main(["--device", "cpu", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "No GPU figure was measured" in shown
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["race"] is None
+    outcomes = {proof["name"]: proof["outcome"] for proof in found["proofs"]}
+    assert outcomes == dict.fromkeys(proofs.PROOFS, "proved") | {"out of memory": "not here"}
+    assert all(name in shown for name in outcomes)
+
+
+def test_a_proof_that_fails_is_shown_and_the_others_are_run() -> None:
+    def wrong(device: torch.device) -> str:
+        proofs.require(False, "apart by 3")
+        return "never"
+
+    def broken(device: torch.device) -> str:
+        raise RuntimeError("no kernel image\nis available")
+
+    def right(device: torch.device) -> str:
+        return "1e-6"
+
+    tried = {"wrong": wrong, "broken": broken, "right": right}
+    done = list(proofs.prove_all(torch.device("cpu"), tried))
+    assert [(proof["outcome"], proof["figure"]) for proof in done] == [
+        ("failed", "ProofError: apart by 3"),
+        ("failed", "RuntimeError: no kernel image"),
+        ("proved", "1e-6"),
+    ]
+    assert gpu.exit_code(done) == 1
+    assert gpu.exit_code(done[2:]) == 0
+
+
+def test_a_gpus_proofs_and_race_need_nothing_but_the_model_layer() -> None:
+    """A machine lent with a GPU has torch and transformers, and no Ray."""
+    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in ("ray", "pydantic", "obstore", "typer"))
+    code = f"import sys; {blocked}sys.path.insert(0, 'benchmarks'); import gpu, proofs, contestants, worker"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from packed_models import CPU, LONGEST, PACKED, logits_of, packed_model, random_pairs
+from families import CPU, LONGEST, PACKED, logits_of, packed_model, random_pairs
 from test_logits import load
 from tiny_models import save_model
 from wrong_kernels import WRONG, Wrong

@@ -121,7 +121,7 @@ def states(heads: int, size: int, dtype: torch.dtype = torch.bfloat16) -> torch.
 @pytest.mark.parametrize("window", [None, 64])
 @pytest.mark.parametrize("key_heads", [12, 4])
 def test_the_kernel_of_a_gpu_takes_what_it_is_given(window: int | None, key_heads: int) -> None:
-    """Torch checks the call and works out the shape without a device; the numbers are checked when a model is loaded."""
+    """Torch checks the call and works out the shape without a device; the numbers are checked at load."""
     bounds = SequenceBounds(np.array([40, 40, 20]), torch.device("cuda"))
     with FakeTensorMode():
         bounds.bounds = torch.empty(4, dtype=torch.int32, device="cuda")

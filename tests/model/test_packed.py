@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import CPU, LONGEST, PACKED, logits_of, packed_model, random_pairs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from packed_models import CPU, LONGEST, PACKED, logits_of, packed_model, random_pairs
 from test_logits import load, plain
 from transformers import PreTrainedModel
 

@@ -1,4 +1,7 @@
-"""Tiny random models of every family that is run packed, without tokenizers: ids are drawn."""
+"""Tiny random models of every family that is run packed, and of a causal one, without tokenizers: ids are drawn.
+
+The proofs on a GPU use them, and the tests.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from tiny_models import enlarge
 
 from reranker_batch.core.pairs import EncodedPairs, FloatArray
 from reranker_batch.core.ragged import Ragged
@@ -54,6 +56,17 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 PACKED = tuple(name for name, (kind, _) in _CONFIGS.items() if kind in transformers.CONFIG_MAPPING)
 
 
+def enlarge(model: torch.nn.Module, seed: int) -> None:
+    """Draw weights large enough that scores differ visibly."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.25)
+            elif name.endswith("bias"):
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
+
+
 @lru_cache
 def _weights(name: str) -> tuple[transformers.PretrainedConfig, dict[str, torch.Tensor]]:
     kind, changes = _CONFIGS[name]
@@ -85,5 +98,35 @@ def logits_of(forward: Forward, pairs: EncodedPairs, budget: int) -> FloatArray:
     logits = np.full(len(pairs.input_ids), np.nan, dtype=np.float32)
     with torch.inference_mode():
         for rows in forward.micro_batches(pairs.input_ids, pairs.first_segment, max_batch_tokens=budget):
-            logits[rows] = forward(pairs.input_ids, pairs.first_segment, rows).float().numpy()
+            logits[rows] = forward(pairs.input_ids, pairs.first_segment, rows).float().cpu().numpy()
     return logits
+
+
+def causal_model(dtype: torch.dtype = torch.float32) -> Any:
+    """A tiny Qwen3 whose heads share keys."""
+    config = transformers.Qwen3Config(
+        vocab_size=300,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
+    enlarge(model, seed=0)
+    return model.to(dtype).eval()
+
+
+def grouped_pairs(num_queries: int, documents: int, seed: int) -> EncodedPairs:
+    """Pairs of which so many share their first ids."""
+    rng = np.random.default_rng(seed)
+    prefixes = [rng.integers(10, 300, rng.integers(5, 40)) for _ in range(num_queries)]
+    pairs = [(prefix, rng.integers(10, 300, rng.integers(1, LONGEST))) for prefix in prefixes for _ in range(documents)]
+    first = np.array([len(prefix) for prefix, _ in pairs], dtype=np.int32)
+    rest = np.array([len(document) for _, document in pairs], dtype=np.int32)
+    ids = Ragged.from_lists(np.concatenate(pair) for pair in pairs)
+    return EncodedPairs(ids, first, first, rest, np.zeros(len(pairs), dtype=np.bool_))
