@@ -34,9 +34,10 @@ class Expected:
 
     @classmethod
     def in_half(cls, exact: FloatArray, plain: FloatArray, dtype: torch.dtype) -> Expected:
-        """At most three times as far from float32 as the plain pass in half precision is.
+        """On average at most three times as far from float32 as the plain pass in half precision is.
 
-        `exact` is the plain pass in float32 and `plain` in half precision. Where that overflows any way has to.
+        A single one may be three times as far again. `exact` is the plain pass in float32, `plain` in half precision;
+        where that overflows, any other has to.
         """
         is_finite = np.isfinite(plain)
         noise = np.abs(plain - exact)[is_finite]

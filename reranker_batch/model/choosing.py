@@ -117,12 +117,15 @@ class _Packing:
 
     def forward(self) -> PackedForward | None:
         """With the first kernel that is right; None if there is none."""
+        self.obstacle = "" if self._is_logical else self.obstacle
         for kernel in self._kernels if self._is_logical else ():
             recording = RecordingKernel(kernel)
             forward = self._try(recording, self.expected)
             if forward is None:
                 continue
             if self._is_right(recording):
+                if self.obstacle:
+                    _LOG.warning("attention is computed by %s, which is slower. %s", kernel.name, self.obstacle)
                 forward.kernel = kernel
                 return forward
             forward.release()
@@ -157,7 +160,7 @@ class _Packing:
 
     def _note(self, kernel: VarlenKernel, fault: str) -> None:
         self.obstacle = fault
-        _LOG.info("attention by %s cannot be used: %s", kernel.name, fault)
+        _LOG.info("not run packed with attention by %s: %s", kernel.name, fault)
 
 
 def choose_causal_forward(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,34 @@ def test_a_model_is_not_run_with_a_wrong_kernel(fault: str, dtype: torch.dtype) 
     assert alone.name == "padded"
     followed: Any = choose_forward(packed_model(MODERNBERT, dtype), TRIAL, device=CPU, kernels=[wrong, right])
     assert (followed.name, followed.kernel) == ("packed", right)
+
+
+@dataclass
+class OldDevice(PlainKernel):
+    """As torch answers where the GPU is too old for its kernel, after as many calls as it is told."""
+
+    calls: int
+
+    def __call__(self, *inputs: Any) -> torch.Tensor:
+        self.calls -= 1
+        if self.calls < 0:
+            raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
+        return super().__call__(*inputs)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("calls", [0, 2, 9])
+def test_a_kernel_that_the_device_lacks_is_replaced_by_one_that_needs_no_padding_either(
+    calls: int, dtype: torch.dtype, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = packed_model("bert", dtype)
+    with caplog.at_level(logging.WARNING, "reranker_batch"):
+        forward: Any = choose_forward(model, TRIAL, device=CPU, kernels=[OldDevice(calls), RunsKernel()])
+    assert forward.name == "packed"
+    assert isinstance(forward.kernel, RunsKernel)
+    assert (
+        "attention is computed by runs of equal lengths, which is slower. RuntimeError: FlashAttention" in caplog.text
+    )
 
 
 def with_places(model: Any, share: float) -> Any:
