@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -25,21 +25,22 @@ from oracle import Answer, ByteEncoder, HashScorer, answers
 from tables import Group, nested_table
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import CommitError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.runtime.attempt import Attempt
 from reranker_batch.storage import crash_points
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import Lock, hold_lock
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part, read_part
+from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.planning import InputPlan, plan_input
+from reranker_batch.storage.published import published_parts
 from reranker_batch.storage.reader import read_source, read_unit
-from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.run_state import REPORT, RunState
 
 TOP_N = 3
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
@@ -69,31 +70,26 @@ class SmallJob:
         state = RunState(Folder.at(self.output))
         config = InputConfig.model_validate({"path": self.input, "layout": self.layout})
         plan = plan_input(config, unit_pairs=self.unit_pairs)
-        settings = {"ranking": {"top_n": self.top_n}}
+        settings = {
+            "recipe": {"activation": Activation().to_dict()},
+            "input": {"layout": config.layout, "columns": config.columns.model_dump()},
+            "output": {"layout": "pairs"},
+            "ranking": {"top_n": self.top_n},
+        }
         with hold_lock(state.output) as lock:
-            is_new = state.read(MANIFEST) is None
             attempt = Attempt(state.recorded_units() or list(plan.units))
-            self._skip(state, attempt)
+            for part in published_parts(state, attempt.units, fingerprint=fingerprint(settings)):
+                attempt.skip(part)
             if state.is_complete and not attempt.remaining:
                 return
             state.start(attempt.remaining)
-            if is_new:
-                manifest = {"fingerprint": fingerprint(settings), "settings": settings, "input": plan.identity()}
-                state.write(MANIFEST, {**manifest, "config": {"input": config.model_dump()}})
-            if state.read(PLAN) is None:
-                state.write(PLAN, {"units": [unit.to_dict() for unit in attempt.units]})
+            manifest = {"fingerprint": fingerprint(settings), "settings": settings, "input": plan.identity()}
+            state.record({**manifest, "config": {"input": config.model_dump()}}, attempt.units)
             for unit in attempt.remaining:
                 attempt.add(self._process(unit, config, plan, lock, fingerprint(settings), scorer or HashScorer()))
             lock.confirm()
             state.write(REPORT, attempt.report("complete", "", self.output).to_dict())
             state.complete()
-
-    def _skip(self, state: RunState, attempt: Attempt) -> None:
-        for unit_id in state.published_units(attempt.units):
-            try:
-                attempt.skip(read_part(state.output, unit_id))
-            except CommitError:
-                continue
 
     def _process(
         self, unit: WorkUnit, config: InputConfig, plan: InputPlan, lock: Lock, made_by: str, scorer: HashScorer
@@ -107,7 +103,8 @@ class SmallJob:
         output = lock.ticket.output
         if len(finished.rejects):
             letters = dead_letter_table(finished.rejects, read_source(plan.root, config, unit), unit, plan.columns)
-            publish_part(output, DEAD_LETTERS, letters, letters.schema, record)
+            file = publish_part(output, DEAD_LETTERS, letters, letters.schema, record)
+            record = replace(record, dead_letters=file.as_dead_letters())
         part = publish_part(output, SCORES, finished.part, finished.schema, record)
         entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
         return {**asdict(record), **entry, "timings": {}, "oom_splits": 0, "way": "hash", "precision": None}

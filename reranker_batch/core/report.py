@@ -28,6 +28,9 @@ class Totals:
     failed_queries: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "dead_letters": dict(self.dead_letters)}
+
     def add(self, counts: Mapping[str, Any]) -> None:
         for name, value in counts.items():
             if name == "dead_letters":
@@ -119,5 +122,4 @@ class RunReport:
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        values["totals"]["dead_letters"] = dict(self.totals.dead_letters)
-        return values
+        return {**values, "exit_code": self.exit_code, "totals": self.totals.to_dict()}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,7 +26,7 @@ from reranker_batch.runtime.progress import Display, NoDisplay, open_display
 from reranker_batch.runtime.steps import JobSpec
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import Lock, hold_lock
-from reranker_batch.storage.parts import PublishedPart, read_part
+from reranker_batch.storage.published import published_parts
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
@@ -95,23 +94,9 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
 
 
 def _skip_published(attempt: Attempt, state: RunState, recorded: Mapping[str, Any] | None) -> None:
-    """Units whose part is there and sound; a damaged part is computed again."""
-    read = _read_or_warn(state.output, None if recorded is None else recorded["fingerprint"])
-    with ThreadPoolExecutor(8) as threads:
-        for part in threads.map(read, state.published_units(attempt.units)):
-            if part is not None:
-                attempt.skip(part)
-
-
-def _read_or_warn(output: Folder, made_by: str | None) -> Callable[[str], PublishedPart | None]:
-    def read(unit_id: str) -> PublishedPart | None:
-        try:
-            return read_part(output, unit_id, fingerprint=made_by)
-        except CommitError as error:
-            logger.warning("%s It is computed again.", error)
-            return None
-
-    return read
+    made_by = None if recorded is None else recorded["fingerprint"]
+    for part in published_parts(state, attempt.units, fingerprint=made_by):
+        attempt.skip(part)
 
 
 def _process(
@@ -169,10 +154,7 @@ def _record_start(job: Job, state: RunState, attempt: Attempt, settings: dict[st
         "config": job.config.model_dump(),
         "versions": versions(),
     }
-    if state.read(MANIFEST) is None:
-        state.write(MANIFEST, manifest)
-    if state.read(PLAN) is None:
-        state.write(PLAN, {"units": [unit.to_dict() for unit in attempt.units]})
+    state.record(manifest, attempt.units)
 
 
 def _display(attempt: Attempt, show_progress: bool) -> Display:

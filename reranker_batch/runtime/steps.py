@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import LockTicket
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
+from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, DeadLetterFile, PartRecord, publish_part
 from reranker_batch.storage.reader import read_source, read_unit
 
 _LOG = logging.getLogger(__name__)
@@ -223,7 +223,8 @@ def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
         record = PartRecord(scored.unit.unit_id, job.fingerprint, asdict(finished.counts))
         if job.lock is not None:
             job.lock.confirm()
-        _publish_dead_letters(scored.unit, finished, record, job)
+        letters = _publish_dead_letters(scored.unit, finished, record, job)
+        record = replace(record, dead_letters=letters)
         part = publish_part(job.output, SCORES, finished.part, finished.schema, record)
     entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
     timings["finish"] = time.perf_counter() - started
@@ -232,10 +233,12 @@ def finish(block: pa.Table, *, job: JobSpec) -> pa.Table:
     return pa.table({"part": [json.dumps(values)]})
 
 
-def _publish_dead_letters(unit: WorkUnit, finished: FinishedUnit, record: PartRecord, job: JobSpec) -> None:
+def _publish_dead_letters(
+    unit: WorkUnit, finished: FinishedUnit, record: PartRecord, job: JobSpec
+) -> DeadLetterFile | None:
     """Before the part, which is the record that the unit is done."""
     if not len(finished.rejects):
-        return
+        return None
     source = read_source(job.input_root, job.input, unit)
     table = dead_letter_table(finished.rejects, source, unit, job.columns)
-    publish_part(job.output, DEAD_LETTERS, table, table.schema, record)
+    return publish_part(job.output, DEAD_LETTERS, table, table.schema, record).as_dead_letters()

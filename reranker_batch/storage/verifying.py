@@ -41,7 +41,7 @@ def verify_output(path: str) -> Verification:
         ConfigError: There is no output of a run at this place.
     """
     state = RunState(Folder.at(path))
-    manifest, report, units = state.read(MANIFEST), state.read(REPORT), state.recorded_units()
+    manifest, report, units = state.read(MANIFEST), state.read(REPORT), state.read_units()
     if manifest is None or units is None:
         raise ConfigError(f"{path} holds no run: run/manifest.json or run/plan.json is not there.")
     if report is None or not state.is_complete:
@@ -74,9 +74,7 @@ def _entries(report: Mapping[str, Any], state: RunState) -> dict[str, PartEntry]
 
 
 def _foreign_files(state: RunState, unit_ids: set[str]) -> list[str]:
-    letters = state.dead_letter_names() - {part_name(unit_id) for unit_id in unit_ids}
-    foreign = [f"scores/{name}" for name in state.foreign_parts(unit_ids)]
-    return [f"{name} belongs to no unit of the plan." for name in foreign + [f"dead_letters/{n}" for n in letters]]
+    return [f"{name} belongs to no unit of the plan." for name in state.foreign_files(unit_ids)]
 
 
 @dataclass(frozen=True)
