@@ -120,6 +120,11 @@ class RunReport:
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
 
+    def has_same_results(self, other: RunReport | None) -> bool:
+        """Whether both tell of the same parts with the same verdict, whatever attempt made them."""
+        names = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
+        return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
+
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
         return {**values, "exit_code": self.exit_code, "totals": self.totals.to_dict()}

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from reranker_batch.errors import CommitError
 
 REMEDY = "Put the original back, or use another output.path."
+WRITTEN_AGAIN = "The `run` command of this job writes it again."
 
 _MOST_DIGITS = 19
 """Of a 64-bit integer."""
@@ -42,7 +43,7 @@ def parsed(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def typed(document: TypeAdapter[Document], values: Any, path: str) -> Document:
+def typed(document: TypeAdapter[Document], values: Any, path: str, *, remedy: str = REMEDY) -> Document:
     """What `parsed` gave, as the type of `document`, nothing converted.
 
     Raises:
@@ -55,7 +56,7 @@ def typed(document: TypeAdapter[Document], values: Any, path: str) -> Document:
         field = ".".join(map(str, first["loc"])) or "all of it"
         raise CommitError(
             f"{path} is not a record of this program: {field}: {first['msg']}, seen {str(first['input'])[:100]!r}. "
-            f"{REMEDY}"
+            f"{remedy}"
         ) from None
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
 
-from reranker_batch.storage.documents import typed
+from reranker_batch.errors import CommitError
+from reranker_batch.storage.documents import WRITTEN_AGAIN, typed
 from reranker_batch.storage.run_state import GATED, RunState
+
+logger = logging.getLogger(__name__)
 
 GateCode = Literal[3, 4]
 
@@ -43,20 +47,31 @@ def read_gate(state: RunState) -> Gate | None:
         CommitError: `run/gated.json` is there and is not what this program writes.
     """
     values = state.read(GATED)
-    return None if values is None else typed(_GATE, values, state.path_of(GATED))
+    return None if values is None else typed(_GATE, values, state.path_of(GATED), remedy=WRITTEN_AGAIN)
 
 
 def set_gate(state: RunState, *, exit_code: GateCode, reasons: Sequence[str]) -> Gate:
-    """Record why a finished output is not served; an acceptance for the very same reasons stays.
+    """Record why a finished output is not served, and withdraw its success marker.
+
+    An acceptance for the very same reasons stays, and with it the marker.
 
     Raises:
-        CommitError: It cannot be written, or the gate that is there cannot be read.
+        CommitError: The gate cannot be written.
     """
-    gate, before = Gate(exit_code, list(reasons)), read_gate(state)
-    if before is not None and (before.exit_code, before.reasons) == (gate.exit_code, gate.reasons):
+    gate, before = Gate(exit_code, list(reasons)), _known_gate(state)
+    if before is not None and replace(before, accepted=None) == gate and before.accepted is not None:
         return before
+    state.withdraw()
     write_gate(state, gate)
     return gate
+
+
+def _known_gate(state: RunState) -> Gate | None:
+    try:
+        return read_gate(state)
+    except CommitError as error:
+        logger.warning("%s An acceptance in it does not count any more.", error)
+        return None
 
 
 def write_gate(state: RunState, gate: Gate) -> None:

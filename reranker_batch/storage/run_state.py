@@ -16,7 +16,7 @@ from reranker_batch.core.report import PartEntry, RunReport
 from reranker_batch.core.units import WorkUnit, tiling_problems, units_digest
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.crash_points import Point, reached
-from reranker_batch.storage.documents import REMEDY, parsed, serialized, typed
+from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
 from reranker_batch.storage.filesystem import Folder, is_inside
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, STAGING, part_name
 from reranker_batch.storage.retrying import retried
@@ -58,9 +58,9 @@ class RunState:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            raise CommitError(f"{path} cannot be read: {error}. {REMEDY}") from error
+            raise CommitError(f"{path} cannot be read: {error}. {remedy_of(name)}") from error
         if not isinstance(values, dict) or not _REQUIRED.get(name, set()) <= values.keys():
-            raise CommitError(f"{path} is not a record of this program. {REMEDY}")
+            raise CommitError(f"{path} is not a record of this program. {remedy_of(name)}")
         if name == MANIFEST and fingerprint(values["settings"]) != values["fingerprint"]:
             raise CommitError(f"{path} has been changed: its settings are not those of its fingerprint. {REMEDY}")
         return values
@@ -113,7 +113,7 @@ class RunState:
         unit_ids = [unit.unit_id for unit in remaining]
         if not unit_ids:
             return
-        self._delete(self.output.child(SCORES, SUCCESS))
+        self.withdraw()
         if self.reported_parts().keys() & set(unit_ids):
             self.remove(REPORT)
         for name in self._names(DEAD_LETTERS) & set(map(part_name, unit_ids)):
@@ -183,15 +183,20 @@ class RunState:
         Raises:
             CommitError: It is there and is no report of this program.
         """
-        values = self.read(REPORT)
-        return None if values is None else typed(_RUN_REPORT, values, self.path_of(REPORT))
+        values, path = self.read(REPORT), self.path_of(REPORT)
+        if values is None:
+            return None
+        report = typed(_RUN_REPORT, values, path, remedy=WRITTEN_AGAIN)
+        if values["exit_code"] != report.exit_code:
+            raise CommitError(f"{path} contradicts itself about the exit code. {WRITTEN_AGAIN}")
+        return report
 
     def reported_parts(self) -> dict[str, PartEntry]:
         """Parts by unit as the report of an earlier attempt lists them; empty where no report can be read."""
         try:
             report = self.report()
         except CommitError as error:
-            logger.warning("%s Its parts are not compared with it, and it is written again.", error)
+            logger.warning("%s Published parts are not compared with it.", error)
             return {}
         return {} if report is None else {entry.unit_id: entry for entry in report.parts}
 
@@ -223,6 +228,10 @@ class RunState:
         path = self.output.child(SCORES, SUCCESS)
         info = self._tried(lambda: self.output.filesystem.get_file_info(path), "read")
         return bool(info.type == pafs.FileType.File)
+
+    def withdraw(self) -> None:
+        """Drop the success marker if it is there. Raises CommitError when it cannot be dropped."""
+        self._delete(self.output.child(SCORES, SUCCESS))
 
     def complete(self) -> None:
         """Drop the staging folder, then mark the output as whole: the last thing a run writes.
@@ -262,6 +271,11 @@ class RunState:
             raise ConfigError(f"{self.output.uri} is not a folder.") from None
         except OSError as error:
             raise CommitError(f"{self.output.uri} cannot be {done}: {error}") from error
+
+
+def remedy_of(name: str) -> str:
+    """What to do about a document that cannot be used."""
+    return WRITTEN_AGAIN if name in (REPORT, GATED) else REMEDY
 
 
 def plan_problems(manifest: Mapping[str, Any], units: Sequence[WorkUnit]) -> list[str]:
