@@ -119,8 +119,8 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
         print(f"{output}: {len(found.problems)} problems in {found.parts} parts", file=sys.stderr)
         return found.exit_code
     print(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
-    if found.gated_by:
-        print(f"{output}: not served: gated. {' '.join(found.gated_by)}", file=sys.stderr)
+    if found.closed_gate is not None:
+        print(f"{output}: not served: gated. {' '.join(found.closed_gate.reasons)}", file=sys.stderr)
     return found.exit_code
 
 

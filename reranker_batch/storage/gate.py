@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.documents import WRITTEN_AGAIN, typed
@@ -33,7 +33,7 @@ class Gate:
 
     exit_code: GateCode
     """Of the run that set the gate."""
-    reasons: list[str]
+    reasons: Annotated[list[str], Field(min_length=1)]
     accepted: Acceptance | None = None
 
 

@@ -41,16 +41,16 @@ class Verification:
         return not self.problems
 
     @property
-    def gated_by(self) -> list[str]:
-        """Why a finished output is not served; empty where nobody has to accept it."""
-        return list(self.gate.reasons) if self.gate is not None and not self.is_marked else []
+    def closed_gate(self) -> Gate | None:
+        """What keeps the output from being served until somebody accepts it."""
+        return None if self.is_marked else self.gate
 
     @property
     def exit_code(self) -> int:
         """1 with problems, the run's own code for a sound output that is gated, else 0."""
         if self.problems:
             return EXIT_UNSOUND
-        return self.gate.exit_code if self.gate is not None and self.gated_by else 0
+        return 0 if self.closed_gate is None else self.closed_gate.exit_code
 
 
 def verify_output(path: str) -> Verification:
