@@ -108,7 +108,7 @@ def _made(goal: Folder) -> None:
     try:
         goal.filesystem.create_dir(goal.path, recursive=True)
     except OSError as error:
-        raise CommitError(f"{goal.uri} cannot be written: {error}") from error
+        raise ConfigError(f"{goal.uri} cannot be used: {error}") from error
 
 
 def _letters(state: RunState, unit_id: str) -> pa.Table:
