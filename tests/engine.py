@@ -77,7 +77,7 @@ class SmallJob:
             "ranking": {"top_n": self.top_n},
         }
         with hold_lock(state.output) as lock:
-            attempt = Attempt(state.recorded_units() or list(plan.units))
+            attempt = Attempt(state.units(plan.units))
             for part in published_parts(state, attempt.units, fingerprint=fingerprint(settings)):
                 attempt.skip(part)
             if state.is_complete and not attempt.remaining:

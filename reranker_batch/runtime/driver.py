@@ -13,7 +13,6 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within, totals_of
-from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.runtime import dataset
 from reranker_batch.runtime.attempt import Attempt, versions
@@ -55,7 +54,7 @@ def _run_alone(job: Job, state: RunState, lock: Lock, *, show_progress: bool) ->
     recorded = state.read(MANIFEST)
     if recorded is not None:
         _check_same_job(job, recorded, dtype=None)
-    attempt = Attempt(list(_units(job, state)), skipped_files=job.plan.skipped)
+    attempt = Attempt(state.units(job.plan.units), skipped_files=job.plan.skipped)
     with _reported(attempt, state, lock):
         _skip_published(attempt, state, recorded)
         if state.is_complete and not attempt.remaining:
@@ -66,12 +65,6 @@ def _run_alone(job: Job, state: RunState, lock: Lock, *, show_progress: bool) ->
         state.write(REPORT, report.to_dict())
         state.complete()
     return report
-
-
-def _units(job: Job, state: RunState) -> tuple[WorkUnit, ...]:
-    """As they were cut when the run began, so that another `unit_pairs` does not orphan finished parts."""
-    recorded = state.recorded_units()
-    return job.plan.units if recorded is None else tuple(recorded)
 
 
 def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None) -> None:

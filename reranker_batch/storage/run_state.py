@@ -13,12 +13,13 @@ from pydantic import TypeAdapter
 
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.report import PartEntry, RunReport
-from reranker_batch.core.units import WorkUnit, tiling_problems, units_digest
+from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.crash_points import Point, reached
 from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
-from reranker_batch.storage.filesystem import Folder, is_inside
+from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, STAGING, part_name
+from reranker_batch.storage.plan_record import plan_problems, shown, units_of
 from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
@@ -132,24 +133,40 @@ class RunState:
         )
 
     def record(self, manifest: Mapping[str, Any], units: Sequence[WorkUnit]) -> None:
-        """Write manifest and plan of a run that begins. Those that are there stay as they are.
+        """Write manifest and plan of a run that begins. A plan that is there stays as it is, with its manifest.
 
         The manifest gets the digest of the units, so that a plan that was changed or swapped is noticed.
 
         Raises:
-            CommitError: They cannot be written, or the plan is gone and these units are not those of the manifest.
+            CommitError: They cannot be written.
         """
-        if (recorded := self.read(MANIFEST)) is not None and self.read(PLAN) is not None:
-            return
-        digest = units_digest(units)
-        if recorded is None or not self.part_names():
-            self.write(MANIFEST, {**manifest, "units_digest": digest})
-        elif recorded["units_digest"] != digest:
-            raise CommitError(
-                f"{self.path_of(PLAN)} is missing, and the input is now cut into other units than those of the parts "
-                f"in {SCORES}/. {REMEDY}"
-            )
+        if self.read(PLAN) is None:
+            self.write(MANIFEST, {**manifest, "units_digest": units_digest(units)})
+            self._write_plan(units)
+
+    def _write_plan(self, units: Sequence[WorkUnit]) -> None:
         self.write(PLAN, {"units": [unit.to_dict() for unit in units]})
+
+    def units(self, planned: Sequence[WorkUnit]) -> list[WorkUnit]:
+        """The units of this run: as they were cut when it began, or as `planned` where it begins now.
+
+        A plan that is gone is written again, if there are parts and `planned` is what it was.
+
+        Raises:
+            CommitError: The plan is not that of the manifest, or it is gone and the parts are of other units.
+        """
+        if (recorded := self.recorded_units()) is not None:
+            return recorded
+        manifest = self.read(MANIFEST)
+        if manifest is not None and self.part_names():
+            if manifest["units_digest"] != units_digest(planned):
+                raise CommitError(
+                    f"{self.path_of(PLAN)} is missing, and the input is now cut into other units than those of the "
+                    f"parts in {SCORES}/. {REMEDY}"
+                )
+            self._write_plan(planned)
+            self.close()
+        return list(planned)
 
     def recorded_units(self) -> list[WorkUnit] | None:
         """The units as they were cut when the run began, None where no run has begun.
@@ -161,7 +178,7 @@ class RunState:
         if manifest is None or units is None:
             return None
         if problems := plan_problems(manifest, units):
-            raise CommitError(f"{self.path_of(PLAN)} is not the plan of this run. {_shown(problems)} {REMEDY}")
+            raise CommitError(f"{self.path_of(PLAN)} is not the plan of this run. {shown(problems)} {REMEDY}")
         return units
 
     def read_units(self) -> list[WorkUnit] | None:
@@ -173,9 +190,7 @@ class RunState:
         plan, path = self.read(PLAN), self.path_of(PLAN)
         if plan is None:
             return None
-        if not isinstance(plan["units"], list):
-            raise CommitError(f"{path} is not a record of this program. {REMEDY}")
-        return [_unit_of(values, path) for values in plan["units"]]
+        return units_of(plan["units"], path)
 
     def report(self) -> RunReport | None:
         """The report of the last attempt, None where there is none.
@@ -276,29 +291,3 @@ class RunState:
 def remedy_of(name: str) -> str:
     """What to do about a document that cannot be used."""
     return WRITTEN_AGAIN if name in (REPORT, GATED) else REMEDY
-
-
-def plan_problems(manifest: Mapping[str, Any], units: Sequence[WorkUnit]) -> list[str]:
-    """What keeps these units from being the plan that the manifest records: every row of its input exactly once."""
-    files = manifest["input"].get("files") if isinstance(manifest["input"], dict) else None
-    if not isinstance(files, dict):
-        return ["The manifest does not list the files of the input."]
-    problems = tiling_problems(units, files)
-    if not problems and units_digest(units) != manifest["units_digest"]:
-        problems.append("Its units are not those of the digest in the manifest.")
-    return problems
-
-
-def _shown(problems: Sequence[str], most: int = 3) -> str:
-    more = f" (and {len(problems) - most:,} more)" if len(problems) > most else ""
-    return " ".join(problems[:most]) + more
-
-
-def _unit_of(values: Any, path: str) -> WorkUnit:
-    try:
-        unit = WorkUnit.from_dict(values)
-    except ValueError:
-        unit = None
-    if unit is None or not is_inside(unit.file):
-        raise CommitError(f"{path} holds a unit that no run wrote: {str(values)[:200]}. {REMEDY}")
-    return unit

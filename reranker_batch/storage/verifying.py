@@ -15,8 +15,9 @@ from reranker_batch.storage.gate import Gate, read_gate
 from reranker_batch.storage.manifest import Manifest
 from reranker_batch.storage.part_checks import RowRules
 from reranker_batch.storage.parts import SCORES, PublishedPart, part_name, read_table
+from reranker_batch.storage.plan_record import plan_problems
 from reranker_batch.storage.published import read_unit_parts
-from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState, plan_problems
+from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 
 EXIT_UNSOUND = 1
 _FINISHED = ("complete", "too_many_failed")
