@@ -29,18 +29,20 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
+from reranker_batch.core.report import is_within
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.runtime.attempt import Attempt
 from reranker_batch.storage import crash_points
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.gate import conclude
 from reranker_batch.storage.lock import Lock, hold_lock
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 from reranker_batch.storage.planning import InputPlan, plan_input
 from reranker_batch.storage.published import published_parts
 from reranker_batch.storage.reader import read_source, read_unit
-from reranker_batch.storage.run_state import REPORT, RunState
+from reranker_batch.storage.run_state import RunState
 
 TOP_N = 3
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
@@ -65,6 +67,7 @@ class SmallJob:
     layout: str = "nested"
     unit_pairs: int = 12
     top_n: int | None = TOP_N
+    max_failed: int | str = "100%"
 
     def run(self, scorer: HashScorer | None = None) -> None:
         state = RunState(Folder.at(self.output))
@@ -80,16 +83,19 @@ class SmallJob:
             attempt = Attempt(state.units(plan.units))
             for part in published_parts(state, attempt.units, fingerprint=fingerprint(settings)):
                 attempt.skip(part)
-            if state.is_complete and not attempt.remaining:
-                return
-            state.start(attempt.remaining)
-            manifest = {"fingerprint": fingerprint(settings), "settings": settings, "input": plan.identity()}
-            state.record({**manifest, "config": {"input": config.model_dump()}}, attempt.units)
+            if attempt.remaining:
+                state.start(attempt.remaining)
+                manifest = {"fingerprint": fingerprint(settings), "settings": settings, "input": plan.identity()}
+                state.record({**manifest, "config": {"input": config.model_dump()}}, attempt.units)
             for unit in attempt.remaining:
                 attempt.add(self._process(unit, config, plan, lock, fingerprint(settings), scorer or HashScorer()))
             lock.confirm()
-            state.write(REPORT, attempt.report("complete", "", self.output).to_dict())
-            state.complete()
+            report = attempt.report("complete", "", self.output)
+            failed, candidates = report.totals.num_failed, report.totals.candidates
+            if not is_within(self.max_failed, failed=failed, candidates=candidates):
+                message = f"{failed} dead letters are more than output.max_failed={self.max_failed}"
+                report = replace(report, status="too_many_failed", message=message)
+            conclude(state, report)
 
     def _process(
         self, unit: WorkUnit, config: InputConfig, plan: InputPlan, lock: Lock, made_by: str, scorer: HashScorer

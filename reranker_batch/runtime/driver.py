@@ -24,6 +24,7 @@ from reranker_batch.runtime.placement import Placement, place
 from reranker_batch.runtime.progress import Display, NoDisplay, open_display
 from reranker_batch.runtime.steps import JobSpec
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.gate import conclude
 from reranker_batch.storage.lock import Lock, hold_lock
 from reranker_batch.storage.published import published_parts
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
@@ -57,14 +58,12 @@ def _run_alone(job: Job, state: RunState, lock: Lock, *, show_progress: bool) ->
     attempt = Attempt(state.units(job.plan.units), skipped_files=job.plan.skipped)
     with _reported(attempt, state, lock):
         _skip_published(attempt, state, recorded)
-        if state.is_complete and not attempt.remaining:
-            return _closing_report(attempt, config, "nothing to do: the output is complete")
-        _process(job, state, attempt, recorded, lock, show_progress=show_progress)
-        report = _closing_report(attempt, config, "")
+        message = "nothing to do: the output is complete" if state.is_complete and not attempt.remaining else ""
+        if attempt.remaining:
+            _process(job, state, attempt, recorded, lock, show_progress=show_progress)
+        report = _closing_report(attempt, config, message)
         lock.confirm()
-        state.write(REPORT, report.to_dict())
-        state.complete()
-    return report
+        return conclude(state, report)
 
 
 def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None) -> None:

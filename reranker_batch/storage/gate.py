@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
 
+from reranker_batch.core.report import RunReport, Status
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.documents import WRITTEN_AGAIN, typed
-from reranker_batch.storage.run_state import GATED, RunState
+from reranker_batch.storage.run_state import GATED, REPORT, RunState
 
 logger = logging.getLogger(__name__)
 
 GateCode = Literal[3, 4]
+GATE_CODES: dict[Status, GateCode] = {"too_many_failed": 3}
+
+Document = TypeVar("Document")
 
 
 @dataclass(frozen=True)
@@ -58,19 +62,52 @@ def set_gate(state: RunState, *, exit_code: GateCode, reasons: Sequence[str]) ->
     Raises:
         CommitError: The gate cannot be written.
     """
-    gate, before = Gate(exit_code, list(reasons)), _known_gate(state)
+    gate, before = Gate(exit_code, list(reasons)), _known(lambda: read_gate(state))
     if before is not None and replace(before, accepted=None) == gate and before.accepted is not None:
         return before
     state.withdraw()
-    write_gate(state, gate)
+    if before != gate:
+        write_gate(state, gate)
     return gate
 
 
-def _known_gate(state: RunState) -> Gate | None:
+def conclude(state: RunState, report: RunReport) -> RunReport:
+    """Write the report of a run whose units are all published, then the success marker, or the gate if it has failed
+    by its verdict. Called again it changes nothing that is right, and mends what is not.
+
+    Returns the report to show: of an output that somebody has accepted, it says so.
+
+    Raises:
+        CommitError: Something cannot be written.
+    """
+    if not report.has_same_results(_known(state.report)):
+        state.write(REPORT, report.to_dict())
+    if report.exit_code == 0:
+        remove_gate(state)
+        _mark(state)
+        return report
+    gate = set_gate(state, exit_code=GATE_CODES[report.status], reasons=[report.message])
+    if gate.accepted is None:
+        state.close()
+        return report
+    _mark(state)
+    message = f"accepted by {gate.accepted.by} at {gate.accepted.at} in spite of: {report.message}"
+    return replace(report, status="complete", message=message)
+
+
+def _mark(state: RunState) -> None:
+    if state.is_complete:
+        state.close()
+    else:
+        state.complete()
+
+
+def _known(read: Callable[[], Document | None]) -> Document | None:
+    """What is on record, None where it cannot be read and has to be written again."""
     try:
-        return read_gate(state)
+        return read()
     except CommitError as error:
-        logger.warning("%s An acceptance in it does not count any more.", error)
+        logger.warning("%s", error)
         return None
 
 

@@ -22,13 +22,16 @@ def published_parts(state: RunState, units: Sequence[WorkUnit], *, fingerprint: 
     """Yield the parts of the units that are done, in the order of their ids; all others have to be computed.
 
     Done is a unit whose part and dead letters are whole, of these settings, and those that the part itself and the
-    report of an earlier attempt record. Where one is not, the log says why, and it counts as not done.
+    report of an earlier attempt record. Where one is not, the log says why, and it counts as not done. Without a
+    `fingerprint`, which is that of the manifest, no unit is done.
 
     Raises:
         CommitError: A file in `scores/` or `dead_letters/` belongs to no unit of the plan.
     """
     if foreign := state.foreign_files(unit.unit_id for unit in units):
         raise CommitError(f"{state.output.child(foreign[0])} belongs to no unit of this run. Move it away.")
+    if fingerprint is None:
+        return
     reported, letters, names = state.reported_parts(), state.dead_letter_names(), state.part_names()
 
     def read(unit_id: str) -> PublishedPart | None:

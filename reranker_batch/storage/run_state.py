@@ -202,8 +202,8 @@ class RunState:
         if values is None:
             return None
         report = typed(_RUN_REPORT, values, path, remedy=WRITTEN_AGAIN)
-        if values["exit_code"] != report.exit_code:
-            raise CommitError(f"{path} contradicts itself about the exit code. {WRITTEN_AGAIN}")
+        if values["exit_code"] != report.exit_code or not 0 <= report.units_skipped <= report.units_published:
+            raise CommitError(f"{path} contradicts itself about its exit code or its units. {WRITTEN_AGAIN}")
         return report
 
     def reported_parts(self) -> dict[str, PartEntry]:

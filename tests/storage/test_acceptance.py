@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine import NanScorer, SmallJob, run_in_a_process
+from engine import NanScorer, run_in_a_process
 from outputs import REASON, Output, finished
 from typer.testing import CliRunner
 
@@ -50,8 +50,7 @@ def end_as(output: Output, **changes: Any) -> None:
 def crash(output: Output, point: str) -> None:
     """Lose a part, and end while it is made again."""
     output.parts()[0].unlink()
-    job = SmallJob(str(output.folder / "in"), str(output.path), unit_pairs=8)
-    assert run_in_a_process(job, f"{point}:1", NanScorer()) != 0
+    assert run_in_a_process(output.job(), f"{point}:1", NanScorer()) != 0
 
 
 ENDS: dict[str, tuple[Callable[[Output], object], int, int | None]] = {
@@ -207,3 +206,58 @@ def test_a_gate_that_no_run_wrote_is_one_error(gated: Output, change: dict[str, 
         with pytest.raises(CommitError, match=r"run/gated.json .*The `run` command of this job writes it again"):
             call(str(gated.path))
     assert not gated.is_marked
+
+
+def contents(output: Output) -> dict[str, tuple[int, bytes]]:
+    files = [path for path in output.path.rglob("*") if path.is_file()]
+    return {str(path.relative_to(output.path)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+class NoScorer(NanScorer):
+    """Must not be asked."""
+
+    def score(self, *arguments: Any, **options: Any) -> Any:
+        raise AssertionError("something was scored again")
+
+
+def test_the_same_command_repeats_the_verdict_and_touches_nothing(gated: Output) -> None:
+    before = contents(gated)
+    gated.job(max_failed=0).run(NoScorer())
+    assert contents(gated) == before
+    accept_output(str(gated.path))
+    before = contents(gated)
+    gated.job(max_failed=0).run(NoScorer())
+    assert contents(gated) == before
+
+
+def test_another_limit_decides_anew_without_scoring(gated: Output) -> None:
+    gated.job(max_failed=2).run(NoScorer())
+    assert output_status(str(gated.path)).state == "complete"
+    assert verify_output(str(gated.path)).exit_code == 0
+    assert not (gated.run / GATED).exists()
+    gated.job(max_failed=1).run(NoScorer())
+    assert output_status(str(gated.path)).state == "too_many_failed"
+    assert verify_output(str(gated.path)).exit_code == 3
+    assert not gated.is_marked
+
+
+@pytest.mark.parametrize("name", [REPORT, GATED])
+@pytest.mark.parametrize("content", [None, b"", b"{broken", b"{}"])
+def test_a_report_or_gate_that_is_damaged_is_written_again_without_scoring(
+    gated: Output, name: str, content: bytes | None
+) -> None:
+    (gated.run / name).unlink() if content is None else (gated.run / name).write_bytes(content)
+    gated.job(max_failed=0).run(NoScorer())
+    assert verify_output(str(gated.path)).exit_code == 3
+    assert output_status(str(gated.path)).state == "too_many_failed"
+
+
+def test_a_repair_of_an_accepted_output_keeps_the_acceptance(gated: Output) -> None:
+    accept_output(str(gated.path), by="Ada")
+    right = gated.rows()
+    gated.parts()[0].unlink()
+    gated.parts("dead_letters")[0].unlink()
+    gated.resume(max_failed=0)
+    assert output_status(str(gated.path)).to_dict()["accepted"]["by"] == "Ada"
+    assert verify_output(str(gated.path)).exit_code == 0
+    assert gated.rows() == right

@@ -192,3 +192,18 @@ def test_a_gated_output_with_damaged_records_is_accepted_only_when_it_is_right(
             assert verify_output(str(output.path)).exit_code == 0
             assert read_gate(output.state) == accepted
         assert_truthful(output, right, num_dead_letters)
+
+
+@fuzzed
+@given(damage=damages([REPORT, GATED]))
+def test_a_damaged_report_or_gate_is_mended_by_the_same_command(damage: Callable[[Output], None]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        output = finished(Path(folder), gated=True)
+        right = output.rows()
+        damage(output)
+        output.resume(max_failed=0)
+        verified = verify_output(str(output.path))
+        assert verified.problems == []
+        assert verified.exit_code == (0 if output.is_marked else 3)
+        assert output_status(str(output.path)).exit_code == verified.exit_code
+        assert output.rows() == right
