@@ -98,7 +98,7 @@ def run_and_summarize(job_config: JobConfig) -> int:
 @_command
 def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what a run would do: pairs, tokens, requests, cut texts, units. Reads footers and a sample, no weights."""
-    from reranker_batch.runtime.estimate import estimate_job
+    from reranker_batch.job.estimate import estimate_job
 
     estimate = estimate_job(JobConfig.load(config, overrides=overrides or ()))
     _print_rows("Plan", estimate.rows_to_show())

@@ -105,8 +105,12 @@ class RuntimeConfig(Section):
     max_replicas: Positive | Auto = "auto"
     gpus_per_replica: Annotated[float, Field(ge=0, strict=False)] | Auto = "auto"
     unit_pairs: Positive | Auto = "auto"
+    start_timeout_s: Annotated[float, Field(gt=0, strict=False)] = Field(
+        1800.0,
+        description="seconds that Ray may take to start replicas: to find nodes and GPUs and to load the model",
+    )
     no_progress_timeout_s: Annotated[float, Field(gt=0, strict=False)] = Field(
-        600.0, description="a run without any finished unit for this long has failed"
+        600.0, description="a replica that has work and reports no progress for this long has failed"
     )
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
-from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer
+from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
 from reranker_batch.core.units import WorkUnit, request_id_of
@@ -147,9 +147,11 @@ def _usage(
     return pa.array(requests), pa.array(tokens)
 
 
-def score_unit(prepared: PreparedUnit, scorer: PairScorer) -> ScoredUnit:
+def score_unit(
+    prepared: PreparedUnit, scorer: PairScorer, *, on_progress: Callable[[int], None] = ignore_progress
+) -> ScoredUnit:
     """Give every candidate its logit, or a place among the rejects if the scorer refused it."""
-    scores = scorer.score(prepared.input_ids, prepared.first_segment)
+    scores = scorer.score(prepared.input_ids, prepared.first_segment, on_progress=on_progress)
     if scores.logits.shape != (len(prepared.input_ids),) or scores.logits.dtype != np.float32:
         raise CommitError(
             f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} "

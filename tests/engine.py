@@ -1,7 +1,6 @@
-"""A job on the hash oracle, one unit after the other in a plain process: what the steps and the driver do, without Ray.
+"""A job on the hash oracle, by the package's own run loop in this process: for faults that no engine has to do with.
 
-It exists for the faults that must hold whatever engine runs the units; `tests/runtime` and `tests/test_cli.py` go
-through the same places on Ray.
+`tests/runtime` goes through the same places on Ray, `tests/job` in a child process.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -24,25 +23,16 @@ import pytest
 from oracle import Answer, ByteEncoder, HashScorer, answers
 from tables import Group, nested_table
 
-from reranker_batch.config import InputConfig
-from reranker_batch.core.activation import Activation
-from reranker_batch.core.fingerprint import fingerprint
+from reranker_batch import JobConfig, RunReport
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
-from reranker_batch.core.report import is_within
-from reranker_batch.core.units import WorkUnit
-from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
-from reranker_batch.runtime.attempt import Attempt
+from reranker_batch.job.job import Job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
+from reranker_batch.job.spec import WorkerSpec, model_files
+from reranker_batch.model.recipes import detect_recipe
 from reranker_batch.storage import crash_points
-from reranker_batch.storage.dead_letters import dead_letter_table
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.gate import conclude
-from reranker_batch.storage.lock import Lock, hold_lock
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
-from reranker_batch.storage.planning import InputPlan, plan_input
-from reranker_batch.storage.published import published_parts
-from reranker_batch.storage.reader import read_source, read_unit
-from reranker_batch.storage.run_state import RunState
+from reranker_batch.storage.planning import plan_input
 
 TOP_N = 3
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
@@ -58,6 +48,31 @@ class NanScorer(HashScorer):
         return np.float32("nan") if NAN.encode() in marks else logit
 
 
+@dataclass(frozen=True, kw_only=True)
+class HashSpec(WorkerSpec):
+    """The steps of a job with the oracle for a tokenizer and a model."""
+
+    scorer: HashScorer
+
+    def load_encoder(self) -> ByteEncoder:
+        return ByteEncoder()
+
+    def load_scorer(self) -> HashScorer:
+        return self.scorer
+
+
+@dataclass(frozen=True)
+class HashJob(Job):
+    """A job whose steps are those of `HashSpec`."""
+
+    scorer: HashScorer = field(default_factory=HashScorer)
+
+    def spec(self, *arguments: Any, **options: Any) -> HashSpec:
+        spec = super().spec(*arguments, **options)
+        values = {name: getattr(spec, name) for name in WorkerSpec.__dataclass_fields__}
+        return HashSpec(**values, scorer=self.scorer)
+
+
 @dataclass(frozen=True)
 class SmallJob:
     """Reads `input`, writes `output`."""
@@ -69,51 +84,29 @@ class SmallJob:
     top_n: int | None = TOP_N
     max_failed: int | str = "100%"
 
-    def run(self, scorer: HashScorer | None = None) -> None:
-        state = RunState(Folder.at(self.output))
-        config = InputConfig.model_validate({"path": self.input, "layout": self.layout})
-        plan = plan_input(config, unit_pairs=self.unit_pairs)
-        settings = {
-            "recipe": {"activation": Activation().to_dict()},
-            "input": {"layout": config.layout, "columns": config.columns.model_dump()},
-            "output": {"layout": "pairs"},
-            "ranking": {"top_n": self.top_n},
-        }
-        with hold_lock(state.output) as lock:
-            attempt = Attempt(state.units(plan.units))
-            for part in published_parts(state, attempt.units, fingerprint=fingerprint(settings)):
-                attempt.skip(part)
-            if attempt.remaining:
-                state.start(attempt.remaining)
-                manifest = {"fingerprint": fingerprint(settings), "settings": settings, "input": plan.identity()}
-                state.record({**manifest, "config": {"input": config.model_dump()}}, attempt.units)
-            for unit in attempt.remaining:
-                attempt.add(self._process(unit, config, plan, lock, fingerprint(settings), scorer or HashScorer()))
-            lock.confirm()
-            report = attempt.report("complete", "", self.output)
-            failed, candidates = report.totals.num_failed, report.totals.candidates
-            if not is_within(self.max_failed, failed=failed, candidates=candidates):
-                message = f"{failed} dead letters are more than output.max_failed={self.max_failed}"
-                report = replace(report, status="too_many_failed", message=message)
-            conclude(state, report)
+    def run(self, scorer: HashScorer | None = None) -> RunReport:
+        return run_job(self.job(scorer or HashScorer()), inline_engine)
 
-    def _process(
-        self, unit: WorkUnit, config: InputConfig, plan: InputPlan, lock: Lock, made_by: str, scorer: HashScorer
-    ) -> dict[str, Any]:
-        rows = read_unit(plan.root, config, plan.columns, unit)
-        prepared = prepare_unit(unit, rows, ByteEncoder(), LIMITS, keep_documents=False)
-        results = ResultSettings("pairs", self.top_n, False, 0.0, ())
-        finished = finish_unit(score_unit(prepared, scorer), results)
-        record = PartRecord(unit.unit_id, made_by, asdict(finished.counts))
-        lock.ticket.confirm()
-        output = lock.ticket.output
-        if len(finished.rejects):
-            letters = dead_letter_table(finished.rejects, read_source(plan.root, config, unit), unit, plan.columns)
-            file = publish_part(output, DEAD_LETTERS, letters, letters.schema, record)
-            record = replace(record, dead_letters=file.as_dead_letters())
-        part = publish_part(output, SCORES, finished.part, finished.schema, record)
-        entry = {"num_rows": part.num_rows, "size_bytes": part.size_bytes, "sha256": part.sha256}
-        return {**asdict(record), **entry, "timings": {}, "oom_splits": 0, "way": "hash", "precision": None}
+    def job(self, scorer: HashScorer) -> HashJob:
+        config = JobConfig.of(
+            {
+                "input": {"path": self.input, "layout": self.layout},
+                "model": {"name": "builtin:mini", "device": "cpu"},
+                "ranking": {"top_n": self.top_n},
+                "output": {"path": self.output, "max_failed": self.max_failed},
+                "runtime": {"unit_pairs": self.unit_pairs},
+            }
+        )
+        files = model_files(config.model)
+        return HashJob(
+            config=config,
+            files=files,
+            recipe=detect_recipe(files.config(), "auto"),
+            encoder=ByteEncoder(),
+            limits=LIMITS,
+            plan=plan_input(config.input, unit_pairs=self.unit_pairs),
+            scorer=scorer,
+        )
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

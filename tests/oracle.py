@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairScores, PairTemplate, assemble_pairs
+from reranker_batch.core.pairs import (
+    EncodedPairs,
+    EncodedTexts,
+    PairScores,
+    PairTemplate,
+    assemble_pairs,
+    ignore_progress,
+)
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 
 _FIRST_BYTE = 3
@@ -58,7 +65,14 @@ class ByteEncoder:
 class HashScorer:
     """Reads the two texts back from the ids of a pair and hashes them."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(
+        self,
+        input_ids: Ragged,
+        first_segment: IntArray,
+        *,
+        one_by_one: bool = False,
+        on_progress: Callable[[int], None] = ignore_progress,
+    ) -> PairScores:
         logits = [self._one(input_ids[at], int(first_segment[at])) for at in range(len(input_ids))]
         return PairScores(np.array(logits, dtype=np.float32))
 

@@ -32,9 +32,10 @@ LAYERS = {
     "storage": 4,
     "model": 4,
     "pipeline": 5,
-    "runtime": 6,
-    "cli": 7,
-    "__init__": 7,
+    "job": 6,
+    "runtime": 7,
+    "cli": 8,
+    "__init__": 8,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

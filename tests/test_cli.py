@@ -16,7 +16,7 @@ from tables import nested_table, random_groups, write
 from reranker_batch.cli import guarded, summary_rows
 from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import InputError
-from reranker_batch.runtime.attempt import Attempt
+from reranker_batch.job.run_progress import RunProgress
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import hold_lock
 
@@ -108,10 +108,10 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: l
 def test_the_summary_shows_what_was_tried_again_and_halved() -> None:
     identity = FileIdentity(1, None, "0" * 64)
     units = [WorkUnit(f"u{number}", "a.parquet", number, number + 1, 1, identity) for number in range(8)]
-    quiet = Attempt(units).report("complete", "", "out")
+    quiet = RunProgress(units).report("complete", "", "out")
     assert not {"tried again", "memory"} & dict(summary_rows(quiet)).keys()
     attempts = {"u0": 2, "u1": 2, "u2": 2, "u3": 2, "u4": 2, "u5": 2, "u7": 5}
-    rows = dict(summary_rows(Attempt(units, attempts=attempts, oom_splits=3).report("complete", "", "out")))
+    rows = dict(summary_rows(RunProgress(units, attempts=attempts, oom_splits=3).report("complete", "", "out")))
     assert rows["tried again"].startswith("7 of 8 units: u7 (5 attempts), u0 (2 attempts)")
     assert rows["tried again"].endswith("and 2 more")
     assert rows["memory"] == "3 micro-batches halved for want of memory"

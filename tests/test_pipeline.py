@@ -144,7 +144,7 @@ def test_each_distinct_text_of_a_unit_is_tokenized_once(tmp_path: Path) -> None:
 class UnevenScorer(HashScorer):
     """As in a real model, equal inputs differ in the last bits by where they stand in a micro-batch."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
         noise = np.linspace(0, 1e-6, len(input_ids), dtype=np.float32)
         return PairScores(super().score(input_ids, first_segment).logits + noise)
 
@@ -238,7 +238,7 @@ def test_nulls_become_dead_letters_and_a_null_query_keeps_its_row(tmp_path: Path
 class NanScorer(HashScorer):
     """Gives what an overflow in half precision gives, for every third pair."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
         logits = super().score(input_ids, first_segment).logits
         logits[::3] = np.nan
         return PairScores(logits)
@@ -247,7 +247,7 @@ class NanScorer(HashScorer):
 class ShortScorer(HashScorer):
     """Loses a pair."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
         return PairScores(super().score(input_ids, first_segment).logits[:-1])
 
 

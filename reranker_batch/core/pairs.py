@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,11 +107,25 @@ def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) ->
     return encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=encoder.max_pair_tokens)
 
 
+def ignore_progress(scored: int) -> None:
+    """For callers that wait for the scores alone."""
+
+
 class PairScorer(Protocol):
     """Gives one raw logit a pair. One implementation runs a model; tests bring their own."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
-        """Score all pairs, or say why one cannot be scored; each in a pass of its own if asked for."""
+    def score(
+        self,
+        input_ids: Ragged,
+        first_segment: IntArray,
+        *,
+        one_by_one: bool = False,
+        on_progress: Callable[[int], None] = ignore_progress,
+    ) -> PairScores:
+        """Score all pairs, or say why one cannot be scored; each in a pass of its own if asked for.
+
+        `on_progress` is told after every micro-batch how many pairs are done.
+        """
 
 
 def cut_pairs(

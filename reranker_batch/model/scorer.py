@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs
+from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs, ignore_progress
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
 from reranker_batch.model.canaries import TRIAL_PAIRS
@@ -75,7 +76,14 @@ class CrossEncoderScorer:
             streams=self._streams,
         )
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(
+        self,
+        input_ids: Ragged,
+        first_segment: IntArray,
+        *,
+        one_by_one: bool = False,
+        on_progress: Callable[[int], None] = ignore_progress,
+    ) -> PairScores:
         """Score all pairs. One that the device's memory does not hold, even alone, is refused as `out_of_memory`.
 
         Raises:
@@ -90,11 +98,13 @@ class CrossEncoderScorer:
         logits = np.full(len(input_ids), np.nan, dtype=np.float32)
         scored: list[tuple[LongArray, torch.Tensor]] = []
         refused: dict[int, RowError] = {}
-        splits = 0
+        splits = done = 0
         for passes in self._streams.map(run, self._streams.even(batches)):
             scored += passes.scored
             refused |= passes.refused
             splits += passes.splits
+            done += sum(len(rows) for rows, _ in passes.scored) + len(passes.refused)
+            on_progress(done)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
         return PairScores(logits, refused, splits, self._way())

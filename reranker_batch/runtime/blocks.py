@@ -16,28 +16,29 @@ import pyarrow as pa
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.job.steps import Prepared, Scored
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
 
 _FACTS = ("model_tokens", "oom_splits", "way")
-"""What is known of a scored unit beside its tables."""
+"""Values of a scored unit that are not tables."""
 
 
-def prepared_block(prepared: PreparedUnit, timings: dict[str, float]) -> pa.Table:
-    inputs = pa.table({"input_ids": prepared.input_ids.to_arrow(), "first_segment": prepared.first_segment})
+def prepared_block(prepared: Prepared) -> pa.Table:
+    unit = prepared.unit
     tables = {
-        "queries": prepared.queries,
-        "candidates": prepared.candidates,
-        "rejects": prepared.rejects,
-        "inputs": inputs,
-        "input_at": pa.table({"input_at": prepared.input_at}),
+        "queries": unit.queries,
+        "candidates": unit.candidates,
+        "rejects": unit.rejects,
+        "inputs": pa.table({"input_ids": unit.input_ids.to_arrow(), "first_segment": unit.first_segment}),
+        "input_at": pa.table({"input_at": unit.input_at}),
     }
-    return _block(prepared.unit, tables, timings)
+    return _block(unit.unit, tables, {"timings": prepared.timings, "ready_at": prepared.ready_at})
 
 
-def read_prepared(block: pa.Table) -> tuple[PreparedUnit, dict[str, float]]:
+def read_prepared(block: pa.Table) -> Prepared:
     inputs = _read_table(block, "inputs")
-    prepared = PreparedUnit(
-        unit=_read_unit(block),
+    unit = PreparedUnit(
+        unit=read_unit_block(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         rejects=_read_table(block, "rejects"),
@@ -45,32 +46,34 @@ def read_prepared(block: pa.Table) -> tuple[PreparedUnit, dict[str, float]]:
         first_segment=inputs["first_segment"].to_numpy(),
         input_at=_read_table(block, "input_at")["input_at"].to_numpy(),
     )
-    return prepared, read_timings(block)
+    return Prepared(unit, **_read_facts(block))
 
 
-def scored_block(scored: ScoredUnit, timings: dict[str, float], precision: Precision | None) -> pa.Table:
+def scored_block(scored: Scored) -> pa.Table:
+    unit = scored.unit
     tables = {
-        "queries": scored.queries,
-        "candidates": scored.candidates,
-        "rejects": scored.rejects,
-        "scores": pa.table({"logit": scored.logits}),
+        "queries": unit.queries,
+        "candidates": unit.candidates,
+        "rejects": unit.rejects,
+        "scores": pa.table({"logit": unit.logits}),
     }
-    facts = {name: getattr(scored, name) for name in _FACTS}
-    return _block(scored.unit, tables, timings, facts | {"precision": precision and asdict(precision)})
+    precision = scored.precision and asdict(scored.precision)
+    facts = {name: getattr(unit, name) for name in _FACTS}
+    return _block(unit.unit, tables, {**facts, "timings": scored.timings, "precision": precision})
 
 
-def read_scored(block: pa.Table) -> tuple[ScoredUnit, dict[str, float], Precision | None]:
-    facts = json.loads(block["facts"][0].as_py())
-    precision = facts.pop("precision")
-    scored = ScoredUnit(
-        unit=_read_unit(block),
+def read_scored(block: pa.Table) -> Scored:
+    facts = _read_facts(block)
+    unit = ScoredUnit(
+        unit=read_unit_block(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         rejects=_read_table(block, "rejects"),
         logits=_read_table(block, "scores")["logit"].to_numpy(),
-        **facts,
+        **{name: facts[name] for name in _FACTS},
     )
-    return scored, read_timings(block), precision and Precision(**precision)
+    precision = facts["precision"]
+    return Scored(unit, facts["timings"], precision and Precision(**precision))
 
 
 def unit_block(unit: WorkUnit) -> dict[str, Any]:
@@ -79,20 +82,17 @@ def unit_block(unit: WorkUnit) -> dict[str, Any]:
 
 
 def read_unit_block(block: pa.Table) -> WorkUnit:
-    return _read_unit(block)
+    return WorkUnit.from_dict(json.loads(block["unit"][0].as_py()))
 
 
-def read_timings(block: pa.Table) -> dict[str, float]:
-    values: dict[str, float] = json.loads(block["timings"][0].as_py())
-    return values
+def _block(unit: WorkUnit, tables: dict[str, pa.Table], facts: dict[str, Any]) -> pa.Table:
+    texts = {"unit": json.dumps(unit.to_dict()), "facts": json.dumps(facts)}
+    return pa.table({name: [text] for name, text in texts.items()} | {name: _stream(tables[name]) for name in tables})
 
 
-def _block(
-    unit: WorkUnit, tables: dict[str, pa.Table], timings: dict[str, float], facts: dict[str, Any] | None = None
-) -> pa.Table:
-    texts = {"unit": unit.to_dict(), "timings": timings, "facts": facts or {}}
-    columns = {name: [json.dumps(values)] for name, values in texts.items()}
-    return pa.table({**columns, **{name: _stream(table) for name, table in tables.items()}})
+def _read_facts(block: pa.Table) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads(block["facts"][0].as_py())
+    return facts
 
 
 def _stream(table: pa.Table) -> pa.Array:
@@ -103,10 +103,6 @@ def _stream(table: pa.Table) -> pa.Array:
     content = sink.getvalue()
     bounds = pa.py_buffer(np.array([0, content.size], dtype=np.int64))
     return pa.Array.from_buffers(pa.large_binary(), 1, [None, bounds, content])
-
-
-def _read_unit(block: pa.Table) -> WorkUnit:
-    return WorkUnit.from_dict(json.loads(block["unit"][0].as_py()))
 
 
 def _read_table(block: pa.Table, name: str) -> pa.Table:

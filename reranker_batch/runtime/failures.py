@@ -6,14 +6,14 @@ import logging
 from collections.abc import Iterator
 
 from ray import exceptions as ray_errors
-from ray.data.exceptions import ExecutionTimeoutError, SystemException
+from ray.data.exceptions import SystemException
 
-from reranker_batch.errors import ReplicaError, RerankerBatchError, StalledError
-from reranker_batch.runtime.ledger import LedgerClient
+from reranker_batch.errors import ReplicaError, RerankerBatchError
+from reranker_batch.job.engine import RESUME
+from reranker_batch.runtime.tracker import TrackerClient
 
 _LOG = logging.getLogger(__name__)
 _ADVICE = "\nFailed to apply UDF transform"
-_RESUME = "The same command goes on from the parts that are published."
 _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
         (ray_errors.OutOfDiskError,),
@@ -45,7 +45,7 @@ _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
 )
 
 
-def explain(error: BaseException, ledger: LedgerClient, *, no_progress_timeout_s: float) -> BaseException:
+def explain(error: BaseException, tracker: TrackerClient) -> BaseException:
     """What has ended a run, as an error of ours where it is Ray's, with the units that were under way.
 
     Raise it where `error` is no longer at hand: its traceback holds on to the replicas and their devices.
@@ -60,16 +60,9 @@ def explain(error: BaseException, ledger: LedgerClient, *, no_progress_timeout_s
         return KeyboardInterrupt()
     if any(isinstance(one, SystemExit) for one in chain):
         return KeyboardInterrupt()
-    if (verdict := ledger.verdict()) is not None:
-        return verdict
-    running = ledger.running()
-    if any(isinstance(one, ExecutionTimeoutError) for one in chain):
-        return StalledError(
-            f"Nothing moved for runtime.no_progress_timeout_s={no_progress_timeout_s:g} seconds. {_shown(running)} "
-            "Look at what these units or the nodes are doing, or raise the timeout if that is usual for them. "
-            f"{_RESUME}",
-            unit_id=running[0] if running else None,
-        )
+    if (fatal := tracker.fatal_error()) is not None:
+        return fatal
+    running = tracker.running()
     if any(isinstance(one, ray_errors.RayError | SystemException) for one in chain):
         return _lost(chain, running)
     return error
@@ -85,8 +78,8 @@ def _lost(chain: list[BaseException], running: list[str]) -> ReplicaError:
     for kinds, message in _CAUSES:
         for one in chain:
             if isinstance(one, kinds):
-                return ReplicaError(f"{message} {_line(one)} {_shown(running)} {_RESUME}")
-    return ReplicaError(f"Ray failed. {_line(chain[0])} {_shown(running)} {_RESUME}")
+                return ReplicaError(f"{message} {_line(one)} {_shown(running)} {RESUME}")
+    return ReplicaError(f"Ray failed. {_line(chain[0])} {_shown(running)} {RESUME}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

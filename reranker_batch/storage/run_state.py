@@ -87,9 +87,14 @@ class RunState:
     def _replace(self, name: str, content: bytes) -> None:
         filesystem, staged = self.output.filesystem, self.output.child(STAGING, name)
         filesystem.create_dir(self.output.child(STAGING), recursive=True)
-        with filesystem.open_output_stream(staged) as sink:
-            sink.write(content)
-        filesystem.move(staged, self.path_of(name))
+        try:
+            with filesystem.open_output_stream(staged) as sink:
+                sink.write(content)
+            filesystem.move(staged, self.path_of(name))
+        except OSError:
+            with suppress(OSError):  # it takes space that may be what is missing
+                filesystem.delete_file(staged)
+            raise
 
     def remove(self, name: str) -> None:
         """Delete a JSON document if it is there. Raises CommitError when it cannot be deleted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_jobs import faulty_input, flags_of, oracle_job
+from fault_jobs import SILENCE_S, faulty_input, flags_of, oracle_job
 from judge import judge, judge_unfinished, parts
 
 from reranker_batch.runtime.driver import run_job
@@ -79,17 +80,19 @@ def test_a_stopped_driver_is_soon_gone_and_the_same_job_goes_on_from_its_parts(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("local_ray")
-def test_a_standstill_is_an_error_that_names_the_unit_and_the_run_goes_on_later(tmp_path: Path) -> None:
-    groups = faulty_input(tmp_path, {(20, 0): "<hang:once>"})
+def test_a_stopped_replica_is_an_error_by_name_and_a_slow_one_is_none(tmp_path: Path) -> None:
+    groups = faulty_input(tmp_path, {(1, 0): "<creep>", (20, 0): "<stop:once>"})
     flags_of(tmp_path).arm("once")
-    driver = start("fault_driver.py", tmp_path, NO_PROGRESS_TIMEOUT_S="30")
-    output, _ = driver.communicate(timeout=120)
+    driver = start("fault_driver.py", tmp_path, NO_PROGRESS_TIMEOUT_S=str(SILENCE_S))
+    output, _ = driver.communicate(timeout=200)
     assert driver.returncode == 1
     assert "Traceback" not in output
-    assert "error: Nothing moved for runtime.no_progress_timeout_s=30 seconds. Being scored: 00000-" in output
-    judge_unfinished(tmp_path, groups, status="failed")
+    assert re.search(
+        r"error: The replica that scores unit 00000-\d+ has scored nothing for runtime.no_progress", output
+    )
+    report = judge_unfinished(tmp_path, groups, status="failed")
+    assert "00000-0000000000" not in report["missing"]
     before = parts(tmp_path)
-    assert before
     run_job(oracle_job(tmp_path))
     judge(tmp_path, groups)
     assert before.items() <= parts(tmp_path).items()

@@ -42,8 +42,8 @@ def assert_whole(output: Path, before: Files) -> None:
     assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]
 
 
-def crash_then_judge(folder: Path, crashes: list[str]) -> None:
-    job, output = small_job(folder), folder / "out"
+def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
+    output = Path(job.output)
     for crash_at in crashes:
         before = published(output)
         ended = run_in_a_process(job, crash_at)
@@ -64,7 +64,7 @@ def test_a_run_that_ended_at_any_place_is_finished_by_the_next(tmp_path: Path, p
     job = small_job(tmp_path)
     assert run_in_a_process(job, f"{point}:1") == EXIT_CODE, "the place was not reached"
     assert ("_SUCCESS" in published(tmp_path / "out")) == (point in ("success_written", "lock_released"))
-    crash_then_judge(tmp_path, [])
+    crash_then_judge(job, [])
 
 
 _CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(POINTS), st.integers(1, 4)), min_size=2, max_size=3)
@@ -74,11 +74,11 @@ _CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(POINTS), st.intege
 @settings(max_examples=20)
 def test_runs_that_end_again_and_again_lose_and_double_nothing(crashes: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        crash_then_judge(Path(folder), crashes)
+        crash_then_judge(small_job(Path(folder)), crashes)
 
 
 def test_an_unarmed_process_passes_every_place(tmp_path: Path) -> None:
-    crash_then_judge(tmp_path, [""])
+    crash_then_judge(small_job(tmp_path), [""])
 
 
 def test_dead_letters_of_a_unit_that_has_none_any_more_do_not_stay(tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from reranker_batch.core.pairs import FloatArray, PairScorer
+from reranker_batch.core.pairs import FloatArray, PairScorer, ignore_progress
 from reranker_batch.core.precision import Precision, choose_rows, compare
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, ScoredUnit
 
 
 def rescore(
-    prepared: PreparedUnit, scored: ScoredUnit, exact: PairScorer, *, num_pairs: int, results: ResultSettings
+    prepared: PreparedUnit,
+    scored: ScoredUnit,
+    exact: PairScorer,
+    *,
+    num_pairs: int,
+    results: ResultSettings,
+    on_progress: Callable[[int], None] = ignore_progress,
 ) -> Precision | None:
     """Compare the scores of a sample of the unit; None where some candidate of the unit was refused.
 
@@ -25,13 +33,17 @@ def rescore(
         query[rows],
         prepared.candidates["index"].to_numpy()[rows],
         scored.logits[rows],
-        _one_by_one(prepared, rows, exact),
+        _one_by_one(prepared, rows, exact, on_progress),
         top_n=results.top_n,
         logit_shift=results.logit_shift,
     )
 
 
-def _one_by_one(prepared: PreparedUnit, rows: LongArray, exact: PairScorer) -> FloatArray:
+def _one_by_one(
+    prepared: PreparedUnit, rows: LongArray, exact: PairScorer, on_progress: Callable[[int], None]
+) -> FloatArray:
     inputs, places = np.unique(prepared.input_at[rows], return_inverse=True)
-    again = exact.score(prepared.input_ids.take(inputs), prepared.first_segment[inputs], one_by_one=True)
+    again = exact.score(
+        prepared.input_ids.take(inputs), prepared.first_segment[inputs], one_by_one=True, on_progress=on_progress
+    )
     return again.logits[places]

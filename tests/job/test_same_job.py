@@ -12,7 +12,7 @@ from tables import nested_table, random_groups, write
 
 from reranker_batch import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
-from reranker_batch.runtime.job import Job, open_job
+from reranker_batch.job.job import Job, open_job
 from reranker_batch.storage.filesystem import resolve
 
 

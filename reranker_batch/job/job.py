@@ -10,12 +10,12 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.limits import RequestLimits, resolve_limits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ConfigError
+from reranker_batch.job.engine import Replicas
+from reranker_batch.job.spec import WorkerSpec, model_files
 from reranker_batch.model.files import ModelFiles
 from reranker_batch.model.recipes import Recipe, choose_recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
 from reranker_batch.pipeline import ResultSettings
-from reranker_batch.runtime.placement import Placement
-from reranker_batch.runtime.steps import JobSpec, model_files
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.planning import InputPlan, plan_input
@@ -66,41 +66,28 @@ class Job:
             "output": {"layout": self.config.output.layout},
         }
 
-    def spec(self, placement: Placement, *, dtype: str, fingerprint: str) -> JobSpec:
-        return JobSpec(
+    def spec(self, replicas: Replicas, *, dtype: str, fingerprint: str) -> WorkerSpec:
+        asked_budget = self.config.batching.max_batch_tokens
+        return WorkerSpec(
             input_root=self.plan.root,
             input=self.config.input,
             columns=self.plan.columns,
             model=self.config.model.model_copy(update={"revision": self.files.revision}),
             recipe=self.recipe,
-            device=placement.device,
+            device=replicas.device,
             dtype=dtype,
-            threads=placement.threads,
-            max_batch_tokens=self.max_batch_tokens,
+            threads=replicas.threads,
+            max_batch_tokens=None if asked_budget == "auto" else asked_budget,
             limits=self.limits,
             results=self.results,
             output=Folder.at(self.config.output.path),
             fingerprint=fingerprint,
         )
 
-    @property
-    def max_batch_tokens(self) -> int | None:
-        """The budget asked for, None for `auto`; one full pair always fits."""
-        asked = self.config.batching.max_batch_tokens
-        longest = self.limits.max_pair_tokens or 0
-        if asked == "auto":
-            return None
-        if asked < longest:
-            raise ConfigError(
-                f"batching.max_batch_tokens={asked} is below the {longest} tokens that one pair may have. "
-                "Raise it or lower limits.max_pair_tokens."
-            )
-        return asked
-
-    def resolve_dtype(self, placement: Placement) -> str:
+    def resolve_dtype(self, device: str) -> str:
         if self.config.model.dtype != "auto":
             return self.config.model.dtype
-        return "bfloat16" if placement.device == "cuda" else "float32"
+        return "bfloat16" if device == "cuda" else "float32"
 
 
 def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
@@ -121,5 +108,16 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
         model_max_pair_tokens=encoder.max_pair_tokens,
         num_special_tokens=encoder.num_special_tokens,
     )
+    _require_budget_for_a_pair(config.batching.max_batch_tokens, limits)
     plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
     return Job(config, files, recipe, encoder, limits, plan, detected.reason)
+
+
+def _require_budget_for_a_pair(budget: int | str, limits: RequestLimits) -> None:
+    """One full pair always fits into a micro-batch."""
+    longest = limits.max_pair_tokens or 0
+    if isinstance(budget, int) and budget < longest:
+        raise ConfigError(
+            f"batching.max_batch_tokens={budget} is below the {longest} tokens that one pair may have. "
+            "Raise it or lower limits.max_pair_tokens."
+        )

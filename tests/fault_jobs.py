@@ -1,8 +1,9 @@
 """Jobs on the hash oracle whose documents say what goes wrong when they are scored.
 
 A document that holds `<kill>` kills the process that scores it, `<raise>` raises, `<refuse>` raises what ends a run,
-`<hang>` never returns, `<slow>` takes a moment, `<split>` counts as a halved micro-batch. A mark with a name, as in
-`<kill:a>`, does so once for every file `a.0`, `a.1`, … in the folder of flags, whatever process comes across it.
+`<hang>` never returns, `<stop>` stops the process as a debugger does, `<slow>` takes a moment, `<creep>` takes long and
+reports progress, `<split>` counts as a halved micro-batch. A mark with a name, as in `<kill:a>`, does so once for every
+file `a.0`, `a.1`, … in the folder of flags, whatever process meets it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,20 @@ from tables import Group, nested_table, random_groups, write
 
 from reranker_batch import JobConfig
 from reranker_batch.core.limits import RequestLimits
-from reranker_batch.core.pairs import PairScores
+from reranker_batch.core.pairs import PairScores, ignore_progress
 from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import ModelError, PairTooLongError
+from reranker_batch.job.job import Job
+from reranker_batch.job.spec import WorkerSpec, model_files
 from reranker_batch.model.files import ModelFiles
 from reranker_batch.model.recipes import detect_recipe
-from reranker_batch.runtime.job import Job
-from reranker_batch.runtime.placement import Placement
-from reranker_batch.runtime.steps import JobSpec, model_files
 from reranker_batch.storage.planning import plan_input
 
-_MARK = re.compile(rb"<(kill|raise|refuse|hang|slow|split)(?::(\w+))?>")
+_MARK = re.compile(rb"<(kill|raise|refuse|hang|stop|slow|creep|split)(?::(\w+))?>")
 _SLOW_S = 0.3
+CREEP_S = 15
+"""Longer than the silence that tests allow a replica."""
+SILENCE_S = 8
 
 
 @dataclass(frozen=True)
@@ -60,22 +64,39 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _creep(on_progress: Callable[[int], None]) -> None:
+    for scored in range(CREEP_S):
+        time.sleep(1)
+        on_progress(scored)
+
+
 class FaultyScorer(HashScorer):
     """Does what the documents say, then scores them."""
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(
+        self,
+        input_ids: Ragged,
+        first_segment: IntArray,
+        *,
+        one_by_one: bool = False,
+        on_progress: Callable[[int], None] = ignore_progress,
+    ) -> PairScores:
         text = (input_ids.values - 3).clip(0, 255).astype("uint8").tobytes()
         for action, name in dict.fromkeys(_MARK.findall(text)):
             if not name or self._flags.take(name.decode()):
                 self._act(action)
+                if action == b"creep":
+                    _creep(on_progress)
         return replace(super().score(input_ids, first_segment), oom_splits=text.count(b"<split>"))
 
     def _act(self, action: bytes) -> None:
         if action == b"kill":
             _die()
+        if action == b"stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         if action == b"raise":
             raise ValueError("the text says so")
         if action == b"refuse":
@@ -97,7 +118,7 @@ class FaultyEncoder(ByteEncoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OracleSpec(JobSpec):
+class OracleSpec(WorkerSpec):
     """The steps of a job with the oracle for a tokenizer and a model."""
 
     flags: Flags
@@ -119,9 +140,9 @@ class OracleSpec(JobSpec):
 class OracleJob(Job):
     """A job whose steps are those of `OracleSpec`."""
 
-    def spec(self, placement: Placement, *, dtype: str, fingerprint: str) -> OracleSpec:
-        spec = super().spec(placement, dtype=dtype, fingerprint=fingerprint)
-        values = {name: getattr(spec, name) for name in JobSpec.__dataclass_fields__}
+    def spec(self, *arguments: Any, **options: Any) -> OracleSpec:
+        spec = super().spec(*arguments, **options)
+        values = {name: getattr(spec, name) for name in WorkerSpec.__dataclass_fields__}
         return OracleSpec(**values, flags=flags_of(Path(self.config.output.path).parent))
 
 

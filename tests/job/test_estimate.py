@@ -3,8 +3,8 @@ from pathlib import Path
 from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig
-from reranker_batch.runtime.estimate import estimate_job, sample_units
-from reranker_batch.runtime.job import open_job
+from reranker_batch.job.estimate import estimate_job, sample_units
+from reranker_batch.job.job import open_job
 
 GROUPS = random_groups(60, max_candidates=8)
 NUM_PAIRS = sum(len(group[2]) for group in GROUPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
 from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import RowError
+from reranker_batch.job.rescoring import rescore
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, prepare_unit, score_unit
-from reranker_batch.runtime.rescoring import rescore
 from reranker_batch.storage.planning import plan_input
 from reranker_batch.storage.reader import read_unit
 
@@ -25,7 +26,7 @@ RESULTS = ResultSettings("pairs", 2, False, 0.0, ())
 class RoughScorer(HashScorer):
     """As in half precision: a logit keeps a few bits."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
         return PairScores(np.round(super().score(input_ids, first_segment).logits * 2) / np.float32(2))
 
 
@@ -34,14 +35,14 @@ class CountingScorer(HashScorer):
         self.alone: list[bool] = []
         self.pairs = 0
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
-        self.alone.append(one_by_one)
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
+        self.alone.append(options["one_by_one"])
         self.pairs += len(input_ids)
         return super().score(input_ids, first_segment)
 
 
 class RefusingScorer(HashScorer):
-    def score(self, input_ids: Ragged, first_segment: IntArray, *, one_by_one: bool = False) -> PairScores:
+    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
         return PairScores(super().score(input_ids, first_segment).logits, {0: RowError("no", reason_code="no")})
 
 

@@ -1,4 +1,4 @@
-"""What one attempt at a run has seen so far, and its report."""
+"""Progress of a run: published parts, counts, timings, and the report built from them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, totals_of
+from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.parts import PublishedPart
 from reranker_batch.version import __version__
@@ -19,8 +19,8 @@ _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
 
 
 @dataclass
-class Attempt:
-    """What this attempt has seen so far: parts by unit, what was computed, how long the steps took."""
+class RunProgress:
+    """Parts by unit, what this attempt computed, how long the steps took."""
 
     units: list[WorkUnit]
     parts: dict[str, PartEntry] = field(default_factory=dict)
@@ -37,22 +37,18 @@ class Attempt:
     skipped_files: Mapping[str, str] = field(default_factory=dict)
 
     def skip(self, part: PublishedPart) -> None:
-        record = part.record
-        self.parts[record.unit_id] = PartEntry(
-            record.unit_id, part.num_rows, part.size_bytes, part.sha256, record.counts
-        )
+        self.parts[part.record.unit_id] = part.entry()
         self.skipped += 1
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        names = ("unit_id", "num_rows", "size_bytes", "sha256", "counts")
-        self.parts[entry["unit_id"]] = PartEntry(**{name: entry[name] for name in names})
-        self.computed_pairs += entry["counts"]["scored"]
-        self.computed_tokens += entry["counts"]["model_tokens"]
-        self.oom_splits += entry["oom_splits"]
-        self.ways[entry["way"]] += 1
-        self.step_s.update(entry["timings"])
-        if found := entry["precision"]:
-            self.precision = (self.precision or Precision()).add(Precision(**found))
+    def add(self, entry: UnitEntry) -> None:
+        self.parts[entry.part.unit_id] = entry.part
+        self.computed_pairs += entry.part.counts["scored"]
+        self.computed_tokens += entry.part.counts["model_tokens"]
+        self.oom_splits += entry.oom_splits
+        self.ways[entry.way] += 1
+        self.step_s.update(entry.timings)
+        if entry.precision is not None:
+            self.precision = (self.precision or Precision()).add(entry.precision)
 
     @property
     def remaining(self) -> list[WorkUnit]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.job.job import Job, open_job
 from reranker_batch.pipeline import PreparedUnit, prepare_unit
-from reranker_batch.runtime.job import Job, open_job
 from reranker_batch.storage.reader import read_unit
 
 _SAMPLE_PAIRS = 4_000

@@ -1,0 +1,34 @@
+"""What is known of a unit once its part is published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from reranker_batch.core.precision import Precision
+from reranker_batch.core.report import PartEntry
+
+
+@dataclass(frozen=True)
+class UnitEntry:
+    """A published part, and how it came about in this attempt at the run."""
+
+    part: PartEntry
+    timings: Mapping[str, float]
+    """Seconds of each step."""
+    oom_splits: int
+    way: str
+    precision: Precision | None = None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> UnitEntry:
+        values = json.loads(text)
+        precision = values.pop("precision")
+        return cls(
+            **values | {"part": PartEntry(**values["part"])},
+            precision=None if precision is None else Precision(**precision),
+        )

@@ -1,0 +1,165 @@
+"""A run from config to report: plan, compare with what is there, process the rest, prove and close."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.core.precision import choose_units
+from reranker_batch.core.report import RunReport, Status, is_within, totals_of
+from reranker_batch.errors import CommitError, FingerprintError
+from reranker_batch.job.display import Display, NoDisplay, open_display
+from reranker_batch.job.engine import Engine, OpenEngine
+from reranker_batch.job.interrupts import terminate_as_interrupt
+from reranker_batch.job.job import Job
+from reranker_batch.job.run_progress import RunProgress, versions
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.gate import conclude
+from reranker_batch.storage.lock import Lock, hold_lock
+from reranker_batch.storage.published import published_parts
+from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+
+logger = logging.getLogger(__name__)
+
+
+def run_job(job: Job, open_engine: OpenEngine, *, show_progress: bool = False) -> RunReport:
+    """Run a job whose config, model files and input have been checked, or finish one that was interrupted.
+
+    Raises:
+        ConfigError: Found before anything was started or written.
+        RerankerBatchError: The run failed; `run/report.json` says how far it came.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
+    """
+    state = RunState(Folder.at(job.config.output.path))
+    with terminate_as_interrupt(), hold_lock(state.output) as lock:
+        return _Run(job, state, lock, open_engine, show_progress).to_its_end()
+
+
+@dataclass
+class _Run:
+    """One attempt at a job that holds the lock of its output."""
+
+    job: Job
+    state: RunState
+    lock: Lock
+    open_engine: OpenEngine
+    show_progress: bool
+
+    def to_its_end(self) -> RunReport:
+        recorded = self.state.read(MANIFEST)
+        if recorded is not None:
+            _check_same_job(self.job, recorded, dtype=None)
+        progress = RunProgress(self.state.units(self.job.plan.units), skipped_files=self.job.plan.skipped)
+        with self._reported(progress):
+            made_by = None if recorded is None else recorded["fingerprint"]
+            for part in published_parts(self.state, progress.units, fingerprint=made_by):
+                progress.skip(part)
+            is_idle = self.state.is_complete and not progress.remaining
+            if progress.remaining:
+                self._process(progress, recorded)
+            report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
+            self.lock.confirm()
+            return conclude(self.state, report)
+
+    def _process(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+        config = self.job.config
+        with self.open_engine(config) as engine, terminate_as_interrupt():
+            dtype = self.job.resolve_dtype(engine.replicas.device)
+            if recorded is not None:
+                _check_same_job(self.job, recorded, dtype=dtype)
+            settings = self.job.settings(dtype=dtype)
+            self._record_start(progress, settings)
+            sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
+            spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
+            spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
+            progress.replicas = engine.replicas.count
+            self._process_units(engine, progress, spec)
+
+    def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
+        display = self._display(progress)
+        try:
+            with closing(engine.process(progress.remaining, spec, display.pulse)) as entries:
+                for entry in entries:
+                    progress.add(entry)
+                    display.advance(entry.part.counts)
+        finally:
+            display.close()
+            progress.attempts = dict(engine.attempts())
+
+    def _record_start(self, progress: RunProgress, settings: dict[str, Any]) -> None:
+        job, state = self.job, self.state
+        state.start(progress.remaining)
+        manifest = {
+            "fingerprint": fingerprint(settings),
+            "settings": settings,
+            "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
+            "input": job.plan.identity(),
+            "config": job.config.model_dump(),
+            "versions": versions(),
+        }
+        state.record(manifest, progress.units)
+
+    def _display(self, progress: RunProgress) -> Display:
+        if not self.show_progress:
+            return NoDisplay()
+        done = totals_of(part.counts for part in progress.parts.values())
+        return open_display(
+            pairs=sum(unit.num_pairs for unit in progress.units),
+            units=len(progress.units),
+            done_pairs=done.candidates,
+            done_units=len(progress.parts),
+        )
+
+    def _closing_report(self, progress: RunProgress, message: str) -> RunReport:
+        """Raises CommitError when a unit has no part, which would be a mistake of ours."""
+        output = self.job.config.output
+        if missing := progress.remaining:
+            raise CommitError(f"{len(missing)} units ended without a part, such as {missing[0].unit_id}.")
+        report = progress.report("complete", message, output.path)
+        failed, candidates = report.totals.num_failed, report.totals.candidates
+        if is_within(output.max_failed, failed=failed, candidates=candidates):
+            return report
+        return replace(
+            report,
+            status="too_many_failed",
+            message=f"{failed} dead letters are more than output.max_failed={output.max_failed}",
+        )
+
+    @contextmanager
+    def _reported(self, progress: RunProgress) -> Iterator[None]:
+        """Leave a report also when the run ends early, unless the output is another run's by now."""
+        try:
+            yield
+        except BaseException as error:
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            try:
+                self.lock.confirm()
+                if self.state.read(PLAN) is not None and not self.state.is_complete:
+                    report = progress.report(status, str(error), self.state.output.uri)
+                    self.state.write(REPORT, report.to_dict())
+            except CommitError as second:  # it must not hide the first
+                logger.warning("There is no report of this attempt: %s", second)
+            raise
+
+
+def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None) -> None:
+    """Without a device, `dtype: auto` is taken for what it was; it is compared again when the device is known.
+
+    Raises:
+        FingerprintError: Settings or input differ from those of the output; the message lists how.
+    """
+    asked_dtype = dtype or job.config.model.dtype
+    if asked_dtype == "auto":
+        asked_dtype = recorded["settings"]["model"]["dtype"]
+    lines = differences(recorded["settings"], job.settings(dtype=asked_dtype))
+    lines += differences({"input": recorded["input"]}, {"input": job.plan.identity()})
+    if lines:
+        raise FingerprintError(
+            f"{job.config.output.path} holds results of another job:\n  "
+            + "\n  ".join(lines)
+            + "\nUse another output.path, or set these back."
+        )

@@ -1,0 +1,81 @@
+"""The engine without Ray: units one after the other on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from itertools import zip_longest
+from pathlib import Path
+
+from reranker_batch.config import JobConfig
+from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
+from reranker_batch.core.unit_entry import UnitEntry
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.job.engine import Device, Replicas
+from reranker_batch.job.replica import Replica
+from reranker_batch.job.replica_process import ReplicaProcess
+from reranker_batch.job.spec import WorkerSpec
+from reranker_batch.job.steps import Prepared, Scored, finish, prepare
+
+Score = Callable[[Prepared], Scored]
+OpenReplica = Callable[[WorkerSpec, JobConfig, AttemptTracker, Callable[[Pulse], None]], AbstractContextManager[Score]]
+
+
+class SerialEngine:
+    """Prepares and finishes units in this process; one replica scores them, the next unit is prepared meanwhile."""
+
+    def __init__(self, config: JobConfig, open_replica: OpenReplica) -> None:
+        self._config = config
+        self._open_replica = open_replica
+        self._tracker = AttemptTracker(max_deaths(0))
+        self.replicas = Replicas(_device(config), 1, len(os.sched_getaffinity(0)))
+
+    def process(
+        self, units: Sequence[WorkUnit], spec: WorkerSpec, on_pulse: Callable[[Pulse], None]
+    ) -> Generator[UnitEntry, None, None]:
+        """See `Engine`; entries come in the order of the units."""
+        self._tracker = AttemptTracker(max_deaths(len(units)))
+        with self._open_replica(spec, self._config, self._tracker, on_pulse) as score, ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(prepare, units[0], spec)
+            for _, following in zip_longest(units, units[1:]):
+                prepared = coming.result()
+                if following is not None:
+                    coming = ahead.submit(prepare, following, spec)
+                yield finish(score(prepared), spec)
+                on_pulse(self._tracker.pulse())
+
+    def attempts(self) -> Mapping[str, int]:
+        """See `Engine`."""
+        return self._tracker.attempts()
+
+
+@contextmanager
+def local_engine(config: JobConfig) -> Iterator[SerialEngine]:
+    """The model runs in a child process, which is started again when it dies."""
+    yield SerialEngine(config, ReplicaProcess.open)
+
+
+@contextmanager
+def inline_engine(config: JobConfig) -> Iterator[SerialEngine]:
+    """The model runs in this process, so that what kills it ends the run. Nothing has to start."""
+    yield SerialEngine(config, _open_inline)
+
+
+@contextmanager
+def _open_inline(
+    spec: WorkerSpec, config: JobConfig, tracker: AttemptTracker, on_pulse: Callable[[Pulse], None]
+) -> Iterator[Score]:
+    yield Replica(spec, tracker, name="inline", node="", die=lambda: None)
+
+
+def _device(config: JobConfig) -> Device:
+    """`auto` is a GPU where the machine has one that torch can use."""
+    if config.model.device != "auto":
+        return config.model.device
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return "cpu"
+    from reranker_batch.model.loading import choose_device
+
+    return "cuda" if choose_device("auto").type == "cuda" else "cpu"

@@ -1,0 +1,94 @@
+"""Prepare and finish of a unit, from the input to a published part. Every engine runs these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+
+from reranker_batch.core.precision import Precision
+from reranker_batch.core.report import PartEntry
+from reranker_batch.core.unit_entry import UnitEntry
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import ReplicaError, RerankerBatchError
+from reranker_batch.job.spec import WorkerSpec
+from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
+from reranker_batch.storage.dead_letters import dead_letter_table
+from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
+from reranker_batch.storage.reader import read_source, read_unit
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A unit ready for a replica. `ready_at` is the time of day; `timings` are seconds."""
+
+    unit: PreparedUnit
+    timings: dict[str, float]
+    ready_at: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A unit with its logits, and what a second scoring of a sample found."""
+
+    unit: ScoredUnit
+    timings: dict[str, float]
+    precision: Precision | None = None
+
+
+@contextmanager
+def naming(unit: WorkUnit, step: str) -> Iterator[None]:
+    """Every error of a step says which unit it was."""
+    try:
+        yield
+    except RerankerBatchError as error:
+        error.unit_id = error.unit_id or unit.unit_id
+        raise
+    except Exception as error:
+        message = f"Unit {unit.unit_id} of {unit.file} cannot be {step}: {described(error)}"
+        raise ReplicaError(message, unit_id=unit.unit_id) from error
+
+
+def described(error: BaseException) -> str:
+    """Class and first line of an error that is not ours."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
+    """A unit's place in the input -> its rows, cut, counted and tokenized."""
+    started = time.perf_counter()
+    with naming(unit, "prepared"):
+        rows = read_unit(spec.input_root, spec.input, spec.columns, unit)
+        keep_documents = spec.results.return_documents
+        prepared = prepare_unit(unit, rows, spec.load_encoder(), spec.limits, keep_documents=keep_documents)
+    return Prepared(prepared, {"prepare": time.perf_counter() - started})
+
+
+def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
+    """A scored unit -> its published part."""
+    started = time.perf_counter()
+    unit = scored.unit.unit
+    with naming(unit, "finished"):
+        finished = finish_unit(scored.unit, spec.results)
+        if spec.lock is not None:
+            spec.lock.confirm()
+        part = _publish(unit, finished, spec)
+    return UnitEntry(
+        part=part,
+        timings={**scored.timings, "finish": time.perf_counter() - started},
+        oom_splits=scored.unit.oom_splits,
+        way=scored.unit.way,
+        precision=scored.precision,
+    )
+
+
+def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> PartEntry:
+    """The dead letters first: the part is the record that the unit is done."""
+    record = PartRecord(unit.unit_id, spec.fingerprint, asdict(finished.counts))
+    if len(finished.rejects):
+        source = read_source(spec.input_root, spec.input, unit)
+        table = dead_letter_table(finished.rejects, source, unit, spec.columns)
+        letters = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
+        record = replace(record, dead_letters=letters.as_dead_letters())
+    return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry()
