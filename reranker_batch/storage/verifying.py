@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -74,7 +74,7 @@ def verify_output(path: str) -> Verification:
         parts=len(parts),
         rows=sum(part.num_rows for part in parts),
         dead_letters=totals_of(part.record.counts for part in parts).num_failed,
-        problems=[*record.problems(parts, is_marked=is_marked), *problems],
+        problems=[*record.problems(is_marked=is_marked), *problems, *_total_problems(parts, record.report)],
         gate=record.gate,
         is_marked=is_marked,
     )
@@ -103,15 +103,14 @@ class Record:
         """Whether the run came to its end, gated or not."""
         return self.report is not None and self.report.status in _FINISHED and (is_marked or self.gate is not None)
 
-    def problems(self, parts: Sequence[PublishedPart], *, is_marked: bool) -> list[str]:
-        """Contradictions between the documents, the parts as they were read, and the success marker."""
+    def problems(self, *, is_marked: bool) -> list[str]:
+        """Contradictions between the documents, and with the success marker."""
         if self.report is None:
             return []
         return [
             *(f"run/{PLAN}: {problem}" for problem in self.plan_problems),
             *_status_problems(self.report, self.gate, is_marked=is_marked),
             *(f"run/{REPORT}: {problem}" for problem in self._report_problems(self.report)),
-            *(_total_problems(parts, self.report) if len(parts) == len(self.units) else []),
         ]
 
     def _report_problems(self, report: RunReport) -> Iterator[str]:
