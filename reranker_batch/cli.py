@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import sys
@@ -105,7 +106,10 @@ def plan(config: ConfigPath, overrides: Overrides = None) -> None:
 
 @_command
 def verify(output: Annotated[str, typer.Argument(help="The output.path of a finished run.")]) -> int:
-    """Prove a finished output from its own record."""
+    """Prove a finished output from its own record.
+
+    Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
+    """
     from reranker_batch.storage.verifying import verify_output
 
     found = verify_output(output)
@@ -113,9 +117,44 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
         print(problem, file=sys.stderr)
     if not found.is_sound:
         print(f"{output}: {len(found.problems)} problems in {found.parts} parts", file=sys.stderr)
-        return EXIT_FAILED
+        return found.exit_code
     print(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
-    return 0
+    if found.closed_gate is not None:
+        print(f"{output}: not served: gated. {' '.join(found.closed_gate.reasons)}", file=sys.stderr)
+    return found.exit_code
+
+
+@_command
+def status(
+    output: Annotated[str, typer.Argument(help="The output.path of a run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with the exit code of the run.")] = False,
+) -> int:
+    """Say what became of a run: complete, accepted, too many failed, gated, failed, interrupted, running, no run.
+
+    Exit code 0 only for an output that may be served (complete, accepted). 1: failed, or still running. 2: no run.
+    3: too many failed. 4: gated. 130: interrupted, the same `run` command resumes it.
+    """
+    from reranker_batch.storage.status import output_status
+
+    found = output_status(output)
+    if as_json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(f"{output}: {found.state.replace('_', ' ')}. {found.message}".rstrip(". ") + ".")
+    return found.exit_code
+
+
+@_command
+def accept(
+    output: Annotated[str, typer.Argument(help="The output.path of a run that ended with exit code 3 or 4.")],
+    by: Annotated[str | None, typer.Option(metavar="NAME", help="Who accepts it; the user of the system.")] = None,
+) -> None:
+    """Let a gated output be served: verify it, record who accepts it and when, write scores/_SUCCESS."""
+    from reranker_batch.storage.acceptance import accept_output
+
+    gate = accept_output(output, by=by)
+    accepted = f"accepted by {gate.accepted.by} at {gate.accepted.at}" if gate.accepted else "accepted"
+    print(f"{output}: {accepted} in spite of: {' '.join(gate.reasons)}")
 
 
 @_command

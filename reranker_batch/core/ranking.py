@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import IntArray, LongArray
 
@@ -19,13 +20,8 @@ class Ranked:
 
 
 def relevance_scores(logits: FloatArray, *, logit_shift: float = 0.0) -> FloatArray:
-    """Sigmoid of the shifted logit, always in 0..1, and never out of order with the logits.
-
-    Computed in float64 and rounded once, so that two different logits never swap places.
-    """
-    shifted = logits.astype(np.float64) - logit_shift
-    with np.errstate(over="ignore"):
-        return (1.0 / (1.0 + np.exp(-shifted))).astype(np.float32)
+    """`Activation.scores` with this shift."""
+    return Activation(shift=logit_shift).scores(logits)
 
 
 def rank_candidates(query: LongArray, index: IntArray, logits: FloatArray, *, top_n: int | None) -> Ranked:

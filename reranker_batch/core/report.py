@@ -28,6 +28,9 @@ class Totals:
     failed_queries: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
 
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "dead_letters": dict(self.dead_letters)}
+
     def add(self, counts: Mapping[str, Any]) -> None:
         for name, value in counts.items():
             if name == "dead_letters":
@@ -117,7 +120,11 @@ class RunReport:
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
 
+    def has_same_results(self, other: RunReport | None) -> bool:
+        """Whether both tell of the same parts with the same verdict, whatever attempt made them."""
+        names = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
+        return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
+
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        values["totals"]["dead_letters"] = dict(self.totals.dead_letters)
-        return values
+        return {**values, "exit_code": self.exit_code, "totals": self.totals.to_dict()}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from reranker_batch.config import JobConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.limits import RequestLimits, resolve_limits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ConfigError
@@ -57,7 +58,7 @@ class Job:
             "recipe": {
                 "name": self.recipe.name,
                 "version": self.recipe.version,
-                "activation": f"sigmoid(logit - {self.recipe.logit_shift})",
+                "activation": Activation(shift=self.recipe.logit_shift).to_dict(),
             },
             "limits": asdict(self.limits),
             "input": {"layout": self.config.input.layout, "columns": self.config.input.columns.model_dump()},

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within, totals_of
-from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
@@ -20,8 +18,9 @@ from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.job import Job
 from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.gate import conclude
 from reranker_batch.storage.lock import Lock, hold_lock
-from reranker_batch.storage.parts import PublishedPart, read_part
+from reranker_batch.storage.published import published_parts
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
@@ -54,30 +53,17 @@ class _Run:
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
             _check_same_job(self.job, recorded, dtype=None)
-        progress = RunProgress(list(self._units()), skipped_files=self.job.plan.skipped)
+        progress = RunProgress(self.state.units(self.job.plan.units), skipped_files=self.job.plan.skipped)
         with self._reported(progress):
-            self._skip_published(progress, recorded)
-            if self.state.is_complete and not progress.remaining:
-                return self._closing_report(progress, "nothing to do: the output is complete")
-            self._process(progress, recorded)
-            report = self._closing_report(progress, "")
+            made_by = None if recorded is None else recorded["fingerprint"]
+            for part in published_parts(self.state, progress.units, fingerprint=made_by):
+                progress.skip(part)
+            is_idle = self.state.is_complete and not progress.remaining
+            if progress.remaining:
+                self._process(progress, recorded)
+            report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
             self.lock.confirm()
-            self.state.write(REPORT, report.to_dict())
-            self.state.complete()
-        return report
-
-    def _units(self) -> list[WorkUnit]:
-        """As they were cut when the run began, so that another `unit_pairs` does not orphan finished parts."""
-        recorded = self.state.recorded_units()
-        return list(self.job.plan.units) if recorded is None else recorded
-
-    def _skip_published(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
-        """Units whose part is there and sound; a damaged part is computed again."""
-        read = _read_or_warn(self.state.output, None if recorded is None else recorded["fingerprint"])
-        with ThreadPoolExecutor(8) as threads:
-            for part in threads.map(read, self.state.published_units(progress.units)):
-                if part is not None:
-                    progress.skip(part)
+            return conclude(self.state, report)
 
     def _process(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
         config = self.job.config
@@ -91,8 +77,7 @@ class _Run:
             spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
             spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
             progress.replicas = engine.replicas.count
-            if progress.remaining:
-                self._process_units(engine, progress, spec)
+            self._process_units(engine, progress, spec)
 
     def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
         display = self._display(progress)
@@ -113,14 +98,10 @@ class _Run:
             "settings": settings,
             "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
             "input": job.plan.identity(),
-            "units_digest": units_digest(progress.units),
             "config": job.config.model_dump(),
             "versions": versions(),
         }
-        if state.read(MANIFEST) is None:
-            state.write(MANIFEST, manifest)
-        if state.read(PLAN) is None:
-            state.write(PLAN, {"units": [unit.to_dict() for unit in progress.units]})
+        state.record(manifest, progress.units)
 
     def _display(self, progress: RunProgress) -> Display:
         if not self.show_progress:
@@ -182,14 +163,3 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
             + "\n  ".join(lines)
             + "\nUse another output.path, or set these back."
         )
-
-
-def _read_or_warn(output: Folder, made_by: str | None) -> Callable[[str], PublishedPart | None]:
-    def read(unit_id: str) -> PublishedPart | None:
-        try:
-            return read_part(output, unit_id, fingerprint=made_by)
-        except CommitError as error:
-            logger.warning("%s It is computed again.", error)
-            return None
-
-    return read

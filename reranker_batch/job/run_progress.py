@@ -37,10 +37,7 @@ class RunProgress:
     skipped_files: Mapping[str, str] = field(default_factory=dict)
 
     def skip(self, part: PublishedPart) -> None:
-        record = part.record
-        self.parts[record.unit_id] = PartEntry(
-            record.unit_id, part.num_rows, part.size_bytes, part.sha256, record.counts
-        )
+        self.parts[part.record.unit_id] = part.entry()
         self.skipped += 1
 
     def add(self, entry: UnitEntry) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
@@ -89,6 +89,6 @@ def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> PartEn
     if len(finished.rejects):
         source = read_source(spec.input_root, spec.input, unit)
         table = dead_letter_table(finished.rejects, source, unit, spec.columns)
-        publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
-    part = publish_part(spec.output, SCORES, finished.part, finished.schema, record)
-    return PartEntry(unit.unit_id, part.num_rows, part.size_bytes, part.sha256, record.counts)
+        letters = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
+        record = replace(record, dead_letters=letters.as_dead_letters())
+    return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry()

@@ -179,3 +179,15 @@ def _refusal(output: Folder, held: HeldLock, heartbeat_s: float) -> str:
         f"output.path. If its machine is gone, its lock ends {_BEATS_TO_DEATH * heartbeat_s:.0f} s after its last "
         "heartbeat and the same command takes over."
     )
+
+
+def living_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> HeldLock | None:
+    """The lock of the run that is at work on an output, None where none is. Takes no lock.
+
+    A lock of another machine whose heartbeat is old is watched for two heartbeats before it counts as dead.
+
+    Raises:
+        ConfigError, CommitError: The store has no locks or does not answer.
+    """
+    files = LockFiles.of(output)
+    return next((held for held in reversed(files.all()) if not _is_dead(held, files, heartbeat_s)), None)

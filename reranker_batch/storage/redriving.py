@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,18 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from reranker_batch.config import InputConfig
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.candidates import unit_candidates
 from reranker_batch.storage.columns import inspect_columns
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.filesystem import Folder, absolute, is_uri
 from reranker_batch.storage.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.planning import plan_input
 from reranker_batch.storage.reader import read_source
-from reranker_batch.storage.run_state import MANIFEST, RunState
+from reranker_batch.storage.run_state import RunState
+from reranker_batch.storage.verifying import Record, verify_output
 
 PLACES = "_places.parquet"
 """Beside the input files; its name keeps it from being taken for one."""
@@ -48,17 +49,16 @@ def redrive_output(output: str, target: str) -> Redriven:
     candidate by its new `query_id` and `index` which query id, document id and index it had: `was`.
 
     Raises:
-        ConfigError: There is no finished run, or `target` is not empty.
-        CommitError: What the run left cannot be read.
+        ConfigError: There is no finished run, or `target` cannot be used.
+        CommitError: The output is not what its record says.
     """
     state, goal = RunState(Folder.at(output)), Folder.at(target)
     config, unit_ids = _finished_run(state, output)
-    if goal.filesystem.get_file_info(pafs.FileSelector(goal.path, allow_not_found=True)):
-        raise ConfigError(f"{target} is not empty. Give a new folder for the input of the second run.")
+    _refuse_places(goal, target, output=output, input_path=config.path)
     letters = {part_name(unit_id): _letters(state, unit_id) for unit_id in unit_ids}
     if not letters:
         return Redriven(Counter(), True)
-    goal.filesystem.create_dir(goal.path, recursive=True)
+    _made(goal)
     for name, table in letters.items():
         _write(goal, name, _input_rows(table, config, name))
     places = _places(goal, config, letters)
@@ -68,26 +68,52 @@ def redrive_output(output: str, target: str) -> Redriven:
 
 
 def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[str]]:
-    """How the input was read, and the units that have dead letters."""
-    manifest, units = state.read(MANIFEST), state.recorded_units()
-    if manifest is None or units is None:
+    """How the input was read, and the units that have dead letters. A gated output may be redriven too."""
+    record = Record.read(state)
+    if record is None:
         raise ConfigError(f"{output} holds no run: run/manifest.json or run/plan.json is not there.")
-    if not state.is_complete:
+    if not record.is_finished(is_marked=state.is_complete):
         raise ConfigError(f"{output} holds a run that has not finished. Finish it first: the same command resumes it.")
-    try:
-        config = InputConfig.model_validate(manifest["config"]["input"])
-    except (KeyError, TypeError, ValidationError) as error:
-        raise CommitError(f"run/manifest.json of {output} does not say how the input is read.") from error
+    if problems := verify_output(output).problems:
+        raise CommitError(
+            f"{output} is not what its record says, so nothing is taken from it: {problems[0]} "
+            "`reranker-batch verify` lists all; the run's own command repairs parts and dead letters."
+        )
     names = state.dead_letter_names()
-    return config, [unit.unit_id for unit in units if part_name(unit.unit_id) in names]
+    return record.manifest.config.input, [unit.unit_id for unit in record.units if part_name(unit.unit_id) in names]
+
+
+def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -> None:
+    """Raises ConfigError for a target that is no new folder, or that the first run would read or refuse."""
+    try:
+        info = goal.filesystem.get_file_info(goal.path)
+        selector = pafs.FileSelector(goal.path, allow_not_found=True)
+        is_taken = info.is_file or bool(goal.filesystem.get_file_info(selector))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{target} cannot be used: {error}") from error
+    if is_taken:
+        raise ConfigError(f"{target} is not empty. Give a new folder for the input of the second run.")
+    for place, what in ((Folder.at(output).uri, "the output"), (absolute(input_path.partition("**")[0]), "the input")):
+        if _is_within(goal.uri, place):
+            raise ConfigError(f"{target} lies in {what}, {place}. Give a folder of its own.")
+
+
+def _is_within(inner: str, outer: str) -> bool:
+    """Whether one place is the other or lies below it; links of the local disk are followed."""
+    below, above = (place.rstrip("/") if is_uri(place) else os.path.realpath(place) for place in (inner, outer))
+    return f"{below}/".startswith(f"{above.rstrip('/')}/")
+
+
+def _made(goal: Folder) -> None:
+    try:
+        goal.filesystem.create_dir(goal.path, recursive=True)
+    except OSError as error:
+        raise ConfigError(f"{goal.uri} cannot be used: {error}") from error
 
 
 def _letters(state: RunState, unit_id: str) -> pa.Table:
     """In the order of the input."""
-    try:
-        table = read_table(state.output, DEAD_LETTERS, unit_id)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise CommitError(f"The dead letters of unit {unit_id} cannot be read: {error}", unit_id=unit_id) from error
+    table = read_table(state.output, DEAD_LETTERS, unit_id)
     keys = [("row", "ascending"), ("index", "ascending")]
     return table.take(pc.sort_indices(table.select(["row", "index"]), sort_keys=keys))
 

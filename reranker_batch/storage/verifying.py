@@ -2,172 +2,197 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from reranker_batch.core.report import PartEntry, totals_of
+from reranker_batch.core.report import PartEntry, RunReport, totals_of
+from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PublishedPart, part_name, read_part, read_table
-from reranker_batch.storage.run_state import MANIFEST, REPORT, RunState
+from reranker_batch.storage.gate import Gate, read_gate
+from reranker_batch.storage.manifest import Manifest
+from reranker_batch.storage.part_checks import RowRules
+from reranker_batch.storage.parts import SCORES, PublishedPart, part_name, read_table
+from reranker_batch.storage.plan_record import plan_problems
+from reranker_batch.storage.published import read_unit_parts
+from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
 
-_RESULT_COLUMNS = ["index", "rank", "relevance_score", "logit"]
+EXIT_UNSOUND = 1
+_FINISHED = ("complete", "too_many_failed")
+_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was looked at and every contradiction found."""
+    """What was looked at, every contradiction in it, and what keeps a sound output from being served."""
 
     parts: int
     rows: int
     dead_letters: int
     problems: list[str]
+    gate: Gate | None = None
+    is_marked: bool = False
+    """Whether `scores/_SUCCESS` is there."""
 
     @property
     def is_sound(self) -> bool:
+        """Whether the output is what its record says. It may be gated all the same."""
         return not self.problems
+
+    @property
+    def closed_gate(self) -> Gate | None:
+        """What keeps the output from being served until somebody accepts it."""
+        return None if self.is_marked else self.gate
+
+    @property
+    def exit_code(self) -> int:
+        """1 with problems, the run's own code for a sound output that is gated, else 0."""
+        if self.problems:
+            return EXIT_UNSOUND
+        return 0 if self.closed_gate is None else self.closed_gate.exit_code
 
 
 def verify_output(path: str) -> Verification:
-    """Read every part again and hold it against the plan, the manifest, the report and the rules of ranking.
+    """Read a finished output again and compare every part with the plan, the manifest, the report and the rules of
+    ranking.
 
     Raises:
         ConfigError: There is no output of a run at this place.
+        CommitError: A record of the run cannot be read.
     """
     state = RunState(Folder.at(path))
-    manifest, report, units = state.read(MANIFEST), state.read(REPORT), state.recorded_units()
-    if manifest is None or units is None:
-        raise ConfigError(f"{path} holds no run: run/manifest.json or run/plan.json is not there.")
-    if report is None or not state.is_complete:
-        return Verification(0, 0, 0, ["scores/_SUCCESS or run/report.json is not there: the run is not complete."])
-    unit_ids = {unit.unit_id for unit in units}
-    entries = _entries(report, state)
-    problems = _foreign_files(state, unit_ids)
-    problems += [f"The report lists {name!r}, no unit of the plan." for name in sorted(entries.keys() - unit_ids)]
-    check = _PartCheck(state.output, manifest, entries, state.dead_letter_names())
-    with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(check, [unit.unit_id for unit in units]))
-    parts = [part for part, _ in found if part is not None]
-    problems += [problem for _, problems_of_part in found for problem in problems_of_part]
-    problems += _total_problems(parts, report)
+    record = Record.read(state)
+    if record is None:
+        raise ConfigError(f"{path} holds no run: run/{MANIFEST} or run/{PLAN} is not there.")
+    if record.report is None:
+        return Verification(0, 0, 0, [f"run/{REPORT} is not there: the run is not complete."])
+    is_marked = state.is_complete
+    parts, problems = _check_parts(state, record)
     return Verification(
         parts=len(parts),
         rows=sum(part.num_rows for part in parts),
         dead_letters=totals_of(part.record.counts for part in parts).num_failed,
-        problems=problems,
+        problems=[*record.problems(is_marked=is_marked), *problems, *_total_problems(parts, record.report)],
+        gate=record.gate,
+        is_marked=is_marked,
     )
 
 
-def _entries(report: Mapping[str, Any], state: RunState) -> dict[str, PartEntry]:
-    """The report's word on each part. Raises CommitError when it is no report of this program."""
-    try:
-        return {entry["unit_id"]: PartEntry(**entry) for entry in report["parts"]}
-    except TypeError:
-        path = state.output.child("run", REPORT)
-        raise CommitError(f"{path} is not a report of this program: its parts are not.") from None
+@dataclass(frozen=True)
+class Record:
+    """All documents of a run, each readable by itself."""
+
+    manifest: Manifest
+    units: list[WorkUnit]
+    report: RunReport | None
+    gate: Gate | None
+    plan_problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, state: RunState) -> Record | None:
+        """None where there is no manifest or no plan. Raises CommitError for what is not ours."""
+        values, units = state.read(MANIFEST), state.read_units()
+        if values is None or units is None:
+            return None
+        manifest = Manifest.of(values, state.path_of(MANIFEST))
+        return cls(manifest, units, state.report(), read_gate(state), plan_problems(values, units))
+
+    def is_finished(self, *, is_marked: bool) -> bool:
+        """Whether the run came to its end, gated or not."""
+        return self.report is not None and self.report.status in _FINISHED and (is_marked or self.gate is not None)
+
+    def problems(self, *, is_marked: bool) -> list[str]:
+        """Contradictions between the documents, and with the success marker."""
+        if self.report is None:
+            return []
+        return [
+            *(f"run/{PLAN}: {problem}" for problem in self.plan_problems),
+            *_status_problems(self.report, self.gate, is_marked=is_marked),
+            *(f"run/{REPORT}: {problem}" for problem in self._report_problems(self.report)),
+        ]
+
+    def _report_problems(self, report: RunReport) -> Iterator[str]:
+        unit_ids = {unit.unit_id for unit in self.units}
+        listed = Counter(entry.unit_id for entry in report.parts)
+        yield from (f"it lists {name!r}, no unit of the plan" for name in sorted(listed.keys() - unit_ids))
+        yield from (f"it does not list unit {name}" for name in sorted(unit_ids - listed.keys()))
+        yield from (f"it lists {name!r} twice" for name, number in listed.items() if number > 1)
+        if report.missing:
+            yield f"{len(report.missing)} units are missing, such as {report.missing[0]!r}"
+        if (report.units, report.units_published) != (len(self.units), len(self.units)):
+            yield f"{report.units_published} of {report.units} units are published, the plan has {len(self.units)}"
+        if report.skipped_files.keys() != self.manifest.input.skipped.keys():
+            yield "its skipped files are not those of the manifest"
 
 
-def _foreign_files(state: RunState, unit_ids: set[str]) -> list[str]:
-    letters = state.dead_letter_names() - {part_name(unit_id) for unit_id in unit_ids}
-    foreign = [f"scores/{name}" for name in state.foreign_parts(unit_ids)]
-    return [f"{name} belongs to no unit of the plan." for name in foreign + [f"dead_letters/{n}" for n in letters]]
+def _status_problems(report: RunReport, gate: Gate | None, *, is_marked: bool) -> Iterator[str]:
+    if report.status not in _FINISHED:
+        yield f"run/{REPORT}: the status is {report.status}: the run is not complete."
+        return
+    exit_code = gate.exit_code if gate is not None else 0
+    if exit_code != report.exit_code:
+        yield f"run/gated.json has exit code {exit_code} (0: it is not there), the report {report.exit_code}."
+    if is_marked and gate is not None and gate.accepted is None:
+        yield "scores/_SUCCESS is there, although run/gated.json says that nobody has accepted the output."
+    if not is_marked and gate is None:
+        yield "scores/_SUCCESS is not there: the run is not complete."
+
+
+def _total_problems(parts: Iterable[PublishedPart], report: RunReport) -> list[str]:
+    found, told = totals_of(part.record.counts for part in parts).to_dict(), report.totals.to_dict()
+    return [
+        f"{name}: the parts add up to {value}, the report says {told[name]}"
+        for name, value in found.items()
+        if value != told[name]
+    ]
+
+
+def _check_parts(state: RunState, record: Record) -> tuple[list[PublishedPart], list[str]]:
+    """The parts that are what was published, and what is wrong with any."""
+    manifest = record.manifest
+    rules = RowRules(
+        manifest.settings.output.layout, manifest.settings.ranking.top_n, manifest.settings.recipe.activation
+    )
+    reported = {entry.unit_id: entry for entry in record.report.parts} if record.report is not None else {}
+    check = _PartCheck(state, manifest, rules, reported, state.dead_letter_names())
+    units = {unit.unit_id: unit for unit in record.units}
+    problems = [f"{name} belongs to no unit of the plan." for name in state.foreign_files(units)]
+    with ThreadPoolExecutor(_THREADS) as threads:
+        results = list(threads.map(check, units.values()))
+    problems += [problem for _, problems_of_part in results for problem in problems_of_part]
+    return [part for part, _ in results if part is not None], problems
 
 
 @dataclass(frozen=True)
 class _PartCheck:
-    output: Folder
-    manifest: Mapping[str, Any]
-    entries: Mapping[str, PartEntry]
+    state: RunState
+    manifest: Manifest
+    rules: RowRules
+    reported: Mapping[str, PartEntry]
     letters: set[str]
 
-    def __call__(self, unit_id: str) -> tuple[PublishedPart | None, list[str]]:
+    def __call__(self, unit: WorkUnit) -> tuple[PublishedPart | None, list[str]]:
+        output, made_by = self.state.output, self.manifest.fingerprint
         try:
-            part = read_part(self.output, unit_id)
+            part = read_unit_parts(
+                output, unit.unit_id, fingerprint=made_by, reported=self.reported, letters=self.letters
+            )
+            table = read_table(output, SCORES, unit.unit_id)
         except CommitError as error:
             return None, [str(error)]
-        return part, [f"scores/part-{unit_id}.parquet: {problem}" for problem in self._problems(part, unit_id)]
+        counts = totals_of([part.record.counts]).to_dict()
+        problems = [*self.rules.problems(table, counts), *self._count_problems(unit, part)]
+        return part, [f"{SCORES}/{part_name(unit.unit_id)}: {problem}" for problem in problems]
 
-    def _problems(self, part: PublishedPart, unit_id: str) -> Iterator[str]:
-        record, entry = part.record, self.entries.get(unit_id)
-        if record.fingerprint != self.manifest["fingerprint"]:
-            yield "it was made by other settings than the manifest's"
-        if entry is None:
-            yield "the report does not list it"
-        elif (part.sha256, part.size_bytes, part.num_rows) != (
-            entry.sha256,
-            entry.size_bytes,
-            entry.num_rows,
-        ):
-            yield "its bytes are not those that were published"
-        yield from self._row_problems(part)
-        yield from self._dead_letter_problems(part)
-
-    def _row_problems(self, part: PublishedPart) -> Iterator[str]:
-        table = read_table(self.output, SCORES, part.record.unit_id)
-        results = _results_of(table)
-        counts, top_n = part.record.counts, self.manifest["settings"]["ranking"]["top_n"]
-        if len(results["rank"]) != counts["kept"]:
-            yield f"{len(results['rank'])} candidates, its record says {counts['kept']}"
-        if "results" in table.column_names and len(table) != counts["queries"]:
-            yield f"{len(table)} queries, its record says {counts['queries']}"
-        if counts["scored"] + sum(counts["dead_letters"].values()) != counts["candidates"]:
+    def _count_problems(self, unit: WorkUnit, part: PublishedPart) -> Iterator[str]:
+        counts = totals_of([part.record.counts])
+        if counts.scored + counts.num_failed != counts.candidates:
             yield "scored and dead-lettered candidates are not all candidates"
-        yield from _ranking_problems(results, top_n)
-
-    def _dead_letter_problems(self, part: PublishedPart) -> Iterator[str]:
-        expected = sum(part.record.counts["dead_letters"].values())
-        if not expected:
-            if (name := part_name(part.record.unit_id)) in self.letters:
-                yield f"dead_letters/{name} is there, and its record knows of none"
-            return
-        try:
-            found = len(read_table(self.output, DEAD_LETTERS, part.record.unit_id))
-        except (OSError, pa.ArrowInvalid) as error:
-            yield f"its dead letters cannot be read: {error}"
-            return
-        if found != expected:
-            yield f"{found} dead letters, its record says {expected}"
-
-
-def _results_of(table: pa.Table) -> dict[str, Any]:
-    """Result columns as numpy arrays of shape [kept candidates], and the query each belongs to."""
-    if "results" not in table.column_names:
-        query_ids = table["query_id"].combine_chunks().dictionary_encode()
-        codes = query_ids.indices.to_numpy() if len(table) else np.empty(0, dtype=np.int32)
-        return {name: table[name].to_numpy() for name in _RESULT_COLUMNS} | {"query": codes}
-    lists = table["results"].combine_chunks()
-    results = {name: pc.struct_field(pc.list_flatten(lists), name).to_numpy() for name in _RESULT_COLUMNS}
-    return results | {"query": pc.list_parent_indices(lists).to_numpy()}
-
-
-def _ranking_problems(results: Mapping[str, Any], top_n: int | None) -> Iterator[str]:
-    rank, logit, score = results["rank"], results["logit"], results["relevance_score"]
-    if not np.isfinite(logit).all() or not ((score >= 0) & (score <= 1)).all():
-        yield "a score is not finite or not within 0..1"
-    if top_n is not None and len(rank) and rank.max() > top_n:
-        yield f"rank {rank.max()} is beyond top_n={top_n}"
-    follows = rank[1:] != 1
-    if (len(rank) and rank[0] != 1) or not (rank[1:][follows] == rank[:-1][follows] + 1).all():
-        yield "ranks of a query are not 1..n"
-    if not (results["query"][1:][follows] == results["query"][:-1][follows]).all():
-        yield "rows of a query do not stand together"
-    is_ordered = (logit[1:] < logit[:-1]) | ((logit[1:] == logit[:-1]) & (results["index"][1:] > results["index"][:-1]))
-    if not (is_ordered & (score[1:] <= score[:-1]))[follows].all():
-        yield "candidates are not ordered by score, ties by index"
-
-
-def _total_problems(parts: list[PublishedPart], report: Mapping[str, Any]) -> list[str]:
-    totals = totals_of(part.record.counts for part in parts)
-    found = {name: value for name, value in vars(totals).items() if name != "dead_letters"}
-    found["dead_letters"] = dict(totals.dead_letters)
-    return [
-        f"{name}: the parts add up to {value}, the report says {report['totals'].get(name)}"
-        for name, value in found.items()
-        if value != report["totals"].get(name)
-    ]
+        num_rows = unit.row_stop - unit.row_start
+        rows = counts.queries if self.manifest.settings.input.layout == "nested" else counts.candidates
+        if rows != num_rows:
+            yield f"its record counts {rows} rows of the input, the plan {num_rows}"
+        if self.rules.top_n is None and counts.kept != counts.scored:
+            yield f"{counts.kept} candidates are kept of {counts.scored} that were scored, although all are to be kept"

@@ -82,7 +82,7 @@ def test_recipe_version_activation_and_schema_are_part_of_it(folder: Path) -> No
     job = job_of(folder)
     newer = replace(job, recipe=replace(job.recipe, version=job.recipe.version + 1, logit_shift=1.5))
     lines = differences(settings_of(job), settings_of(newer))
-    assert [line.partition(":")[0] for line in lines] == ["recipe.activation", "recipe.version"]
+    assert [line.partition(":")[0] for line in lines] == ["recipe.activation.shift", "recipe.version"]
     assert settings_of(job)["schema_version"] >= 1
     assert settings_of(job)["model"].keys() == {"name", "revision", "files", "dtype", "instruct"}
 

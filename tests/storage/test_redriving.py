@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from engine import NAN, NanScorer, SmallJob
+from outputs import finished
 from tables import Group, nested_table, pairs_table, random_groups, write
 
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.redriving import PLACES, redrive_output
+from reranker_batch.storage.verifying import verify_output
 
 USAGE = Path(__file__).parents[2] / "docs" / "usage.md"
 TOP_N = 3
@@ -108,3 +110,39 @@ def test_repeated_query_ids_are_noticed(tmp_path: Path) -> None:
     write(nested_table(groups), tmp_path / "in.parquet")
     SmallJob(str(tmp_path / "in.parquet"), str(tmp_path / "out")).run(NanScorer())
     assert not redrive_output(str(tmp_path / "out"), str(tmp_path / "again")).has_unique_places
+
+
+def test_an_output_that_verify_refuses_is_not_redriven(tmp_path: Path) -> None:
+    """Dead letters that are gone would be left out without a word."""
+    output = finished(tmp_path)
+    output.parts("dead_letters")[0].unlink()
+    with pytest.raises(CommitError, match=r"not what its record says, .*dead_letters/part-.* is missing"):
+        redrive_output(str(output.path), str(tmp_path / "again"))
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_gated_output_is_redriven(tmp_path: Path) -> None:
+    output = finished(tmp_path, gated=True)
+    dead_letters = verify_output(str(output.path)).dead_letters
+    assert redrive_output(str(output.path), str(tmp_path / "again")).num_candidates == dead_letters > 0
+
+
+def test_targets_that_cannot_be_a_new_input_are_refused(tmp_path: Path) -> None:
+    write(nested_table(groups_with_faults()), tmp_path / "in" / "a.parquet")
+    job = SmallJob(str(tmp_path / "in"), str(tmp_path / "out"))
+    job.run(NanScorer())
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "link").symlink_to(job.output)
+    for target, message in {
+        "file": "is not empty",
+        "file/below": "cannot be used",
+        "in/again": "lies in the input",
+        "out/again": "lies in the output",
+        "out/scores/again": "lies in the output",
+        "link/again": "lies in the output",
+        "out": "is not empty",
+    }.items():
+        with pytest.raises(ConfigError, match=message):
+            redrive_output(job.output, str(tmp_path / target))
+    assert (tmp_path / "file").read_text() == "mine"
+    assert verify_output(job.output).is_sound

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine import SmallJob, kept_rows, right_rows
+from engine import SmallJob, kept_rows, right_rows, run_in_a_process
 from tables import nested_table, random_groups, write
 
-from reranker_batch.errors import CommitError, ConfigError
+from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
 from reranker_batch.storage.filesystem import Folder, is_inside
-from reranker_batch.storage.parts import read_part
+from reranker_batch.storage.parts import publish_part, read_part, read_table
 from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.status import output_status
 from reranker_batch.storage.verifying import verify_output
 
 GROUPS = random_groups(9, max_candidates=5)
@@ -131,3 +134,70 @@ def test_files_of_others_are_refused_and_left_alone(tmp_path: Path, name: str) -
 )
 def test_only_paths_that_stay_inside_are_taken(path: str, is_safe: bool) -> None:
     assert is_inside(path) == is_safe
+
+
+def test_rows_that_the_plan_leaves_out_or_has_twice_are_refused(job: SmallJob) -> None:
+    """Without this they would be lost or scored twice, without an error."""
+    for change, message in [
+        (lambda units: units.pop(1), "belong to no unit"),
+        (lambda units: units[0].update(row_stop=units[0]["row_stop"] - 1), "belong to no unit"),
+        (lambda units: units[1].update(row_start=units[1]["row_start"] - 1), "belong to two units"),
+        (lambda units: units[-1].update(row_stop=units[-1]["row_stop"] + 9), "but its units go to row"),
+        (lambda units: units.append(units[0]), "belong to two units|not in the order"),
+        (lambda units: units.reverse(), "not in the order of the input"),
+        (lambda units: units[0].update(num_pairs=1), "not those of the digest"),
+        (lambda units: units[0].update(file="b.parquet"), "no file of the input"),
+        (lambda units: units[0]["identity"].update(size_bytes=1), "another a.parquet than the one on record"),
+    ]:
+        path = Path(job.output) / "run" / PLAN
+        whole = path.read_bytes()
+        edit(job, PLAN, lambda plan, change=change: change(plan["units"]))
+        with pytest.raises(CommitError, match=rf"run/plan.json is not the plan of this run.*({message})"):
+            job.run()
+        assert not verify_output(job.output).is_sound
+        path.write_bytes(whole)
+    assert verify_output(job.output).is_sound
+
+
+def test_a_plan_that_is_gone_comes_back_only_as_it_was(job: SmallJob) -> None:
+    path, right = Path(job.output) / "run" / PLAN, kept_rows(Path(job.output))
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(CommitError, match=r"run/plan.json is missing, and the input is now cut into other units"):
+        replace(job, unit_pairs=1_000).run()
+    job.run()
+    assert path.read_bytes() == whole
+    assert verify_output(job.output).is_sound
+    assert kept_rows(Path(job.output)) == right
+
+
+def test_a_run_that_ended_between_manifest_and_plan_may_be_cut_otherwise(job: SmallJob) -> None:
+    other = replace(job, output=f"{job.output}-again")
+    assert run_in_a_process(other, "manifest_written:1") != 0
+    replace(other, unit_pairs=1_000).run()
+    assert verify_output(other.output).is_sound
+    assert kept_rows(Path(other.output)) == right_rows(GROUPS)
+
+
+def test_a_part_with_other_scores_than_the_report_lists_is_computed_again(job: SmallJob) -> None:
+    """Such as one that was edited in place: it is whole by itself."""
+    output, unit_id = Folder(job.output), "00000-0000000000"
+    path = Path(job.output) / "scores" / f"part-{unit_id}.parquet"
+    whole = path.read_bytes()
+    table, record = read_table(output, "scores", unit_id), read_part(output, unit_id).record
+    (Path(job.output) / "run" / "staging").mkdir()
+    publish_part(output, "scores", table.take([*range(len(table))][::-1]), table.schema, record)
+    job.run()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["scores", "dead_letters", "run"])
+def test_a_folder_of_the_output_that_is_a_file_is_one_message(job: SmallJob, name: str) -> None:
+    shutil.rmtree(Path(job.output) / name)
+    (Path(job.output) / name).write_text("mine")
+    for call in (job.run, lambda: verify_output(job.output)):
+        with pytest.raises(RerankerBatchError, match=job.output):
+            call()
+    with suppress(RerankerBatchError):
+        output_status(job.output)
+    assert (Path(job.output) / name).read_text() == "mine"

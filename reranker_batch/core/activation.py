@@ -1,0 +1,31 @@
+"""How a logit becomes a relevance score."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from reranker_batch.core.pairs import FloatArray
+
+
+@dataclass(frozen=True)
+class Activation:
+    """`sigmoid(scale * (logit - shift))`; `to_dict` is what the manifest records of it."""
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def scores(self, logits: FloatArray) -> FloatArray:
+        """Relevance scores, always in 0..1, and never out of order with the logits.
+
+        Computed in float64 and rounded once, so that two different logits never swap places.
+        """
+        shifted = (logits.astype(np.float64) - self.shift) * self.scale
+        with np.errstate(over="ignore"):
+            return (1.0 / (1.0 + np.exp(-shifted))).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
