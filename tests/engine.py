@@ -30,7 +30,7 @@ from reranker_batch.job.job import Job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.job.spec import WorkerSpec, model_files
-from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.storage import crash_points
 from reranker_batch.storage.planning import plan_input
 
@@ -101,7 +101,7 @@ class SmallJob:
         return HashJob(
             config=config,
             files=files,
-            recipe=detect_recipe(files.config(), "auto"),
+            recipe=choose_recipe(files.folder, files.config(), model=files.name).recipe,
             encoder=ByteEncoder(),
             limits=LIMITS,
             plan=plan_input(config.input, unit_pairs=self.unit_pairs),
