@@ -52,7 +52,7 @@ class IsolatingScorer:
             refused.update({int(rows[at]): reason for at, reason in scores.refused.items()})
             splits += scores.oom_splits
             way = scores.way
-            done += len(rows)
+            done += int(input_ids.lengths[rows].sum())
             on_progress(done)
         return PairScores(logits, refused, splits, way)
 

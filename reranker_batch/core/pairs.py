@@ -107,7 +107,7 @@ def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) ->
     return encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=encoder.max_pair_tokens)
 
 
-def ignore_progress(scored: int) -> None:
+def ignore_progress(tokens: int) -> None:
     """For callers that wait for the scores alone."""
 
 
@@ -124,7 +124,8 @@ class PairScorer(Protocol):
     ) -> PairScores:
         """Score all pairs, or say why one cannot be scored; each in a pass of its own if asked for.
 
-        `on_progress` is told after every micro-batch how many pairs are done.
+        `on_progress` is told after every micro-batch how many tokens of the pairs are done: long pairs go first, so a
+        count of pairs would crawl and then run.
         """
 
 

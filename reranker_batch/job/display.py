@@ -104,8 +104,9 @@ class Tally:
 
     def detail(self) -> str:
         pairs_per_s, tokens_per_s = self.rates()
+        tokens = f"{tokens_per_s:,.0f} tokens/s · " if tokens_per_s else ""
         return (
-            f"{pairs_per_s:,.0f} pairs/s · {tokens_per_s:,.0f} tokens/s · "
+            f"{pairs_per_s:,.0f} pairs/s · {tokens}"
             f"{self.done_units:,} of {self.units:,} units · {self.failed:,} failed · {self._left()}"
         )
 

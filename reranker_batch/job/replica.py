@@ -116,13 +116,13 @@ class _Reporter:
     def __init__(self, listener: ReplicaListener, prepared: PreparedUnit) -> None:
         self._listener = listener
         self._unit_id = prepared.unit.unit_id
-        self._pairs_per_input = len(prepared.input_at) / max(len(prepared.input_ids), 1)
+        self._pairs_per_token = len(prepared.input_at) / max(len(prepared.input_ids.values), 1)
         self._scored = 0
         self._told_at = time.monotonic()
 
-    def __call__(self, num_inputs: int) -> None:
-        self._scored = round(num_inputs * self._pairs_per_input)
-        self.repeat(num_inputs)
+    def __call__(self, tokens: int) -> None:
+        self._scored = round(tokens * self._pairs_per_token)
+        self.repeat(tokens)
 
     def repeat(self, _: int) -> None:
         """Say the same number again: the replica moves, but scores nothing new."""

@@ -36,6 +36,10 @@ class _Passes:
     refused: dict[int, RowError] = field(default_factory=dict)
     splits: int = 0
 
+    def rows(self) -> list[LongArray]:
+        """The pairs that are done, scored or refused."""
+        return [*(rows for rows, _ in self.scored), np.array([*self.refused], dtype=np.int64)]
+
 
 class CrossEncoderScorer:
     """Scores pairs with one copy of a model. Which pairs share a micro-batch is decided by them, the budget and the
@@ -104,7 +108,7 @@ class CrossEncoderScorer:
             scored += passes.scored
             refused |= passes.refused
             splits += passes.splits
-            done += sum(len(rows) for rows, _ in passes.scored) + len(passes.refused)
+            done += sum(int(input_ids.lengths[rows].sum()) for rows in passes.rows())
             on_progress(done)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
