@@ -66,10 +66,10 @@ class Ours:
     def __init__(self, folder: Path, entry: Entry, *, device: str, recipe: str, max_tokens: int) -> None:
         from reranker_batch.model.checks import start_scorer
         from reranker_batch.model.files import read_config
-        from reranker_batch.model.recipes import detect_recipe
+        from reranker_batch.model.recipes import choose_recipe
         from reranker_batch.model.tokenizing import load_pair_encoder
 
-        found = detect_recipe(read_config(folder), recipe)
+        found = choose_recipe(folder, read_config(folder), model=str(folder), name=recipe).recipe
         self._encoder = load_pair_encoder(folder, recipe=found)
         self._scorer = start_scorer(folder, recipe=found, dtype=entry.dtype, device=device)
         self._inputs: Any = None

@@ -29,7 +29,7 @@ from reranker_batch.model.forward import Forward, PaddedForward
 from reranker_batch.model.kernel_check import AttentionShape, kernel_fault
 from reranker_batch.model.kernels import FlashKernel, PlainKernel, RunsKernel, VarlenKernel, flash_obstacle
 from reranker_batch.model.packed import PackedForward
-from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
 
@@ -166,7 +166,7 @@ def rms(values: np.ndarray) -> float:
 def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[CrossEncoderScorer, EncodedPairs]:
     """The model that ships with the package, and some thousand pairs."""
     files = resolve_model("builtin:mini")
-    recipe = detect_recipe(files.config(), "auto")
+    recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
     encoder = load_pair_encoder(files.folder, recipe=recipe)
     count = 4000 if device.type == "cuda" else 60
     texts = [("who jumps", " ".join(WORDS[at % 7 :] * (1 + at % 9))) for at in range(count)]

@@ -24,17 +24,21 @@ from oracle import Answer, ByteEncoder, HashScorer, answers
 from tables import Group, nested_table
 
 from reranker_batch import JobConfig, RunReport
+from reranker_batch.config import ModelConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.job.spec import WorkerSpec, model_files
-from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.storage import crash_points
 from reranker_batch.storage.planning import plan_input
 
 TOP_N = 3
+FILES = model_files(ModelConfig(name="builtin:mini"))
+FILES.hashes()  # once for all processes that are forked from this one
+RECIPE = choose_recipe(FILES.folder, FILES.config(), model=FILES.name).recipe
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
 NAN = "<nan>"
 
@@ -97,11 +101,10 @@ class SmallJob:
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )
-        files = model_files(config.model)
         return HashJob(
             config=config,
-            files=files,
-            recipe=detect_recipe(files.config(), "auto"),
+            files=FILES,
+            recipe=RECIPE,
             encoder=ByteEncoder(),
             limits=LIMITS,
             plan=plan_input(config.input, unit_pairs=self.unit_pairs),

@@ -28,7 +28,7 @@ from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.job.job import Job
 from reranker_batch.job.spec import WorkerSpec, model_files
 from reranker_batch.model.files import ModelFiles
-from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.storage.planning import plan_input
 
 _MARK = re.compile(rb"<(kill|raise|refuse|hang|stop|slow|creep|split)(?::(\w+))?>")
@@ -166,7 +166,7 @@ def oracle_job(folder: Path, **tables: dict[str, Any]) -> OracleJob:
     return OracleJob(
         config=config,
         files=files,
-        recipe=detect_recipe(files.config(), "auto"),
+        recipe=choose_recipe(files.folder, files.config(), model=files.name).recipe,
         encoder=ByteEncoder(),
         limits=RequestLimits(max_pair_tokens=4096),
         plan=plan_input(config.input, unit_pairs=config.runtime.unit_pairs),

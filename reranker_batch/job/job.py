@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from reranker_batch.config import JobConfig
@@ -34,6 +36,11 @@ class Job:
     recipe_reason: str = ""
     """Why this recipe, for the manifest."""
 
+    @cached_property
+    def model_hashes(self) -> Mapping[str, str]:
+        """sha256 of the model's files, taken once: settings, replicas and manifest name the same files."""
+        return self.files.hashes()
+
     @property
     def results(self) -> ResultSettings:
         return ResultSettings(
@@ -51,7 +58,7 @@ class Job:
             "model": {
                 "name": self.config.model.name,
                 "revision": self.files.revision,
-                "files": self.files.hashes(),
+                "files": dict(self.model_hashes),
                 "dtype": dtype,
                 "instruct": self.recipe.resolved_instruct,
             },
@@ -82,6 +89,7 @@ class Job:
             results=self.results,
             output=Folder.at(self.config.output.path),
             fingerprint=fingerprint,
+            model_hashes=self.model_hashes,
         )
 
     def resolve_dtype(self, device: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import torch
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.canaries import SCORED_PAIRS
-from reranker_batch.model.prompting import PromptPairEncoder
+from reranker_batch.model.json_files import read_object
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
@@ -57,24 +56,11 @@ def start_scorer(
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    check_answers(folder, encoder)
     # The budget is for the job's pairs, which may be shorter than these.
     roomy = scorer.with_budget(max(scorer.max_batch_tokens, encoder.max_pair_tokens))
     check_canaries(roomy, encoder, recipe=recipe)
     check_expected(folder, roomy, encoder, is_exact=scorer.dtype == torch.float32 and scorer.device.type == "cpu")
     return scorer
-
-
-def check_answers(folder: Path, encoder: PairEncoder) -> None:
-    """Refuse a prompt whose answers are not the tokens that the repository's own sentence-transformers files name."""
-    for path in folder.glob("*_LogitScore/config.json"):
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        stated = tuple(settings[key] for key in ("true_token_id", "false_token_id") if settings.get(key) is not None)
-        if isinstance(encoder, PromptPairEncoder) and encoder.answer_ids != stated:
-            raise ModelError(
-                f"{path} names the tokens {stated} as the answers, and the recipe reads {encoder.answer_ids}. The "
-                "model was trained for another prompt."
-            )
 
 
 def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) -> None:
@@ -100,7 +86,7 @@ def check_expected(folder: Path, scorer: PairScorer, encoder: PairEncoder, *, is
     path = folder / EXPECTED_LOGITS
     if not path.is_file():
         return
-    pairs = json.loads(path.read_text(encoding="utf-8"))["pairs"]
+    pairs = _stored_pairs(path)
     expected = np.array([pair["logit"] for pair in pairs], dtype=np.float32)
     logits = score_pairs(scorer, encoder, [(pair["query"], pair["document"]) for pair in pairs])
     allowed = _EXACT if is_exact else _HALF_ABSOLUTE + _HALF_RELATIVE * np.abs(expected)
@@ -112,6 +98,21 @@ def check_expected(folder: Path, scorer: PairScorer, encoder: PairEncoder, *, is
             "transformers reads it differently."
         )
     _LOG.info("%d stored logits agree, largest difference %.2g", len(pairs), np.abs(logits - expected).max())
+
+
+def _stored_pairs(path: Path) -> list[dict[str, Any]]:
+    pairs = read_object(path).get("pairs")
+    kinds: dict[str, Any] = {"query": str, "document": str, "logit": int | float}
+    if (
+        not isinstance(pairs, list)
+        or not pairs
+        or not all(
+            isinstance(pair, dict) and all(isinstance(pair.get(key), kind) for key, kind in kinds.items())
+            for pair in pairs
+        )
+    ):
+        raise ModelError(f"{path} has no list of pairs, each with query, document and logit. Copy the model again.")
+    return pairs
 
 
 def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:

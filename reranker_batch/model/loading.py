@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,10 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.files import read_config
+from reranker_batch.model.config_json import read_config
 from reranker_batch.model.native import new_names
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, is_causal
+from reranker_batch.model.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
 
 _LOG = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -67,16 +69,21 @@ def load_model(
     Raises:
         ModelError: It cannot be loaded, or weights are missing that would be drawn at random.
     """
+    if not trust_remote_code:
+        require_sizes(folder, read_config(folder))
     try:
         with quiet_loading():
             model, info, auto_class = _load(folder, recipe, dtype, trust_remote_code=trust_remote_code)
+    except ModelError:
+        raise
     except Exception as error:  # Depending on what is wrong, transformers raises about anything.
         raise ModelError(_load_message(folder, error)) from error
     _require_all_weights(folder, model, info["missing_keys"])
     if auto_class is AutoModelForSequenceClassification:
         _require_one_logit(folder, model, recipe)
-    if info["unexpected_keys"]:
-        _LOG.warning("weights of %s that its class does not use: %s", folder, _some(info["unexpected_keys"]))
+    unused = require_all_used(folder, info["unexpected_keys"], class_name=type(model).__name__)
+    if unused:
+        _LOG.info("weights of %s that its class does not use: %s", folder, some_of(unused))
     placed: Any = model
     placed.to(device).eval()
     return model
@@ -88,16 +95,21 @@ def _load(
     settings = read_config(folder)
     common: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "use_safetensors": True}
     if "converted_from" in settings:
-        config = AutoConfig.for_model(**settings)
+        config = _plainly_run(AutoConfig.for_model(**settings))
         auto_class: Any = AutoModelForSequenceClassification
         model_class = auto_class._model_mapping[type(config)]
+        _require_stored(folder, model_class, config)
         weights = _renamed_weights(folder, settings["converted_from"])
         model, info = model_class.from_pretrained(
             None, config=config, state_dict=weights, **common, **_attention(config, auto_class)
         )
         return model, info, auto_class
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    config = _plainly_run(
+        AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    )
     auto_class = _auto_class(config, recipe)
+    if type(config) in auto_class._model_mapping and not trust_remote_code:
+        _require_stored(folder, auto_class._model_mapping[type(config)], config)
     model, info = auto_class.from_pretrained(
         folder,
         config=config,
@@ -109,9 +121,26 @@ def _load(
     return model, info, auto_class
 
 
+def _require_stored(folder: Path, model_class: Any, config: Any) -> None:
+    """Compare numbers of parameters, on a copy without memory: what no file holds would be allocated and drawn."""
+    plain = copy.deepcopy(config)
+    plain._attn_implementation = "eager"
+    with torch.device("meta"):
+        model: PreTrainedModel = model_class(plain)
+    require_stored(folder, sum(weight.numel() for weight in model.parameters()))
+
+
+def _plainly_run(config: Any) -> Any:
+    """Without settings that change how a result is handed over or computed in pieces, and no number of it."""
+    config.return_dict = True
+    if getattr(config, "chunk_size_feed_forward", 0):
+        config.chunk_size_feed_forward = 0
+    return config
+
+
 def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = {}
-    for path in sorted(folder.glob("model*.safetensors")):
+    for path in weight_files(folder):
         for name, weight in load_file(path).items():
             names = new_names(name, converted_from)
             weights |= dict(zip(names, weight.chunk(len(names)), strict=True))
@@ -163,11 +192,11 @@ def _require_all_weights(folder: Path, model: PreTrainedModel, missing: Collecti
     of_head = [key for key in missing if not key.startswith(encoder)]
     if len(of_head) == len(missing):
         raise ModelError(
-            f"The head of the model in {folder} has no weights ({_some(missing)}), so it would score at random. "
+            f"The head of the model in {folder} has no weights ({some_of(missing)}), so it would score at random. "
             "This is an embedding or a base model: name a trained reranker (a cross-encoder with one label)."
         )
     raise ModelError(
-        f"Weights are missing in {folder} ({len(missing)}: {_some(missing)}), so they would be drawn at random. "
+        f"Weights are missing in {folder} ({len(missing)}: {some_of(missing)}), so they would be drawn at random. "
         f"They do not belong to {type(model).__name__}, or the copy is not complete."
     )
 
@@ -192,8 +221,3 @@ def check_ids(input_id_limit: int, num_embeddings: int, folder: Path) -> None:
             f"The tokenizer in {folder} gives ids up to {input_id_limit - 1}, and the model has {num_embeddings} "
             "embeddings. They do not belong together: copy both from one source."
         )
-
-
-def _some(keys: Collection[str]) -> str:
-    shown = sorted(keys)[:3]
-    return ", ".join(shown) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")

@@ -23,7 +23,7 @@ def write(folder: Path, *names: str, **config: object) -> Path:
     (folder / "config.json").write_text(json.dumps({"model_type": "bert"} | config))
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
+        (folder / name).write_text("{}" if name.endswith(".json") else name)
     return folder
 
 
@@ -80,9 +80,158 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
         resolve_model(str(write(tmp_path)))
 
 
-def test_an_adapter_is_refused_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "names", [["adapter_config.json"], ["adapter_config.json", "adapter_model.safetensors", "model.safetensors"]]
+)
+def test_an_adapter_is_refused_with_the_remedy(tmp_path: Path, names: list[str]) -> None:
     with pytest.raises(ModelError, match="merge"):
-        resolve_model(str(write(tmp_path, "model.safetensors", "adapter_config.json")))
+        resolve_model(str(write(tmp_path, *names)))
+
+
+def test_settings_of_an_adapter_that_was_merged_do_not_matter(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors", "adapter_config.json")
+    assert resolve_model(str(folder)).folder == folder.resolve()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("onnx/model.onnx", "ONNX"),
+        ("model-Q4_K_M.gguf", "GGUF"),
+        ("model.fp16.safetensors", "safetensors under a name"),
+    ],
+)
+def test_weights_of_another_format_are_named(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ModelError, match=rf"{name} \({said}"):
+        resolve_model(str(write(tmp_path, name, "training_args.bin")))
+    assert resolve_model(str(write(tmp_path, name, "model.safetensors"))).folder == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "spm.model", "tokenizer_config.json"])
+def test_a_git_lfs_pointer_in_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path, "model.safetensors")
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90866120\n")
+    with pytest.raises(ModelError, match=rf"{name} is a Git LFS pointer.*git lfs pull"):
+        resolve_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "modules.json",
+        "config_sentence_transformers.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "expected_logits.json",
+        "1_LogitScore/config.json",
+        "sentence_bert_config.json",
+    ],
+)
+@pytest.mark.parametrize("content", [b'{"a": ', b"\xff\xfe{}", b"[" * 5000 + b"]" * 5000, b"", b'{"a": ' + b"9" * 9999])
+def test_a_damaged_json_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = write(tmp_path, "model.safetensors", name)
+    (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name} cannot be read as JSON"):
+        resolve_model(str(folder))
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "fp8", "bitsandbytes", None])
+def test_a_quantized_model_is_refused_by_name(tmp_path: Path, method: str | None) -> None:
+    folder = write(tmp_path, "model.safetensors", quantization_config={"quant_method": method, "bits": 4})
+    with pytest.raises(ModelError, match=f"is quantized \\({method or 'quantization_config'}"):
+        resolve_model(str(folder), with_weights=False)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"num_hidden_layers": 10**9},
+        {"n_layers": 10**9},
+        {"hidden_size": 10**12},
+        {"vocab_size": 10**10},
+        {"max_position_embeddings": 10**15},
+        {"num_labels": 10**9},
+        {"num_hidden_layers": "3"},
+        {"num_hidden_layers": 3.5},
+        {"num_hidden_layers": True},
+        {"hidden_size": 0},
+        {"architectures": "BertForSequenceClassification"},
+        {"id2label": ["LABEL_0"]},
+        {"auto_map": ["x"]},
+        {"model_type": 7},
+        {"model_type": "new", "architectures": ["NewForSequenceClassification"], "rope_scaling": {"type": "ntk"}},
+    ],
+    ids=str,
+)
+def test_a_config_with_values_that_no_model_has_is_refused_before_anything_is_built(
+    tmp_path: Path, settings: dict[str, object]
+) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        resolve_model(str(write(tmp_path, "model.safetensors", **settings)), with_weights=False)
+
+
+def test_code_for_a_class_that_transformers_has_is_refused(tmp_path: Path) -> None:
+    own = {"AutoModelForSequenceClassification": "modeling.Own"}
+    folder = write(tmp_path, "model.safetensors", architectures=["BertForSequenceClassification"], auto_map=own)
+    with pytest.raises(ModelError, match="code of its own for a class that transformers has too"):
+        resolve_model(str(folder))
+    assert resolve_model(str(folder), trust_remote_code=True).folder == folder.resolve()
+
+
+def test_code_of_a_tokenizer_is_refused_too(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({"auto_map": {"AutoTokenizer": ["tokenization.Own", None]}}))
+    with pytest.raises(ModelError, match="code of its own"):
+        resolve_model(str(folder))
+    path.write_text(json.dumps({"auto_map": {"AutoTokenizer": [None, None]}}))
+    assert resolve_model(str(folder)).folder == folder.resolve()
+
+
+def test_code_for_a_class_that_is_not_used_does_not_matter(tmp_path: Path) -> None:
+    own = {"AutoModelForMaskedLM": "modeling.Own", "AutoConfig": "configuration.Own"}
+    folder = write(tmp_path, "model.safetensors", architectures=["BertForSequenceClassification"], auto_map=own)
+    assert resolve_model(str(folder)).folder == folder.resolve()
+
+
+@pytest.mark.parametrize("kind", ["relative_key", "relative_key_query"])
+def test_positions_that_transformers_no_longer_computes_are_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ModelError, match=f"position_embedding_type='{kind}'"):
+        resolve_model(str(write(tmp_path, "model.safetensors", position_embedding_type=kind)))
+    folder = write(tmp_path, "model.safetensors", position_embedding_type="absolute")
+    assert resolve_model(str(folder)).folder == folder.resolve()
+
+
+def test_the_planned_files_are_required_and_those_that_differ_are_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, "model.safetensors", "tokenizer.json", "vocab.txt")
+    files = resolve_model(str(folder))
+    planned = files.hashes()
+    files.require(planned)
+    (folder / "model.safetensors").write_text("other weights of a run that goes on")
+    files.require(planned, with_weights=False)
+    with pytest.raises(ModelError, match=r"\(other content: model\.safetensors\)"):
+        files.require(planned)
+    (folder / "vocab.txt").unlink()
+    (folder / "merges.txt").write_text("new")
+    with pytest.raises(ModelError, match=r"other content: model\.safetensors; missing: vocab\.txt; new: merges\.txt\)"):
+        files.require(planned)
+
+
+def test_a_file_is_hashed_again_only_where_it_has_changed(tmp_path: Path) -> None:
+    """Content is replaced with size and time kept, which the second reading of an unchanged file would show."""
+    folder = write(tmp_path, "model.safetensors")
+    files, path = resolve_model(str(folder)), folder / "model.safetensors"
+    before = files.hashes()["model.safetensors"]
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    path.write_text("MODEL.safetensors")
+    os.utime(path, ns=times)
+    assert files.hashes()["model.safetensors"] == before
+    os.utime(path, ns=(times[0], times[1] + 1))
+    assert files.hashes()["model.safetensors"] == hashlib.sha256(b"MODEL.safetensors").hexdigest()
 
 
 def test_a_model_that_needs_its_own_code_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from reranker_batch.model.checks import score_pairs, start_scorer
 from reranker_batch.model.files import resolve_model
 from reranker_batch.model.golden import GOLDEN, RED_PLANET, find_golden
 from reranker_batch.model.prompting import PromptPairEncoder
-from reranker_batch.model.recipes import detect_model
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
 
 pytestmark = [pytest.mark.hub, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -58,7 +58,7 @@ def _hub() -> None:
 
 def logits_of(name: str, pairs: Sequence[tuple[str, str]], dtype: str) -> np.ndarray:
     files = resolve_model(name)
-    recipe = detect_model(files.folder, files.config(), model=files.name).recipe
+    recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
     encoder = load_pair_encoder(files.folder, recipe=recipe)
     return score_pairs(start_scorer(files.folder, recipe=recipe, dtype=dtype, device="cpu"), encoder, pairs)
 
@@ -82,7 +82,7 @@ def test_bge_reranker_v2_m3_gives_the_logits_of_its_readme() -> None:
 )
 def test_the_answers_are_the_published_tokens(name: str, answers: tuple[int, int]) -> None:
     files = resolve_model(name, with_weights=False)
-    recipe = detect_model(files.folder, files.config(), model=files.name).recipe
+    recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
     encoder = load_pair_encoder(files.folder, recipe=recipe)
     assert isinstance(encoder, PromptPairEncoder)
     assert encoder.answer_ids == answers

@@ -15,7 +15,7 @@ from reranker_batch.model.inspection import inspect_model
 
 def test_a_generative_model_is_shown_with_prompt_ids_and_answers(tmp_path: Path) -> None:
     folder = save_causal("qwen3-reranker", tmp_path / "qwen3-reranker")
-    inspection = inspect_model(resolve_model(str(folder)), instruct="semantic_similarity")
+    inspection = inspect_model(resolve_model(str(folder)), recipe="qwen3-reranker", instruct="semantic_similarity")
     rows = dict(inspection.rows)
     assert inspection.agrees
     assert rows["recipe"].startswith("qwen3-reranker")

@@ -17,7 +17,7 @@ from reranker_batch.core.pairs import cut_pairs
 from reranker_batch.model.checks import encode_text_pairs, start_scorer
 from reranker_batch.model.files import read_config
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.recipes import detect_recipe
+from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer
 from reranker_batch.model.tokenizing import TokenizerPairEncoder, load_pair_encoder
 
@@ -39,7 +39,7 @@ TEMPLATES = {
 
 @lru_cache
 def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, CrossEncoderScorer]:
-    recipe = detect_recipe(read_config(folder))
+    recipe = choose_recipe(folder, read_config(folder), model=str(folder)).recipe
     encoder = load_pair_encoder(folder, recipe=recipe)
     assert isinstance(encoder, TokenizerPairEncoder)
     return encoder, start_scorer(folder, recipe=recipe, **kwargs)

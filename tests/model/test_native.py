@@ -17,7 +17,7 @@ from torch.nn.functional import gelu, layer_norm, linear
 from reranker_batch.errors import ModelError
 from reranker_batch.model.checks import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.files import read_config, resolve_model
-from reranker_batch.model.recipes import CROSS_ENCODER, detect_model
+from reranker_batch.model.recipes import CROSS_ENCODER, choose_recipe
 from reranker_batch.model.tokenizing import load_pair_encoder
 
 Weights = dict[str, torch.Tensor]
@@ -216,7 +216,7 @@ def test_the_original_repository_is_scored_without_its_code(
 ) -> None:
     weights = save(tmp_path)
     files = resolve_model(str(tmp_path))
-    recipe = detect_model(files.folder, files.config(), model=files.name).recipe
+    recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
     assert recipe is CROSS_ENCODER
     encoder = load_pair_encoder(tmp_path, recipe=recipe)
     assert encoder.max_pair_tokens == 64

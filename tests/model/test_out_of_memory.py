@@ -14,7 +14,7 @@ from reranker_batch.core.packing import pack_micro_batches
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.model.checks import encode_text_pairs
 from reranker_batch.model.files import resolve_model
-from reranker_batch.model.recipes import RECIPES, detect_recipe
+from reranker_batch.model.recipes import RECIPES, choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
 
@@ -92,7 +92,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_that_is_too_small_gives_the_same_scores_in_smaller_pieces() -> None:
     files = resolve_model("builtin:mini")
-    folder, recipe = files.folder, detect_recipe(files.config(), "auto")
+    folder, recipe = files.folder, choose_recipe(files.folder, files.config(), model=files.name).recipe
     encoder = load_pair_encoder(folder, recipe=recipe)
     words = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "the", "river", "bank"]
     texts = [("who jumps", " ".join(words[at % 7 :] * (1 + at % 9))) for at in range(4000)]

@@ -17,17 +17,21 @@ from reranker_batch.model.recipes import (
     RECIPES,
     Recipe,
     choose_recipe,
-    detect_model,
-    detect_recipe,
     detection,
     find_instruct,
 )
 
 ONE = {"0": "LABEL_0"}
+NOWHERE = Path("/nowhere")
+"""A folder without files: a recipe is then chosen by the config and the name alone."""
 
 
 def config(model_type: str, architecture: str | None, **more: Any) -> dict[str, Any]:
     return {"model_type": model_type, "architectures": [architecture] if architecture else None, "id2label": ONE} | more
+
+
+def choose(config: dict[str, Any], name: str | None = "auto") -> Recipe:
+    return choose_recipe(NOWHERE, config, model="x", name=name).recipe
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def config(model_type: str, architecture: str | None, **more: Any) -> dict[str, 
 )
 @pytest.mark.parametrize("name", [None, "auto", "cross-encoder"])
 def test_encoders_with_one_label_are_recognised(model_type: str, architecture: str | None, name: str | None) -> None:
-    assert detect_recipe(config(model_type, architecture), name) is CROSS_ENCODER
+    assert choose(config(model_type, architecture), name) is CROSS_ENCODER
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,7 @@ def test_encoders_with_one_label_are_recognised(model_type: str, architecture: s
     [
         (config("llama", "LlamaForCausalLM"), "prompt template"),
         (config("llama", "LlamaForSequenceClassification"), "near random"),
+        (config("albert", "AlbertForSequenceClassification"), "encoder of a family that was not compared"),
         (config("bert", "BertModel"), "no sequence-classification head"),
         (config("own", "OwnForSequenceClassification"), "model_type='own'"),
         ({}, "model_type=None"),
@@ -60,7 +65,7 @@ def test_what_no_recipe_serves_is_refused_with_what_was_seen_and_what_is_known(
     seen: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ModelError, match=reason) as error:
-        detect_recipe(seen)
+        choose(seen)
     assert "xlm-roberta" in str(error.value)
 
 
@@ -70,22 +75,22 @@ def test_what_no_recipe_serves_is_refused_with_what_was_seen_and_what_is_known(
 def test_a_head_with_several_labels_is_refused(labels: dict[str, Any]) -> None:
     """A config.json that says nothing about labels means two."""
     with pytest.raises(ModelError, match="labels"):
-        detect_recipe(config("bert", "BertForSequenceClassification") | labels)
+        choose(config("bert", "BertForSequenceClassification") | labels)
 
 
 def test_a_name_that_is_no_recipe_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match=r"'qwen'.*auto, bge-reranker-v2-gemma, cross-encoder"):
-        detect_recipe(config("bert", "BertForSequenceClassification"), "qwen")
+        choose(config("bert", "BertForSequenceClassification"), "qwen")
 
 
 def test_a_recipe_named_for_a_model_of_another_kind_is_refused() -> None:
     with pytest.raises(ModelError, match="does not serve"):
-        detect_recipe(config("qwen3", "Qwen3ForSequenceClassification"), "cross-encoder")
+        choose(config("qwen3", "Qwen3ForSequenceClassification"), "cross-encoder")
 
 
 def test_a_recipe_may_be_named_for_a_model_with_code_of_its_own() -> None:
     own = {"auto_map": {"AutoModelForSequenceClassification": "modeling.Own"}}
-    assert detect_recipe(config("own", "OwnForSequenceClassification", **own), "cross-encoder") is CROSS_ENCODER
+    assert choose(config("own", "OwnForSequenceClassification", **own), "cross-encoder") is CROSS_ENCODER
 
 
 @pytest.mark.parametrize(
@@ -108,22 +113,24 @@ def test_every_recipe_says_what_it_is_and_where_it_is_from() -> None:
 
 
 QWEN3 = config("qwen3", "Qwen3ForCausalLM", id2label=None)
-SYSTEM = "Judge whether the Document meets the requirements based on the Query and the Instruct provided."
 
 
 @pytest.mark.parametrize(
     ("seen", "model", "expected"),
     [
         (QWEN3, "Qwen/Qwen3-Reranker-0.6B", "qwen3-reranker"),
-        (QWEN3, "/models/qwen3-reranker-8b-tuned", "qwen3-reranker"),
-        (QWEN3 | {"_name_or_path": "Qwen/Qwen3-Reranker-4B"}, "/models/ours", "qwen3-reranker"),
+        (QWEN3, "qwen/qwen3-reranker-8B", "qwen3-reranker"),
         (config("qwen3", "Qwen3ForSequenceClassification"), "tomaarsen/Qwen3-Reranker-0.6B-seq-cls", "qwen3-reranker"),
         (
             config("qwen2", "Qwen2ForCausalLM", hidden_size=896),
             "mixedbread-ai/mxbai-rerank-base-v2",
             "mxbai-rerank-base-v2",
         ),
-        (config("qwen2", "Qwen2ForCausalLM", hidden_size=1536), "x/mxbai-rerank-large-v2", "mxbai-rerank-large-v2"),
+        (
+            config("qwen2", "Qwen2ForCausalLM", hidden_size=1536),
+            "mixedbread-ai/mxbai-rerank-large-v2",
+            "mxbai-rerank-large-v2",
+        ),
         (config("gemma", "GemmaForCausalLM"), "BAAI/bge-reranker-v2-gemma", "bge-reranker-v2-gemma"),
         (
             config("deberta-v2", "DebertaV2ForSequenceClassification"),
@@ -133,18 +140,46 @@ SYSTEM = "Judge whether the Document meets the requirements based on the Query a
     ],
 )
 def test_a_family_is_recognised_by_its_name(tmp_path: Path, seen: dict[str, Any], model: str, expected: str) -> None:
-    found = detect_model(tmp_path, seen, model=model)
+    found = choose_recipe(tmp_path, seen, model=model)
     assert found.recipe.name == expected
     assert seen["model_type"] in found.reason
 
 
-@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json", "config_sentence_transformers.json"])
-def test_a_family_is_recognised_by_the_template_in_its_files(tmp_path: Path, file: str) -> None:
-    text = f"<|im_start|>system\n{SYSTEM}"
-    (tmp_path / file).write_text(json.dumps({"chat_template": text}) if file.endswith("json") else text)
-    found = detect_model(tmp_path, QWEN3, model="/models/ours")
-    assert found.recipe.name == "qwen3-reranker"
-    assert "template" in found.reason
+@pytest.mark.parametrize("model", ["/models/Qwen3-Reranker-0.6B", "Qwen3-Reranker-0.6B", "me/Qwen3-Reranker-0.6B-ours"])
+@pytest.mark.parametrize("base", [None, "Qwen/Qwen3-Reranker-0.6B"])
+def test_a_folders_name_and_the_model_it_was_made_from_are_no_evidence(
+    tmp_path: Path, model: str, base: str | None
+) -> None:
+    """A fine-tune keeps both, and may have been trained with another prompt."""
+    with pytest.raises(ModelError, match="neither its name nor its files.*model.recipe=qwen3-reranker"):
+        choose_recipe(tmp_path, QWEN3 | {"_name_or_path": base}, model=model)
+
+
+def test_the_vendors_name_is_no_evidence_for_a_local_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-4B").recipe.name == "qwen3-reranker"
+    (tmp_path / "Qwen/Qwen3-Reranker-4B").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="neither its name nor its files"):
+        choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-4B")
+
+
+@pytest.mark.parametrize("model", ["zeroentropy/zerank-2", "/models/jina-reranker-v3"])
+def test_a_family_known_to_have_another_prompt_is_not_advised_to_take_this_one(tmp_path: Path, model: str) -> None:
+    with pytest.raises(ModelError, match="prompt of its own") as error:
+        choose_recipe(tmp_path, QWEN3, model=model)
+    assert "model.recipe=" not in str(error.value)
+
+
+def test_a_repository_whose_answer_is_one_token_is_not_advised_a_recipe_with_two(tmp_path: Path) -> None:
+    (tmp_path / "1_LogitScore").mkdir()
+    path = tmp_path / "1_LogitScore/config.json"
+    path.write_text(json.dumps({"true_token_id": 9454, "false_token_id": None}))
+    with pytest.raises(ModelError, match="No recipe serves") as error:
+        choose_recipe(tmp_path, QWEN3, model="/models/ours")
+    assert "model.recipe=" not in str(error.value)
+    path.write_text(json.dumps({"true_token_id": 9693, "false_token_id": 2152}))
+    with pytest.raises(ModelError, match="model.recipe=qwen3-reranker"):
+        choose_recipe(tmp_path, QWEN3, model="/models/ours")
 
 
 @pytest.mark.parametrize(
@@ -160,22 +195,22 @@ def test_a_model_that_may_be_any_language_model_is_not_guessed(
 ) -> None:
     """A base model has the same config as the reranker made from it."""
     with pytest.raises(ModelError, match=f"neither its name nor its files.*{setting}"):
-        detect_model(tmp_path, seen, model="Qwen/Qwen3-0.6B")
+        choose_recipe(tmp_path, seen, model="Qwen/Qwen3-0.6B")
     name = setting.partition("=")[2]
-    assert detect_model(tmp_path, seen, model="x", name=name).recipe.name == name
+    assert choose_recipe(tmp_path, seen, model="x", name=name).recipe.name == name
 
 
 def test_two_families_that_fit_are_not_chosen_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both sizes of mxbai-rerank-v2 have one prompt; here one of another size, whose shift is not known."""
+    """Both sizes of mxbai-rerank-v2 have one prompt; the shift of one of another size is not known."""
     seen = config("qwen2", "Qwen2ForCausalLM", hidden_size=896)
-    model = "mxbai-rerank-base-v2 distilled from mxbai-rerank-large-v2"
-    assert detect_model(tmp_path, seen, model=model).recipe.name == "mxbai-rerank-base-v2"
+    model = "mixedbread-ai/mxbai-rerank-base-v2"
+    assert choose_recipe(tmp_path, seen, model=model).recipe.name == "mxbai-rerank-base-v2"
     with pytest.raises(ModelError, match="No recipe serves"):
-        detect_model(tmp_path, seen | {"hidden_size": 64}, model=model)
-    other = replace(RECIPES["mxbai-rerank-large-v2"], name="other", hidden_sizes=None)
+        choose_recipe(tmp_path, seen | {"hidden_size": 64}, model=model)
+    other = replace(RECIPES["mxbai-rerank-base-v2"], name="other")
     monkeypatch.setattr(detection, "RECIPES", {**RECIPES, "other": other})
     with pytest.raises(ModelError, match="several recipes: mxbai-rerank-base-v2, other"):
-        detect_model(tmp_path, seen, model=model)
+        choose_recipe(tmp_path, seen, model=model)
 
 
 def test_named_instructions_are_those_of_the_vendor_and_any_other_text_is_itself() -> None:
@@ -186,9 +221,9 @@ def test_named_instructions_are_those_of_the_vendor_and_any_other_text_is_itself
 
 
 def test_an_instruction_is_taken_or_said_to_be_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    taken = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B", instruct="semantic_similarity").recipe
+    taken = choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-0.6B", instruct="semantic_similarity").recipe
     assert taken.resolved_instruct == "Retrieve semantically similar text."
-    default = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B").recipe
+    default = choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-0.6B").recipe
     assert (default.resolved_instruct or "").startswith("Given a web search query")
     assert not caplog.records
     bert = config("bert", "BertForSequenceClassification")
@@ -201,9 +236,9 @@ def test_an_instruction_is_taken_or_said_to_be_ignored(tmp_path: Path, caplog: p
 def test_a_repositorys_own_default_prompt_is_the_instruction(tmp_path: Path) -> None:
     settings = {"prompts": {"code": "Find code."}, "default_prompt_name": "code"}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(settings))
-    found = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B")
+    found = choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-0.6B")
     assert found.recipe.resolved_instruct == "Find code."
-    asked = choose_recipe(tmp_path, QWEN3, model="Qwen3-Reranker-0.6B", instruct="Find prose.")
+    asked = choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-0.6B", instruct="Find prose.")
     assert asked.recipe.resolved_instruct == "Find prose."
 
 
@@ -212,9 +247,9 @@ def test_another_activation_of_the_repository_is_told(tmp_path: Path, key: str) 
     identity = "torch.nn.modules.linear.Identity"
     own = {"sentence_transformers": {key: identity}} if key == "activation_fn" else {key: identity}
     bert = config("bert", "BertForSequenceClassification")
-    [note] = detect_model(tmp_path, bert | own, model="x").notes
+    [note] = choose_recipe(tmp_path, bert | own, model="x").notes
     assert "Identity" in note
-    assert detect_model(tmp_path, bert, model="x").notes == ()
+    assert choose_recipe(tmp_path, bert, model="x").notes == ()
 
 
 @pytest.mark.parametrize("recipe", [item for item in RECIPES.values() if item.prompt], ids=lambda item: item.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from tiny_models import save_model
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.model.checks import check_canaries, encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.files import read_config, resolve_model
-from reranker_batch.model.recipes import CROSS_ENCODER, detect_recipe
+from reranker_batch.model.recipes import CROSS_ENCODER, choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 from reranker_batch.model.tokenizing import load_pair_encoder
 
@@ -66,14 +65,6 @@ def test_several_labels_are_refused(tmp_path: Path) -> None:
     folder = save_model("bert", tmp_path, num_labels=2)
     with pytest.raises(ModelError, match="2 labels"):
         start(folder)
-
-
-def test_weights_that_the_class_does_not_use_are_told(bert: Path, caplog: pytest.LogCaptureFixture) -> None:
-    change_weights(bert, lambda weights: weights | {"stray.weight": torch.zeros(2)})
-    with caplog.at_level(logging.WARNING):
-        start(bert)
-    assert "stray.weight" in caplog.text
-    assert all(record.name.startswith("reranker_batch") for record in caplog.records)
 
 
 def test_a_head_of_zeros_is_refused(bert: Path) -> None:
@@ -186,7 +177,7 @@ def test_loading_says_nothing_and_leaves_the_switches_of_transformers_alone(bert
 
 def test_the_model_that_comes_with_the_package_starts_and_ranks() -> None:
     files = resolve_model("builtin:mini")
-    recipe = detect_recipe(files.config())
+    recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
     scorer = start_scorer(files.folder, recipe=recipe)
     encoder = load_pair_encoder(files.folder, recipe=recipe)
     check_canaries(scorer, encoder, recipe=recipe)

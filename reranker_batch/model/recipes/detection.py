@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
+from reranker_batch.model.chat_templates import render_pairs
 from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
 from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Recipe
+from reranker_batch.model.recipes.templates import agreeing, template_difference
+from reranker_batch.model.st_settings import default_prompt, stated_answers
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,13 +35,8 @@ RECIPES: Mapping[str, Recipe] = {
 
 _SEQUENCE_CLASSIFICATION = "ForSequenceClassification"
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_FILES_WITH_TEMPLATES = (
-    "chat_template.jinja",
-    "additional_chat_templates/*.jinja",
-    "tokenizer_config.json",
-    "config_sentence_transformers.json",
-    "sentence_bert_config.json",
-)
+_OTHER_FAMILIES = r"zerank-[\w-]+|jina-reranker-(v3|m0)[\w.-]*|qwen3-vl-reranker[\w.-]*"
+"""Names of rerankers that share a class with a recipe's models, and have a prompt that no recipe has."""
 
 
 @dataclass(frozen=True)
@@ -52,55 +49,44 @@ class Detected:
     """What the repository's own files say of the use of its scores."""
 
 
-def detect_recipe(config: Mapping[str, Any], name: str | None = "auto") -> Recipe:
-    """The recipe for the model that `config` (its config.json) describes; `name` chooses one outright.
-
-    Raises:
-        ModelError: The family is not known, is not scored by a single-label head, or does not fit `name`.
-    """
-    return _detect(config, name, model="", texts=()).recipe
-
-
-def detect_model(folder: Path, config: Mapping[str, Any], *, model: str, name: str | None = "auto") -> Detected:
-    """The recipe for a model folder. `model` is the name it was asked for by, `name` a recipe chosen outright.
-
-    Where sentence-transformers' settings in the folder name a default prompt, it is the recipe's instruction.
-
-    Raises:
-        ModelError: As `detect_recipe`; or nothing but a guess would tell the family.
-    """
-    known_as = f"{model} {config.get('_name_or_path') or ''}"
-    found = _detect(config, name, model=known_as, texts=_template_texts(folder))
-    return _with_own_settings(found, folder, config)
-
-
 def choose_recipe(
     folder: Path, config: Mapping[str, Any], *, model: str, name: str | None = "auto", instruct: str | None = None
 ) -> Detected:
-    """The recipe for a model folder with the instruction asked for, by name or word for word; says in the log which.
+    """The recipe for a model folder, and the log line that says which; `config` is its config.json.
+
+    `model` is the name it was asked for by, `name` a recipe chosen outright, `instruct` an instruction by name or word
+    for word. Without one, the default prompt in sentence-transformers' settings is the instruction.
 
     Raises:
-        ModelError: As `detect_model`.
+        ModelError: The family is not known, is not scored by a single label, or does not fit `name`; nothing but a
+            guess would tell it; or the repository's own template is another one.
     """
-    found = detect_model(folder, config, model=model, name=name)
+    prompt = default_prompt(folder)
+    asked = find_instruct(instruct) or prompt
+    if name in (None, "auto"):
+        found = _only_one_serving(folder, config, model, asked)
+    else:
+        found = Detected(_with_instruct(_named(str(name)), asked), f"{_seen(config)}, named by model.recipe")
+        _require_fit(found.recipe, config)
+    if not is_causal(config):
+        _require_single_label(config)
     if instruct and not found.recipe.uses_instruct:
         _LOG.warning("model.instruct is ignored: models of the recipe %s take no instruction", found.recipe.name)
-    elif instruct:
-        found = replace(found, recipe=found.recipe.with_instruct(find_instruct(instruct)))
+    found = replace(found, notes=tuple(_notes(found.recipe, config, prompt)))
     _LOG.info("recipe of %s: %s (%s)%s", model, found.recipe.name, found.reason, "".join(f"; {n}" for n in found.notes))
     return found
 
 
-def _with_own_settings(found: Detected, folder: Path, config: Mapping[str, Any]) -> Detected:
-    recipe, notes = found.recipe, []
+def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
+    return recipe.with_instruct(instruct) if recipe.uses_instruct and instruct else recipe
+
+
+def _notes(recipe: Recipe, config: Mapping[str, Any], prompt: str | None) -> Iterable[str]:
     activation = own_activation(config)
     if activation and activation != "Sigmoid":
-        notes.append(f"the repository's own activation is {activation}; relevance_score is a sigmoid all the same")
-    prompt = default_prompt(folder)
-    if prompt and recipe.uses_instruct:
-        recipe = recipe.with_instruct(prompt)
-        notes.append(f"the repository's default prompt is the instruction: {prompt!r}")
-    return replace(found, recipe=recipe, notes=tuple(notes))
+        yield f"the repository's own activation is {activation}; relevance_score is a sigmoid all the same"
+    if prompt and recipe.instruct == prompt:
+        yield f"the repository's default prompt is the instruction: {prompt!r}"
 
 
 def own_activation(config: Mapping[str, Any]) -> str | None:
@@ -110,77 +96,62 @@ def own_activation(config: Mapping[str, Any]) -> str | None:
     return str(path).rpartition(".")[2] if path else None
 
 
-def default_prompt(folder: Path) -> str | None:
-    """The text that sentence-transformers would put before the texts, or into the template."""
-    path = folder / "config_sentence_transformers.json"
-    if not path.is_file():
-        return None
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    prompt = (settings.get("prompts") or {}).get(settings.get("default_prompt_name"))
-    return str(prompt) if prompt else None
-
-
-def _template_texts(folder: Path) -> list[str]:
-    """The files of a repository in which its family's template may stand."""
-    paths = [path for pattern in _FILES_WITH_TEMPLATES for path in sorted(folder.glob(pattern))]
-    return [_readable(path) for path in paths]
-
-
-def _readable(path: Path) -> str:
-    """The text of a file, with the escapes of JSON undone."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    try:
-        return "\n".join(_strings(json.loads(text)))
-    except ValueError:
-        return text
-
-
-def _strings(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (Mapping, list)):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(item)
-
-
-def _detect(config: Mapping[str, Any], name: str | None, *, model: str, texts: Sequence[str]) -> Detected:
-    if name in (None, "auto"):
-        found = _only_one_serving(config, model, texts)
-    else:
-        found = Detected(_named(str(name)), f"{_seen(config)}, named by model.recipe")
-        _require_fit(found.recipe, config)
-    if not is_causal(config):
-        _require_single_label(config)
-    return found
-
-
 def _named(name: str) -> Recipe:
     if name not in RECIPES:
         raise ModelError(f"model.recipe={name!r} is not a recipe. Known: auto, {', '.join(sorted(RECIPES))}.")
     return RECIPES[name]
 
 
-def _only_one_serving(config: Mapping[str, Any], model: str, texts: Sequence[str]) -> Detected:
-    able = [recipe for recipe in RECIPES.values() if _serves(recipe, config)]
-    found = [Detected(recipe, reason) for recipe in able if (reason := _reason(recipe, config, model, texts))]
+def _only_one_serving(folder: Path, config: Mapping[str, Any], model: str, asked: str | None) -> Detected:
+    able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
+    able = [recipe for recipe in able if _has_stated_answers(recipe, folder)]
+    plain = [recipe for recipe in able if recipe.prompt is None]
+    found = [Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in plain]
+    prompted = [recipe for recipe in able if recipe.prompt is not None]
+    if prompted:
+        found += _prompted(prompted, folder, config, model)
     if len(found) > 1:
         names = ", ".join(sorted(item.recipe.name for item in found))
         raise ModelError(f"The model fits several recipes: {names}. Set model.recipe to the one it was trained for.")
+    if not found:
+        raise ModelError(_no_evidence(prompted, config, model) if able else _unknown_family(config))
+    return found[0]
+
+
+def _prompted(able: Sequence[Recipe], folder: Path, config: Mapping[str, Any], model: str) -> list[Detected]:
+    """Those of the recipes with a prompt that a name on the hub or the repository's own template speaks for.
+
+    Raises:
+        ModelError: The template is for pairs, and none of the recipes makes its text.
+    """
+    found = [Detected(recipe, f"{_seen(config)}, published as {model}") for recipe in able if _is_of(recipe, model)]
     if found:
-        return found[0]
-    raise ModelError(_no_evidence(able, config) if able else _unknown_family(config))
+        return found
+    templates = render_pairs(folder, able[0].resolved_instruct)
+    found = [
+        Detected(recipe, f"{_seen(config)}, and {template.place} makes its prompt")
+        for recipe in able
+        if (template := next((item for item in templates if agreeing(recipe, item)), None))
+    ]
+    if templates and not found:
+        raise ModelError(
+            f"The model ({_seen(config)}) has a template of its own that no recipe has: with the pair of a canary text "
+            f"{template_difference(able[0], templates[0])}. Its scores would be wrong without an error. If only the "
+            "instruction differs, set model.instruct to the repository's."
+        )
+    return found
 
 
-def _reason(recipe: Recipe, config: Mapping[str, Any], model: str, texts: Sequence[str]) -> str | None:
-    """Why it is this one of the recipes that could run the model; None where only a guess would say so."""
-    if recipe.prompt is None:
-        return f"{_seen(config)}, whose template is the tokenizer's own pair encoding"
-    by_name = re.search(recipe.repository_names or "(?!)", model, re.IGNORECASE)
-    if by_name:
-        return f"{_seen(config)}, named {by_name[0]}"
-    if recipe.evidence and any(recipe.evidence in text for text in texts):
-        return f"{_seen(config)}, and the repository's own files hold its template"
-    return None
+def _is_of(recipe: Recipe, model: str) -> bool:
+    """Whether the model was asked for by the name of a repository on the hub that the recipe was written for."""
+    is_published = re.fullmatch(recipe.repositories or "(?!)", model, re.IGNORECASE)
+    return bool(is_published) and not Path(model).is_dir()
+
+
+def _has_stated_answers(recipe: Recipe, folder: Path) -> bool:
+    """Whether the recipe reads as many answers as sentence-transformers' files in the folder name, if they do."""
+    stated = stated_answers(folder)
+    return recipe.prompt is None or stated is None or (len(stated) == 1) == (recipe.prompt.negative is None)
 
 
 def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
@@ -237,12 +208,19 @@ def takes_prompt(config: Mapping[str, Any]) -> bool:
     return any(recipe.uses_instruct and _serves(recipe, config) for recipe in RECIPES.values())
 
 
-def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any]) -> str:
+def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) -> str:
+    known_as = f"{model} {config.get('_name_or_path') or ''}"
+    other = re.search(_OTHER_FAMILIES, known_as, re.IGNORECASE)
+    if other:
+        return (
+            f"The model ({_seen(config)}) seems to be a {other[0]}, which has a prompt of its own that no recipe has. "
+            "With another prompt its scores would be near random without an error."
+        )
     settings = " or ".join(f"model.recipe={recipe.name}" for recipe in able)
     return (
         f"The model ({_seen(config)}) may or may not be trained for a prompt template that is known here: neither its "
-        "name nor its files say so, and with a wrong template its scores would be near random without an error. "
-        f"If it was, set {settings}."
+        "name nor its files say so (the hub id of the vendor, or a template of its own for a query and a document). "
+        f"With a wrong template its scores would be near random without an error. If it was, set {settings}."
     )
 
 
@@ -252,9 +230,18 @@ def _unknown_family(config: Mapping[str, Any]) -> str:
         reason = "It is a generative model, which is scored through a prompt template, and no recipe has its."
     elif not any(item.endswith(_SEQUENCE_CLASSIFICATION) for item in _architectures(config)):
         reason = "It has no sequence-classification head: an embedding or language model is not a reranker."
+    elif _is_plain_encoder(config):
+        reason = "It is an encoder of a family that was not compared with plain transformers here, so it is not run."
     else:
         reason = "Without the family's template its scores would be near random, so none is guessed."
     return f"No recipe serves this model ({_seen(config)}). {reason} Known: {known}."
+
+
+def _is_plain_encoder(config: Mapping[str, Any]) -> bool:
+    """Whether transformers knows the family as one that fills in masked words, which reads pairs as they are."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return config.get("model_type") in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
 def _seen(config: Mapping[str, Any]) -> str:

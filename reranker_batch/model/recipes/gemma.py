@@ -27,6 +27,5 @@ BGE_RERANKER_V2_GEMMA = Recipe(
         negative=None,
     ),
     max_tokens=1024,
-    repository_names=r"bge-reranker-v2-gemma",
-    evidence="Given a query A and a passage B, determine whether the passage contains an answer to the query",
+    repositories=r"BAAI/bge-reranker-v2-gemma",
 )

@@ -22,7 +22,6 @@ _PROMPT = Prompt(
     instruct_line="instruction: {}\n",
 )
 _SOURCE = "https://github.com/mixedbread-ai/mxbai-rerank (mxbai_rerank_v2.py: prompt, estimated_max / 2 as the shift)"
-_EVIDENCE = "You are a search relevance expert who evaluates how well documents match search queries"
 
 
 def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
@@ -37,8 +36,7 @@ def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
         logit_shift=logit_shift,
         prompt=_PROMPT,
         max_tokens=8192,
-        repository_names=rf"mxbai-rerank-{name}-v2",
-        evidence=_EVIDENCE,
+        repositories=rf"mixedbread-ai/mxbai-rerank-{name}-v2",
         hidden_sizes=frozenset({hidden_size}),
     )
 

@@ -26,6 +26,5 @@ QWEN3_RERANKER = Recipe(
         default_instruct="Given a web search query, retrieve relevant passages that answer the query",
     ),
     max_tokens=8192,
-    repository_names=r"qwen3-reranker",
-    evidence="Judge whether the Document meets the requirements based on the Query and the Instruct provided",
+    repositories=r"Qwen/Qwen3-Reranker-[\w.]+|tomaarsen/Qwen3-Reranker-[\w.]+-seq-cls",
 )

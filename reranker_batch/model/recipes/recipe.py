@@ -100,10 +100,8 @@ class Recipe:
     """The instruction asked for; None means the vendor's default."""
     max_tokens: int | None = None
     """Tokens of a pair that the vendor's own code reads, where that is less than the model could."""
-    repository_names: str | None = None
-    """Pattern of the names of repositories that this recipe alone serves; needed where the config does not tell."""
-    evidence: str | None = None
-    """Text that stands in the tokenizer's or sentence-transformers' files of this family's repositories only."""
+    repositories: str | None = None
+    """Pattern of the hub ids that this recipe was written for; a config.json does not tell a family with a prompt."""
     hidden_sizes: frozenset[int] | None = None
     """Sizes of this family's models, where two families differ in nothing else."""
     types_with_positions_after_padding: frozenset[str] = frozenset()

@@ -1,0 +1,61 @@
+"""Whether a repository's own chat template makes the prompt of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from reranker_batch.model.chat_templates import CANARY_PAIRS, RenderedPairs
+from reranker_batch.model.recipes.recipe import Recipe
+
+_SHOWN_CHARACTERS = 1_500
+
+
+def prompt_texts(recipe: Recipe) -> tuple[str, ...]:
+    """The prompts of `CANARY_PAIRS` by the recipe, control tokens spelled out."""
+    assert recipe.prompt is not None
+    instruct = recipe.prompt.instruct_text(recipe.instruct)
+    pieces = recipe.prompt.parsed()
+    return tuple(
+        "".join(piece.fill({"instruct": instruct, "query": query, "document": document}) for piece in pieces)
+        for query, document in CANARY_PAIRS
+    )
+
+
+def readings(recipe: Recipe, rendered: RenderedPairs) -> Iterator[tuple[Recipe, tuple[str, ...]]]:
+    """Texts of the template, each with the recipe whose prompts they must be; one that agrees is enough.
+
+    With an instruction it is given to the template. One whose template has the family's own instruction built in is
+    of the family all the same, and another instruction may be put in that place.
+    """
+    asked = recipe.instruct if recipe.uses_instruct else None
+    if asked and rendered.instructed:
+        yield recipe, rendered.instructed
+    if rendered.plain:
+        yield (recipe.with_instruct(None) if asked else recipe), rendered.plain
+    elif not asked and rendered.instructed:
+        yield recipe, rendered.instructed
+
+
+def agreeing(recipe: Recipe, rendered: RenderedPairs) -> tuple[Recipe, tuple[str, ...]] | None:
+    """The reading whose texts are the recipe's prompts, if any. The last newline may be missing: Jinja drops one."""
+    return next((reading for reading in readings(recipe, rendered) if _agrees(*reading)), None)
+
+
+def _agrees(recipe: Recipe, texts: tuple[str, ...]) -> bool:
+    prompts = prompt_texts(recipe)
+    return all(text in (prompt, prompt.removesuffix("\n")) for text, prompt in zip(texts, prompts, strict=True))
+
+
+def template_difference(recipe: Recipe, rendered: RenderedPairs) -> str:
+    """Both texts of a pair for which template and recipe differ, for a message."""
+    as_read, theirs = next(iter(readings(recipe, rendered)))
+    ours = prompt_texts(as_read)
+    at = next((at for at, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]), 0)
+    return f"{rendered.place} makes {shown(theirs[at])}, the recipe {recipe.name} makes {shown(ours[at])}"
+
+
+def shown(text: str | Sequence[int]) -> str:
+    """A text in quotes with its control characters visible, cut in the middle if it is long."""
+    written = repr(text)
+    half = _SHOWN_CHARACTERS // 2
+    return written if len(written) <= _SHOWN_CHARACTERS else f"{written[:half]} ... {written[-half:]}"
