@@ -19,6 +19,10 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class _Model(_Read):
+    dtype: str
+
+
 class _Recipe(_Read):
     activation: Activation
 
@@ -37,6 +41,7 @@ class _Ranking(_Read):
 
 
 class _Settings(_Read):
+    model: _Model
     recipe: _Recipe
     input: _InputSettings
     output: _OutputSettings

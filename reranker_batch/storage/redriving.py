@@ -17,7 +17,7 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.candidates import unit_candidates
 from reranker_batch.storage.columns import inspect_columns
-from reranker_batch.storage.filesystem import Folder, absolute, is_uri
+from reranker_batch.storage.filesystem import Folder, absolute, is_uri, split_options
 from reranker_batch.storage.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.planning import plan_input
 from reranker_batch.storage.reader import read_source
@@ -99,8 +99,8 @@ def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -
 
 
 def _is_within(inner: str, outer: str) -> bool:
-    """Whether one place is the other or lies below it; links of the local disk are followed."""
-    below, above = (place.rstrip("/") if is_uri(place) else os.path.realpath(place) for place in (inner, outer))
+    """Whether one place is the other or lies below it; links are followed, options of a URI left out."""
+    below, above = (split_options(place)[0] if is_uri(place) else os.path.realpath(place) for place in (inner, outer))
     return f"{below}/".startswith(f"{above.rstrip('/')}/")
 
 

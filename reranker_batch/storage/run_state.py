@@ -18,6 +18,7 @@ from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.crash_points import Point, reached
 from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.manifest import Manifest
 from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, STAGING, part_name
 from reranker_batch.storage.plan_record import plan_problems, shown, units_of
 from reranker_batch.storage.retrying import retried
@@ -62,8 +63,10 @@ class RunState:
             raise CommitError(f"{path} cannot be read: {error}. {remedy_of(name)}") from error
         if not isinstance(values, dict) or not _REQUIRED.get(name, set()) <= values.keys():
             raise CommitError(f"{path} is not a record of this program. {remedy_of(name)}")
-        if name == MANIFEST and fingerprint(values["settings"]) != values["fingerprint"]:
-            raise CommitError(f"{path} has been changed: its settings are not those of its fingerprint. {REMEDY}")
+        if name == MANIFEST:
+            if fingerprint(values["settings"]) != values["fingerprint"]:
+                raise CommitError(f"{path} has been changed: its settings are not those of its fingerprint. {REMEDY}")
+            Manifest.of(values, path)
         return values
 
     def _content(self, path: str) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from engine import SmallJob, kept_rows, right_rows, run_in_a_process
 from tables import nested_table, random_groups, write
 
+from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
 from reranker_batch.storage.filesystem import Folder, is_inside
 from reranker_batch.storage.parts import publish_part, read_part, read_table
@@ -87,6 +88,18 @@ def test_a_plan_that_leads_elsewhere_is_rejected(job: SmallJob, change: dict[str
 def test_a_manifest_whose_settings_were_edited_is_rejected(job: SmallJob) -> None:
     edit(job, MANIFEST, lambda manifest: manifest["settings"]["ranking"].update(top_n=99))
     with pytest.raises(CommitError, match=r"manifest.json has been changed"):
+        job.run()
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": None}, {"recipe": {}}, {"ranking": {"top_n": "3"}}, {"input": []}], ids=str
+)
+def test_settings_that_no_run_recorded_are_one_message_though_their_hash_fits(
+    job: SmallJob, change: dict[str, Any]
+) -> None:
+    edit(job, MANIFEST, lambda manifest: manifest["settings"].update(change))
+    edit(job, MANIFEST, lambda manifest: manifest.update(fingerprint=fingerprint(manifest["settings"])))
+    with pytest.raises(CommitError, match=r"run/manifest.json is not a record of this program: settings"):
         job.run()
 
 

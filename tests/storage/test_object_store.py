@@ -1,0 +1,59 @@
+"""A whole life of an output on an object store that runs in this process: moto's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine import NanScorer, SmallJob
+from outputs import REASON, groups
+from tables import nested_table, write
+
+from reranker_batch.errors import ConfigError
+from reranker_batch.storage.acceptance import accept_output
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.redriving import redrive_output
+from reranker_batch.storage.run_state import RunState
+from reranker_batch.storage.status import output_status
+from reranker_batch.storage.verifying import verify_output
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Of every URI in the bucket `nightly`."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "fake")
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
+    client.create_bucket(Bucket="nightly")
+    yield f"?region=us-east-1&endpoint_override={host}:{port}&scheme=http"
+    server.stop()
+
+
+def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_store(
+    tmp_path: Path, options: str
+) -> None:
+    write(nested_table(groups()), tmp_path / "in" / "a.parquet", row_group_size=2)
+    output = f"s3://nightly/a b/out{options}"
+    assert output_status(output).state == "no_run"
+    job = SmallJob(str(tmp_path / "in"), output, unit_pairs=8, max_failed=0)
+    assert job.run(NanScorer()).exit_code == 3
+    assert (output_status(output).state, verify_output(output).exit_code) == ("too_many_failed", 3)
+    with pytest.raises(ConfigError, match="lies in the output"):
+        redrive_output(output, f"s3://nightly/a b/out/again{options}")
+    assert redrive_output(output, f"s3://nightly/a b/again{options}").num_candidates == 2
+    accept_output(output, by="Ada")
+    assert (output_status(output).state, verify_output(output).exit_code) == ("accepted", 0)
+    state = RunState(Folder.at(output))
+    for folder, names in (("scores", state.part_names()), ("dead_letters", state.dead_letter_names())):
+        state.output.filesystem.delete_file(state.output.child(folder, max(names)))
+    assert not verify_output(output).is_sound
+    assert f"accepted by Ada at {output_status(output).to_dict()['accepted']['at']}" in job.run(NanScorer()).message
+    assert verify_output(output).problems == []
+    assert output_status(output).to_dict()["reasons"] == [REASON]
