@@ -129,7 +129,7 @@ class _StderrHandler(logging.Handler):
 
 
 def set_up_logging() -> None:
-    """Log to standard error at the level that RERANKER_BATCH_LOG names; libraries only from WARNING on.
+    """Log to standard error at the level that RERANKER_BATCH_LOG names.
 
     Raises:
         ConfigError: It names no level.
@@ -137,10 +137,15 @@ def set_up_logging() -> None:
     level = os.environ.get(LEVEL_VARIABLE, "").strip().upper() or "WARNING"
     if level not in _LEVELS:
         raise ConfigError(f"{LEVEL_VARIABLE}={os.environ[LEVEL_VARIABLE]!r} is no level. Use {', '.join(_LEVELS)}.")
+    log_to_stderr(getattr(logging, level))
+
+
+def log_to_stderr(level: int) -> None:
+    """Print log records from this level on, of libraries only from WARNING on."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
         handler = _StderrHandler()
         handler.setFormatter(PrintableFormatter("%(levelname)s %(name)s: %(message)s"))
         root.addHandler(handler)
-    root.setLevel(max(logging.WARNING, getattr(logging, level)))
+    root.setLevel(max(logging.WARNING, level))
     logging.getLogger("reranker_batch").setLevel(level)

@@ -304,7 +304,7 @@ def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:
     assert command("redrive", tmp_path / "out", tmp_path / "again").returncode == 2
     onto_a_file = command("redrive", tmp_path / "out", tmp_path / "in.parquet")
     assert onto_a_file.returncode == 2
-    assert "in.parquet is a file. Give a new folder" in onto_a_file.stderr
+    assert "in.parquet is not empty. Give a new folder" in onto_a_file.stderr
 
 
 def test_help_and_lists_need_no_job() -> None:
