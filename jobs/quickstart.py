@@ -9,11 +9,10 @@ from pathlib import Path
 import ir_measures
 import polars as pl
 from ir_measures import Qrel, ScoredDoc, nDCG
-from rich.console import Console
-from rich.table import Table
 
 from reranker_batch.cli import guarded, run_and_summarize
 from reranker_batch.config import JobConfig
+from reranker_batch.printing import show_table
 from reranker_batch.storage.filesystem import resolve
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
@@ -26,12 +25,13 @@ def main() -> int:
     report = json.loads(Path(config.output.path, "run", "report.json").read_text(encoding="utf-8"))
     candidates = read_candidates(config.input.path)
     results = pl.read_parquet(f"{config.output.path}/scores/*.parquet")
-    table = Table("order", "nDCG@10", "pairs", "time", title="What reranking did to the demo table")
     before = ndcg_at_10(candidates, -pl.col("retrieval_rank"), candidates)
     after = ndcg_at_10(results, pl.col("logit"), candidates)
-    table.add_row("first stage (BM25)", f"{before:.4f}", "", "")
-    table.add_row("after reranking", f"{after:.4f}", f"{report['totals']['scored']:,}", f"{report['wall_s']:.0f} s")
-    Console().print(table)
+    rows = [
+        ("first stage (BM25)", f"{before:.4f}", "", ""),
+        ("after reranking", f"{after:.4f}", f"{report['totals']['scored']:,}", f"{report['wall_s']:.0f} s"),
+    ]
+    show_table("What reranking did to the demo table", ["order", "nDCG@10", "pairs", "time"], rows)
     return exit_code
 
 

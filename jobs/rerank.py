@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import NoReturn
 
 from reranker_batch.cli import guarded, run_and_summarize
 from reranker_batch.config import JobConfig
+from reranker_batch.errors import ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """A wrong use is one message, as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}. {self.format_usage().strip()}")
 
 
 @guarded
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, help="YAML file with the settings")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="TABLE.KEY=VALUE")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args()
     return run_and_summarize(JobConfig.load(arguments.config, overrides=arguments.overrides))
 

@@ -5,28 +5,29 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import PROFILES
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError
+from reranker_batch.job.interrupts import terminate_as_interrupt
+from reranker_batch.printing import LEVEL_VARIABLE, complain, say, set_up_logging, show_rows
 
 if TYPE_CHECKING:
     from reranker_batch.model.recipes import Recipe
 
+logger = logging.getLogger(__name__)
+
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
 _SHOWN_UNITS = 5
+_LONGEST_REASON = 300
 _ACTIVITIES = {
     "score": "computing",
     "rescore": "scoring the sample again",
@@ -37,7 +38,6 @@ _ACTIVITIES = {
 app = typer.Typer(
     name="reranker-batch",
     help="Rerank tables of queries and candidates with a cross-encoder: Parquet in, scored Parquet out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -45,29 +45,46 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Argument(help="YAML file with the settings; see configs/.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Override one setting; may be given many times."),
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be given many times."),
 ]
 
 
 def guarded(call: Callable[..., int | None]) -> Callable[..., int]:
-    """Turn every end of `call` into an exit code, errors of ours into one message without a traceback."""
+    """Turn every end of `call` into an exit code and every error into one message without a traceback.
+
+    Logging is set up first; SIGTERM ends the call as Ctrl-C does.
+    """
 
     @functools.wraps(call)
     def guard(*arguments: Any, **options: Any) -> int:
         try:
-            return call(*arguments, **options) or 0
-        except (ConfigError, InputError, ModelError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            # What only came to light in the middle of a unit was not refused: other parts may be published.
-            return EXIT_FAILED if error.unit_id else EXIT_REFUSED
-        except RerankerBatchError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_FAILED
-        except KeyboardInterrupt:
-            print("interrupted: the same command goes on from here", file=sys.stderr)
-            return EXIT_INTERRUPTED
+            set_up_logging()
+            with terminate_as_interrupt():
+                return call(*arguments, **options) or 0
+        except SystemExit:
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
+            return _exit_code_of(error)
 
     return guard
+
+
+def _exit_code_of(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        complain("interrupted: the same command goes on from here")
+        return EXIT_INTERRUPTED
+    if isinstance(error, RerankerBatchError):
+        complain(f"error: {error}")
+        # What only came to light in the middle of a unit was not refused: other parts may be published.
+        is_refusal = isinstance(error, ConfigError | InputError | ModelError) and not error.unit_id
+        return EXIT_REFUSED if is_refusal else EXIT_FAILED
+    logger.debug("Where the unexpected error came from:", exc_info=error)
+    reason = str(error).strip().partition("\n")[0][:_LONGEST_REASON]
+    complain(
+        f"error: unexpected error: {type(error).__name__}: {reason}\nPlease report it. {LEVEL_VARIABLE}=DEBUG shows "
+        "where it came from."
+    )
+    return EXIT_FAILED
 
 
 def _command(call: Callable[..., int | None]) -> Callable[..., None]:
@@ -91,17 +108,17 @@ def run_and_summarize(job_config: JobConfig) -> int:
     from reranker_batch.runtime import driver
 
     report = driver.run(job_config, show_progress=True)
-    _print_rows("Run", summary_rows(report))
+    show_rows("Run", summary_rows(report))
     return report.exit_code
 
 
 @_command
 def plan(config: ConfigPath, overrides: Overrides = None) -> None:
     """Say what a run would do: pairs, tokens, requests, cut texts, units. Reads footers and a sample, no weights."""
+    job_config = JobConfig.load(config, overrides=overrides or ())
     from reranker_batch.job.estimate import estimate_job
 
-    estimate = estimate_job(JobConfig.load(config, overrides=overrides or ()))
-    _print_rows("Plan", estimate.rows_to_show())
+    show_rows("Plan", estimate_job(job_config).rows_to_show())
 
 
 @_command
@@ -110,17 +127,19 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
 
     Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
     """
+    from reranker_batch.storage.places import check_access
     from reranker_batch.storage.verifying import verify_output
 
+    check_access(output)
     found = verify_output(output)
     for problem in found.problems:
-        print(problem, file=sys.stderr)
+        complain(problem)
     if not found.is_sound:
-        print(f"{output}: {len(found.problems)} problems in {found.parts} parts", file=sys.stderr)
+        complain(f"{output}: {len(found.problems)} problems in {found.parts} parts")
         return found.exit_code
-    print(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
+    say(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
     if found.closed_gate is not None:
-        print(f"{output}: not served: gated. {' '.join(found.closed_gate.reasons)}", file=sys.stderr)
+        complain(f"{output}: not served: gated. {' '.join(found.closed_gate.reasons)}")
     return found.exit_code
 
 
@@ -134,13 +153,15 @@ def status(
     Exit code 0 only for an output that may be served (complete, accepted). 1: failed, or still running. 2: no run.
     3: too many failed. 4: gated. 130: interrupted, the same `run` command resumes it.
     """
+    from reranker_batch.storage.places import check_access
     from reranker_batch.storage.status import output_status
 
+    check_access(output)
     found = output_status(output)
     if as_json:
-        print(json.dumps(found.to_dict()))
+        say(json.dumps(found.to_dict()))
     else:
-        print(f"{output}: {found.state.replace('_', ' ')}. {found.message}".rstrip(". ") + ".")
+        say(f"{output}: {found.state.replace('_', ' ')}. {found.message}".rstrip(". ") + ".")
     return found.exit_code
 
 
@@ -151,10 +172,12 @@ def accept(
 ) -> None:
     """Let a gated output be served: verify it, record who accepts it and when, write scores/_SUCCESS."""
     from reranker_batch.storage.acceptance import accept_output
+    from reranker_batch.storage.places import check_access
 
+    check_access(output)
     gate = accept_output(output, by=by)
     accepted = f"accepted by {gate.accepted.by} at {gate.accepted.at}" if gate.accepted else "accepted"
-    print(f"{output}: {accepted} in spite of: {' '.join(gate.reasons)}")
+    say(f"{output}: {accepted} in spite of: {' '.join(gate.reasons)}")
 
 
 @_command
@@ -163,17 +186,19 @@ def redrive(
     target: Annotated[str, typer.Argument(help="A new folder for the input of a second run.")],
 ) -> None:
     """Turn dead letters into an input of the original layout, once their cause is fixed."""
+    from reranker_batch.storage.places import check_access
     from reranker_batch.storage.redriving import redrive_output
 
+    check_access(output, target)
     redriven = redrive_output(output, target)
     if not redriven.num_candidates:
-        print(f"{output}: no dead letters, nothing was written.")
+        say(f"{output}: no dead letters, nothing was written.")
         return
     if not redriven.has_unique_places:
-        print("warning: query ids repeat, so the second result cannot be merged by them", file=sys.stderr)
+        complain("warning: query ids repeat, so the second result cannot be merged by them")
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in redriven.reasons.items())
-    print(f"{target}: {redriven.num_candidates:,} candidates ({reasons}). Score them with the same config and")
-    print(f"  --set input.path={target} --set output.path=NEW, then merge as docs/usage.md shows.")
+    say(f"{target}: {redriven.num_candidates:,} candidates ({reasons}). Score them with the same config and")
+    say(f"  --set input.path={target} --set output.path=NEW, then merge as docs/usage.md shows.")
 
 
 @_command
@@ -182,7 +207,7 @@ def profiles() -> None:
     for profile in PROFILES.values():
         limits = {name: value for name, value in asdict(profile.limits).items() if value is not None}
         rows = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in limits.items()]
-        _print_rows(profile.name, [*rows, ("source", profile.source), ("as of", profile.as_of)])
+        show_rows(profile.name, [*rows, ("source", profile.source), ("as of", profile.as_of)])
 
 
 @_command
@@ -198,8 +223,8 @@ def recipes(
     from reranker_batch.model.recipes import INSTRUCTS, RECIPES
 
     for item in RECIPES.values():
-        _print_rows(item.name, _about_recipe(item))
-    _print_rows("Named instructions (model.instruct)", list(INSTRUCTS.items()))
+        show_rows(item.name, _about_recipe(item))
+    show_rows("Named instructions (model.instruct)", list(INSTRUCTS.items()))
     return 0
 
 
@@ -208,7 +233,7 @@ def _check_model(name: str, revision: str | None, recipe: str, instruct: str | N
     from reranker_batch.model.inspection import inspect_model
 
     inspection = inspect_model(resolve_model(name, revision=revision), recipe=recipe, instruct=instruct)
-    _print_rows(name, inspection.rows)
+    show_rows(name, inspection.rows)
     return 0 if inspection.agrees else EXIT_FAILED
 
 
@@ -271,21 +296,16 @@ def _precision(found: Mapping[str, float]) -> str:
     )
 
 
-def _print_rows(title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(name, escape(value))
-    Console().print(table)
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    level = os.environ.get("RERANKER_BATCH_LOG", "WARNING")
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
-    app()
+def run_command(arguments: Sequence[str]) -> int:
+    """The command with these arguments; its exit code. A wrong use is one message, as every other error."""
+    try:
+        return int(app(args=list(arguments) or ["--help"], prog_name="reranker-batch", standalone_mode=False) or 0)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own class for a wrong use has moved between its versions
+            return _exit_code_of(error)
+        complain(f"error: {error.format_message().rstrip('.')}. See reranker-batch --help.")
+        return EXIT_REFUSED
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(sys.argv[1:]))

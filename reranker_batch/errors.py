@@ -15,12 +15,14 @@ RerankerBatchError
 
 from __future__ import annotations
 
+from reranker_batch.uris import redacted
+
 
 class RerankerBatchError(Exception):
-    """Root of all errors raised on purpose. The message says what, where and what to do."""
+    """Root of all errors raised on purpose. The message says what, where and what to do; secrets of URIs are masked."""
 
     def __init__(self, message: str, *, unit_id: str | None = None) -> None:
-        super().__init__(message)
+        super().__init__(redacted(message))
         self.unit_id = unit_id
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -24,9 +24,11 @@ OWNERS = {
     "obstore": "storage",
 }
 LAYERS = {
-    "errors": 0,
+    "uris": 0,
     "version": 0,
+    "errors": 1,
     "schema": 1,
+    "printing": 2,
     "config": 2,
     "core": 3,
     "storage": 4,
@@ -36,6 +38,7 @@ LAYERS = {
     "runtime": 7,
     "cli": 8,
     "__init__": 8,
+    "__main__": 9,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -31,7 +33,7 @@ LINE_OF_RAY = "core_worker.*has constructor arguments in the object store and ma
 
 def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "reranker_batch.cli", *map(str, arguments)],
+        [sys.executable, "-m", "reranker_batch", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -75,7 +77,7 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
     assert submitted.stderr.splitlines()[-1].startswith(f"{NUM_PAIRS:,} of {NUM_PAIRS:,} pairs")
     unknown = [line for line in submitted.stderr.splitlines() if not re.search(OWN_LINE + "|" + LINE_OF_RAY, line)]
     assert unknown == []
-    again = command("run", config, "--set", "ranking.top_n=2")
+    again = command("run", config, "--set", "ranking.top_n=2", PYTHONIOENCODING="ascii")
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
     refused = command("run", config)
@@ -95,14 +97,104 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
         (["run", "CONFIG", "--set", "model.nmae=x"], "model.nmae: unknown key. Did you mean name?"),
         (["run", "CONFIG", "--set", "model.name=./absent"], "Model folder ./absent does not exist"),
         (["plan", "CONFIG", "--set", "input.path=absent/*.parquet"], "absent/*.parquet"),
+        (["run", "CONFIG", "--set", "output.path=FOLDER/in.parquet/out"], "is inside what the input reads"),
+        (["plan", "CONFIG", "--set", "output.path=FOLDER"], "so the run could not be resumed"),
+        (["run", "CONFIG", "--set", "input.path=s3://b/x?session=URISECRET"], "unknown option 'session'"),
+        (["verify", "s3://b/x?session=URISECRET"], "unknown option 'session'"),
         (["verify", "absent"], "absent holds no run"),
+        (["verify", "nope://b/x"], "no filesystem known"),
+        (["redrive", "absent", "CONFIG"], "absent holds no run"),
+        (["run"], "Missing argument"),
+        (["run", "CONFIG", "--st", "a.b=c"], "No such option"),
+        (["no-such-command"], "No such command"),
+        (["run", "a\x1b[2J\nerror: b\udcff.yaml"], r"a\x1b[2J"),
     ],
 )
 def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: list[str], message: str) -> None:
-    ended = command(*[str(config) if argument == "CONFIG" else argument for argument in arguments])
-    assert ended.returncode == 2
+    names = {"CONFIG": str(config), "FOLDER": str(config.parent)}
+    ended = command(*[re.sub("CONFIG|FOLDER", lambda found: names[found[0]], argument) for argument in arguments])
+    assert ended.returncode == 2, ended.stderr
     assert message in ended.stderr
+    assert [line[:7] for line in ended.stderr.splitlines() if not line.startswith("  ")] == ["error: "]
+    assert "URISECRET" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("level", "exit_code"),
+    [("info", 0), (" Debug ", 0), ("", 0), ("loud", 2), ("10", 2)],
+    ids=lambda value: repr(value),
+)
+def test_the_level_of_the_log_is_a_name_in_any_case(level: str, exit_code: int) -> None:
+    ended = command("profiles", RERANKER_BATCH_LOG=level)
+    assert ended.returncode == exit_code
+    assert ("RERANKER_BATCH_LOG=" in ended.stderr) == (exit_code == 2)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "message"),
+    [
+        (
+            TypeError("odd\nmore"),
+            1,
+            "error: unexpected error: TypeError: odd\n  Please report it. RERANKER_BATCH_LOG=DEBUG",
+        ),
+        (RecursionError(), 1, "error: unexpected error: RecursionError"),
+        (BaseException("a panic"), 1, "error: unexpected error: BaseException: a panic"),
+        (KeyboardInterrupt(), 130, "interrupted: "),
+        (InputError("in.parquet: \x1b[2J"), 2, "error: in.parquet: \\x1b[2J\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_end_is_an_exit_code_and_one_message(
+    error: BaseException, exit_code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        raise error
+
+    assert guarded(fail)() == exit_code
+    shown = capsys.readouterr().err
+    assert shown.startswith(message)
+    assert "Traceback" not in shown
+
+
+def test_the_log_shows_where_an_unexpected_error_came_from() -> None:
+    code = "from reranker_batch.cli import guarded\n@guarded\ndef f():\n    return 1 / 0\nraise SystemExit(f())"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "RERANKER_BATCH_LOG": "DEBUG"},
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+    assert ended.stderr.splitlines()[-2] == "error: unexpected error: ZeroDivisionError: division by zero"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupt_while_planning_is_one_line_and_exit_code_130(tmp_path: Path, number: signal.Signals) -> None:
+    """The config is a pipe that nobody writes to, so that the command waits for it."""
+    os.mkfifo(tmp_path / "job.yaml")
+    arguments = [sys.executable, "-m", "reranker_batch", "plan", str(tmp_path / "job.yaml")]
+    # A shell lets processes in the background ignore SIGINT, and this test may run in one.
+    code = f"import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv({sys.executable!r}, {arguments})"
+    started = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    with started as process:
+        sink = os.open(tmp_path / "job.yaml", os.O_WRONLY)  # blocks until the command reads
+        time.sleep(1)  # a signal just before the call that reads would be seen after it
+        process.send_signal(number)
+        _, shown = process.communicate(timeout=60)
+        os.close(sink)
+    assert process.returncode == 130
+    assert shown == "interrupted: the same command goes on from here\n"
 
 
 def test_the_summary_shows_what_was_tried_again_and_halved() -> None:
@@ -210,6 +302,9 @@ def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:
     assert f"{num_nulls(GROUPS)} candidates ({num_nulls(GROUPS)} null_document)" in ended.stdout
     assert f"--set input.path={tmp_path / 'again'}" in " ".join(ended.stdout.split())
     assert command("redrive", tmp_path / "out", tmp_path / "again").returncode == 2
+    onto_a_file = command("redrive", tmp_path / "out", tmp_path / "in.parquet")
+    assert onto_a_file.returncode == 2
+    assert "in.parquet is not empty. Give a new folder" in onto_a_file.stderr
 
 
 def test_help_and_lists_need_no_job() -> None:

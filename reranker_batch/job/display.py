@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reranker_batch.core.attempts import Pulse
+from reranker_batch.printing import complain, steady
 
 _LINE_EVERY_S = 5.0
 _SETTLED_S = 5.0
@@ -32,7 +33,7 @@ class Display(Protocol):
 def open_display(*, pairs: int, units: int, done_pairs: int = 0, done_units: int = 0) -> Display:
     """A live bar on a terminal, one plain line every few seconds elsewhere. Both write to standard error."""
     tally = Tally(pairs, units, done_pairs, done_units)
-    return BarDisplay(tally) if sys.stderr.isatty() else LineDisplay(tally)
+    return BarDisplay(tally) if sys.stderr is not None and sys.stderr.isatty() else LineDisplay(tally)
 
 
 class Tally:
@@ -131,7 +132,7 @@ class BarDisplay:
             MofNCompleteColumn(),
             TextColumn("{task.fields[detail]}"),
             TimeElapsedColumn(),
-            console=Console(stderr=True),
+            console=Console(file=steady(sys.stderr)),
         )
         self._task = self._bar.add_task("", total=tally.pairs, completed=tally.done_pairs, detail=tally.detail())
         self._bar.start()
@@ -170,11 +171,11 @@ class LineDisplay:
     def close(self) -> None:
         self._is_closed.set()
         self._thread.join()
-        print(self._tally.line(), file=sys.stderr, flush=True)
+        complain(self._tally.line())
 
     def _print_lines(self) -> None:
         while not self._is_closed.wait(_LINE_EVERY_S):
-            print(self._tally.line(), file=sys.stderr, flush=True)
+            complain(self._tally.line())
 
 
 class NoDisplay:

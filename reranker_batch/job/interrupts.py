@@ -22,6 +22,7 @@ def terminate_as_interrupt() -> Iterator[None]:
     except ValueError:
         yield
         return
+    signal.siginterrupt(signal.SIGINT, True)  # polars asks for calls that are taken up again, which nothing then ends
     try:
         yield
     finally:

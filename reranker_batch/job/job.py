@@ -20,6 +20,7 @@ from reranker_batch.model.tokenizing import load_pair_encoder
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.places import check_access, refuse_overlap
 from reranker_batch.storage.planning import InputPlan, plan_input
 
 
@@ -104,6 +105,8 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     Raises:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
+    refuse_overlap(config.input.path, config.output.path)
+    check_access(config.input.path, config.output.path)
     files = model_files(config.model, with_weights=with_weights)
     detected = choose_recipe(
         files.folder, files.config(), model=files.name, name=config.model.recipe, instruct=config.model.instruct

@@ -23,6 +23,7 @@ from reranker_batch.job.engine import WATCH_EVERY_S, standstill
 from reranker_batch.job.replica import Replica
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.job.steps import Prepared, Scored
+from reranker_batch.printing import log_to_stderr
 
 _NAME, _NODE = "local", "this machine"
 _READY, _SCORED, _FAILED = "ready", "scored", "failed"
@@ -99,7 +100,7 @@ class ReplicaProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self._connection = Connection(ours.detach())
-        self._connection.send((self._spec, logging.getLogger().getEffectiveLevel()))
+        self._connection.send((self._spec, logging.getLogger("reranker_batch").getEffectiveLevel()))
 
     def _serve(self, *, until: str) -> Any:
         """Answer the child's calls of the tracker until it says that it is ready, or has scored a unit."""
@@ -196,7 +197,7 @@ def main(descriptor: int) -> None:
     _end_with(os.getppid())
     connection: Any = Connection(descriptor)
     spec, level = connection.recv()
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(level)
     try:
         replica = Replica(spec, _Caller(connection), name=_NAME, node=_NODE)
         connection.send((_READY, None))

@@ -11,6 +11,7 @@ import ray
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.runtime.placement import Node
+from reranker_batch.runtime.temp_folder import check_temp_folder
 
 _LOCAL_OBJECT_STORE_BYTES = 2 << 30
 
@@ -45,6 +46,7 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 def _start_local() -> None:
     """At least two CPUs are given out, so that a replica and a CPU step fit on any machine."""
+    check_temp_folder()
     ray.init(
         address="local",
         num_cpus=max(2, os.cpu_count() or 1),

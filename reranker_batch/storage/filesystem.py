@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote
 
 import fsspec
 import pyarrow as pa
@@ -15,15 +14,13 @@ from fsspec.registry import known_implementations
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError
+from reranker_batch.uris import is_uri, options_of, problem_of, scheme_of, split_options
 
 BUILTIN_TABLES = {"demo": "demo.parquet"}
 """Tables that ship with the package, by the name after `builtin:`."""
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_OPTIONS = re.compile(r"\?[\w.-]+=[^/]*$")
-_SECRET_OPTION = re.compile(
-    r"token|secret|passw|pwd|signature|credential|api_?key|(access|account)_?key|^(key|sig|sas)$"
-)
+_GCS_RETRY_S = 15
+"""How long a request is repeated before its error is seen; pyarrow's own default is a quarter of an hour."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +66,8 @@ def absolute(path_or_uri: str) -> str:
     return os.path.abspath(os.path.expanduser(path_or_uri))
 
 
-def is_uri(path_or_uri: str) -> bool:
-    return _URI.match(path_or_uri) is not None
-
-
 def is_builtin(path_or_uri: str) -> bool:
     return path_or_uri.startswith("builtin:")
-
-
-def split_options(uri: str) -> tuple[str, str]:
-    """Cut `?region=…` off a URI. A `?` that does not begin an option is part of the path: a glob."""
-    found = _OPTIONS.search(uri) if is_uri(uri) else None
-    return (uri[: found.start()], uri[found.start() :]) if found else (uri, "")
 
 
 def join(folder: str, *names: str) -> str:
@@ -100,65 +87,38 @@ def _filesystem(place: str) -> tuple[fs.FileSystem, str]:
         return fs.LocalFileSystem(), _builtin_path(place)
     if not is_uri(place):
         return fs.LocalFileSystem(), place
-    refuse_credentials(place)
+    if (problem := problem_of(place)) is not None:
+        raise ConfigError(problem)
     try:
         return _from_uri(place)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if "Unrecognized filesystem" not in str(error) and "not compiled" not in str(error):
-            raise ConfigError(f"{place} cannot be used: {error}.") from None
-    except (ImportError, OSError) as error:
-        raise ConfigError(f"The driver for {_scheme(place)}:// cannot be used: {_first_line(error)}.") from None
+            raise ConfigError(f"{place} cannot be used: {_first_line(error)}.") from None
+    except (ImportError, OSError, pa.ArrowException) as error:
+        raise ConfigError(f"{place} cannot be opened: {_first_line(error)}.") from None
     return _from_fsspec(place)
 
 
 def _from_uri(uri: str) -> tuple[fs.FileSystem, str]:
     path, options = split_options(uri)
+    if scheme_of(uri) in ("gs", "gcs") and "retry_limit_seconds" not in options_of(uri):
+        options += f"{'&' if options else '?'}retry_limit_seconds={_GCS_RETRY_S}"
     filesystem, inner = fs.FileSystem.from_uri(quote(path, safe="%/:@+,;=~!$&'()*-._[]") + options)
     return filesystem, inner
 
 
 def _from_fsspec(uri: str) -> tuple[fs.FileSystem, str]:
-    scheme = _scheme(uri)
+    scheme = scheme_of(uri)
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
         hint = known_implementations.get(scheme, {}).get("err") or _first_line(error)
         raise ConfigError(f"{scheme}:// needs a driver that is not installed. {hint.rstrip('.')}.") from None
-    except ValueError as error:
-        raise ConfigError(f"{scheme}:// is no filesystem known to pyarrow or fsspec: {_first_line(error)}.") from None
+    except Exception as error:  # a driver's own classes
+        if "Protocol not known" in str(error):
+            raise ConfigError(f"{scheme}:// is no filesystem known to pyarrow or fsspec.") from None
+        raise ConfigError(f"{uri} cannot be opened: {_first_line(error)}.") from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(path)
-
-
-def refuse_credentials(uri: str) -> None:
-    """Keep passwords and keys out of configs, records and messages.
-
-    Raises:
-        ConfigError: The message names the scheme and the kind of secret, never the URI.
-    """
-    if kind := _credential_in(uri):
-        raise ConfigError(
-            f"The {_scheme(uri)}:// URI carries {kind}, which would end up in records and logs. Take it out and give "
-            "the credentials by environment variables, a profile or a role of the machine."
-        )
-
-
-def _credential_in(uri: str) -> str | None:
-    path, _, query = uri.partition("?")
-    authority = urlsplit(path).netloc if "[" not in path else path.split("/")[2]
-    user, at, host = authority.rpartition("@")
-    port = re.sub(r"^\[.*\]", "", host).partition(":")[2]
-    if at and (":" in user or _scheme(uri) in ("http", "https", "ftp")):
-        return "credentials ('user:password@')"
-    if port and not port.isdigit():
-        return "what looks like credentials ('user:password@')"
-    for name, _ in parse_qsl(query, keep_blank_values=True):
-        if _SECRET_OPTION.search(name.lower().replace("-", "_")):
-            return f"a secret in its option {name!r}"
-    return None
-
-
-def _scheme(uri: str) -> str:
-    return uri.partition("://")[0].lower()
 
 
 def _builtin_path(place: str) -> str:
@@ -170,4 +130,4 @@ def _builtin_path(place: str) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.filesystem import absolute, is_builtin, is_uri, resolve, split_options
+from reranker_batch.storage.filesystem import absolute, is_builtin, resolve
 from reranker_batch.storage.footers import first_line
+from reranker_batch.storage.globs import has_glob, is_hidden, matcher, split_glob
+from reranker_batch.uris import is_uri, split_options
 
 _SUFFIXES = (".parquet", ".pq")
-_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _list_exact(place: str) -> Listing | None:
     try:
         filesystem, path = resolve(place)
     except ConfigError:
-        if _has_glob(place):
+        if has_glob(place):
             return None
         raise
     info = filesystem.get_file_info(path)
@@ -74,11 +74,11 @@ def _list_exact(place: str) -> Listing | None:
 
 
 def _list_glob(place: str) -> Listing | None:
-    if is_builtin(place) or not _has_glob(place):
+    if is_builtin(place) or not has_glob(place):
         return None
-    root, pattern = _split_glob(place)
+    root, pattern = split_glob(place)
     filesystem, path = resolve(root)
-    matches = _matcher(pattern)
+    matches = matcher(pattern)
     depth = None if "**" in pattern else pattern.count("/") + 1
     found = {
         file.path: file
@@ -106,60 +106,22 @@ def _files_below(filesystem: fs.FileSystem, folder: str, root: str) -> list[List
         for info in infos
         if info.type == fs.FileType.File
         and info.path.lower().endswith(_SUFFIXES)
-        and not _is_hidden(_relative(info.path, folder))
+        and not is_hidden(_relative(info.path, folder))
     ]
     return sorted(files, key=lambda file: file.path)
 
 
 def _walk(filesystem: fs.FileSystem, path: str, depth: int | None, pattern: str) -> Iterator[fs.FileInfo]:
     """Everything that the pattern can reach; hidden names only where the pattern asks for them."""
-    wants_hidden = _is_hidden(pattern)
+    wants_hidden = is_hidden(pattern)
     selector = fs.FileSelector(path, recursive=depth is None, allow_not_found=True)
     for info in filesystem.get_file_info(selector):
-        if not wants_hidden and _is_hidden(_relative(info.path, path)):
+        if not wants_hidden and is_hidden(_relative(info.path, path)):
             continue
         if depth is not None and depth > 1 and info.type == fs.FileType.Directory:
             yield from _walk(filesystem, info.path, depth - 1, pattern)
         elif depth is None or depth == 1:
             yield info
-
-
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    """`*` and `?` stop at a slash, `**` does not and may stand for no folder at all."""
-    try:
-        regex = re.compile("".join(_translate(pattern)))
-    except re.error as error:
-        raise InputError(f"The pattern {pattern!r} is wrong: {error}. Check input.path.") from None
-    return lambda path: regex.fullmatch(path) is not None
-
-
-def _translate(pattern: str) -> Iterator[str]:
-    tokens = re.compile(r"(\*\*/)|(\*\*)|(\*)|(\?)|\[(!?)([^\]]+)\]|(.)", re.DOTALL)
-    for folders, anything, star, one, negation, members, plain in tokens.findall(pattern):
-        if folders:
-            yield "(?:.*/)?"
-        elif anything:
-            yield ".*"
-        elif star:
-            yield "[^/]*"
-        elif one:
-            yield "[^/]"
-        elif members:
-            safe = re.sub(r"([\\^&~|\[])", r"\\\1", members)
-            yield f"(?!/)[{'^' if negation else ''}{safe}]"
-        else:
-            yield re.escape(plain)
-
-
-def _split_glob(place: str) -> tuple[str, str]:
-    """The last folder before the first pattern character, and the rest."""
-    plain, options = split_options(place)
-    first = _GLOB.search(plain)
-    cut = plain.rindex("/", 0, first.start() if first else None)
-    root = plain[:cut]
-    if not root or root.endswith((":/", ":")):
-        root = plain[: cut + 1]
-    return root + options, plain[cut + 1 :]
 
 
 def _parent(place: str) -> str:
@@ -168,14 +130,6 @@ def _parent(place: str) -> str:
     plain, options = split_options(place)
     parent = posixpath.dirname(plain.rstrip("/"))
     return (parent if not is_uri(place) or "://" in parent else plain.partition("://")[0] + "://") + options
-
-
-def _has_glob(place: str) -> bool:
-    return _GLOB.search(split_options(place)[0]) is not None
-
-
-def _is_hidden(path: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def _relative(path: str, root: str) -> str:

@@ -102,11 +102,11 @@ class Lock:
                 logger.warning("The lock of this run could not be renewed: %s", error)
 
     def _renew(self) -> None:
-        asked = time.monotonic()
+        asked = _uptime_s()
         self.confirm()
         self._owner = replace(self._owner, beat=self._owner.beat + 1)
         self._files.write(self.ticket.number, self._owner)
-        if time.monotonic() - asked > _BEATS_TO_DEATH * self._heartbeat_s:
+        if _uptime_s() - asked > _BEATS_TO_DEATH * self._heartbeat_s:
             # Stopped between the question and the write for so long that another run may have come and gone.
             self._files.remove(self.ticket.number)
             self._lost = CommitError("This run stood still for so long that its lock does not hold any more.")
@@ -163,28 +163,43 @@ def _has_rival(files: LockFiles, number: int, before: HeldLock | None, heartbeat
 
 
 def _is_dead(held: HeldLock, files: LockFiles, heartbeat_s: float) -> bool:
-    """On this machine the process tells. Elsewhere it is the heartbeat: too old by the clock, and seen to stand still,
-    because clocks differ."""
-    if held.owner is not None and held.owner.is_of_this_machine:
-        return not held.owner.is_running
-    if held.age_s < _BEATS_TO_DEATH * heartbeat_s:
+    """On this machine the process tells. Elsewhere it is the heartbeat: clocks only say whether to watch it.
+
+    A lock is dead when it stood still for as long as its owner may be silent. A time in the future is of a clock that
+    differs, so that it says nothing.
+    """
+    is_running = held.owner.is_running if held.owner is not None else None
+    if is_running is not None:
+        return not is_running
+    longest_silence_s = _BEATS_TO_DEATH * heartbeat_s
+    if -longest_silence_s < held.age_s < longest_silence_s:
         return False
-    time.sleep(2 * heartbeat_s)
-    return held.is_same(files.read(held.number))
+    logger.warning("Watching the lock of %s for %.0f s: %s.", files.uri, longest_silence_s, held)
+    for _ in range(_BEATS_TO_DEATH + 1):
+        time.sleep(heartbeat_s)
+        if not held.is_same(files.read(held.number)):
+            return False
+    return True
+
+
+def _uptime_s() -> float:
+    """Goes on while the machine sleeps, unlike the monotonic clock of Linux, and does not follow the time of day."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
 
 
 def _refusal(output: Folder, held: HeldLock, heartbeat_s: float) -> str:
     return (
         f"Another run is at work on output.path={output.uri}: {held}. Wait for it, stop it, or use another "
-        f"output.path. If its machine is gone, its lock ends {_BEATS_TO_DEATH * heartbeat_s:.0f} s after its last "
-        "heartbeat and the same command takes over."
+        f"output.path. If its machine is gone, wait {_BEATS_TO_DEATH * heartbeat_s:.0f} s: the same command then "
+        "watches its lock for as long and takes over."
     )
 
 
 def living_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> HeldLock | None:
     """The lock of the run that is at work on an output, None where none is. Takes no lock.
 
-    A lock of another machine whose heartbeat is old is watched for two heartbeats before it counts as dead.
+    A lock of another machine whose heartbeat is old is watched for a minute before it counts as dead.
 
     Raises:
         ConfigError, CommitError: The store has no locks or does not answer.

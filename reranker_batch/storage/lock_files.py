@@ -4,80 +4,118 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import obstore
-import psutil
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError
 from obstore.store import LocalStore, S3Store, from_url
 from pyarrow import fs
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder, split_options
+from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.uris import options_of, scheme_of, split_options
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, ObjectStore, S3Config
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
 _PREFIX = "run/lock."
 _STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
-_CLOCK_TICK_S = 1.0
+_NUMBER = re.compile(r"[1-9][0-9]{0,17}")
+_LARGEST_BYTES = 1 << 16
+_CONNECT_TIMEOUT, _REQUEST_TIMEOUT = timedelta(seconds=5), timedelta(seconds=15)
+_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+ShortText = Annotated[str, Field(max_length=300)]
 
 
 @dataclass(frozen=True)
 class Owner:
     """The process that holds a lock."""
 
-    run_id: str
-    host: str
-    machine: str
-    pid: int
-    process_started: float
-    """With the pid this names a process; pids alone are used again."""
-    started: str
-    took_over: str | None = None
-    beat: int = 0
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid")
+
+    run_id: ShortText
+    host: ShortText
+    machine: ShortText
+    pid: Annotated[int, Field(ge=1, lt=1 << 31)]
+    start_ticks: Annotated[int, Field(ge=0)] | None
+    """Clock ticks from the machine's boot to the start of the process, None where the machine does not tell.
+
+    With the pid this names a process: pids are used again, and a time of day moves when the clock is set.
+    """
+    started: ShortText
+    took_over: ShortText | None = None
+    beat: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
     def this_process(cls, run_id: str, *, took_over: str | None) -> Owner:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        process = psutil.Process()
-        return cls(run_id, socket.gethostname(), this_machine(), process.pid, process.create_time(), now, took_over)
+        pid = os.getpid()
+        return cls(run_id, socket.gethostname(), this_machine() or "", pid, start_ticks(pid), now, took_over)
 
     @property
-    def is_of_this_machine(self) -> bool:
-        return self.machine == this_machine()
-
-    @property
-    def is_running(self) -> bool:
-        """Only for a process of this machine."""
+    def is_running(self) -> bool | None:
+        """None where it cannot be told from here: on another machine, or where processes of others are hidden."""
+        if not self.machine or self.machine != this_machine():
+            return None
         try:
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.process_started) <= _CLOCK_TICK_S
-            return bool(is_same and process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
             return False
-        except psutil.AccessDenied:
-            return True
+        except OSError:  # it exists, and is another user's
+            pass
+        ticks = start_ticks(self.pid)
+        if ticks is None or self.start_ticks is None:
+            return None
+        return ticks == self.start_ticks and not _is_zombie(self.pid)
 
     def __str__(self) -> str:
         return f"run {self.run_id} on host {self.host}, process {self.pid}, started {self.started}"
 
 
+_OWNER = TypeAdapter(Owner)
+
+
 @lru_cache(maxsize=1)
-def this_machine() -> str:
-    """Equal for two processes exactly when each can see the other: same host, same boot, same pid namespace."""
-    parts = [socket.gethostname()]
-    with suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return " ".join(parts)
+def this_machine() -> str | None:
+    """Equal for two processes exactly when each can see the other: same host, same boot, same pid namespace.
+
+    None where the machine does not tell.
+    """
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{socket.gethostname()} {boot_id} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return None
+
+
+def start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot; None where `/proc` does not tell."""
+    fields = _stat_of(pid)
+    return int(fields[19]) if fields is not None else None
+
+
+def _is_zombie(pid: int) -> bool:
+    fields = _stat_of(pid)
+    return fields is not None and fields[0] in ("Z", "X")
+
+
+def _stat_of(pid: int) -> list[str] | None:
+    """The fields of `/proc/PID/stat` behind the name, which may hold spaces and brackets."""
+    try:
+        content = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return content.rpartition(")")[2].split()
 
 
 @dataclass(frozen=True)
@@ -91,6 +129,7 @@ class HeldLock:
 
     @property
     def age_s(self) -> float:
+        """By the clocks of this machine and of the store; below zero where they differ."""
         return (datetime.now(UTC) - self.modified).total_seconds()
 
     def is_same(self, other: HeldLock | None) -> bool:
@@ -120,7 +159,7 @@ class LockFiles:
             missing = tuple(str(folder) for folder in (run, *run.parents) if not folder.exists())
             with _named(output.uri):
                 return cls(LocalStore(prefix=path, mkdir=True), output.uri, missing)
-        scheme = output.uri.partition("://")[0].lower()
+        scheme = scheme_of(output.uri)
         if scheme not in _STORES:
             raise ConfigError(
                 f"output.path={output.uri}: {scheme}:// has no create-if-absent write, so two runs could mix there. "
@@ -133,7 +172,7 @@ class LockFiles:
         with _named(self.uri):
             listed = obstore.list_with_delimiter(self.store, "run")["objects"]
         names = [entry["path"].removeprefix(_PREFIX) for entry in listed if entry["path"].startswith(_PREFIX)]
-        found = [self.read(int(name)) for name in names if name.isdigit()]
+        found = [self.read(int(name)) for name in names if _NUMBER.fullmatch(name)]
         return sorted((held for held in found if held is not None), key=lambda held: held.number)
 
     def newest(self) -> HeldLock | None:
@@ -143,7 +182,9 @@ class LockFiles:
         with _named(self.uri):
             try:
                 found = obstore.get(self.store, f"{_PREFIX}{number}")
-                return HeldLock(number, _owner_of(bytes(found.bytes())), found.meta["last_modified"])
+                is_ours = found.meta["size"] <= _LARGEST_BYTES
+                owner = _owner_of(bytes(found.bytes())) if is_ours else None
+                return HeldLock(number, owner, found.meta["last_modified"])
             except FileNotFoundError:
                 return None
 
@@ -180,10 +221,10 @@ class LockFiles:
 
 def _object_store(uri: str, filesystem: Any) -> ObjectStore:
     """The store behind a URI, reached as pyarrow reaches it: same region, same endpoint."""
-    plain, options = split_options(uri)
+    plain, given = split_options(uri)[0], options_of(uri)
+    client: ClientConfig = {"connect_timeout": _CONNECT_TIMEOUT, "timeout": _REQUEST_TIMEOUT}
     if not isinstance(filesystem, fs.S3FileSystem):
-        return from_url(plain.replace("gcs://", "gs://", 1))
-    given = dict(option.split("=", 1) for option in options.removeprefix("?").split("&") if option)
+        return from_url(plain.replace("gcs://", "gs://", 1), client_options=client, retry_config=_RETRY)
     config: S3Config = {"region": filesystem.region or "us-east-1"}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if "endpoint_override" in given:
@@ -191,13 +232,14 @@ def _object_store(uri: str, filesystem: Any) -> ObjectStore:
         endpoint = address if "://" in address else f"{scheme}://{address}"
     if endpoint:
         config["endpoint"] = endpoint
-    options_of_client: ClientConfig = {"allow_http": (endpoint or "").startswith("http://")}
+    client["allow_http"] = (endpoint or "").startswith("http://")
     bucket, _, prefix = plain.partition("://")[2].partition("/")
     return S3Store(
         bucket,
         prefix=prefix or None,
         config=config,
-        client_options=options_of_client,
+        client_options=client,
+        retry_config=_RETRY,
         credential_provider=_profile_credentials(),
     )
 
@@ -216,10 +258,13 @@ def _profile_credentials() -> Any:
 
 @contextmanager
 def _named(uri: str) -> Iterator[None]:
+    """Errors of the store, of its client and of what finds its credentials."""
     try:
         yield
-    except (BaseError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
+    except RerankerBatchError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise CommitError(f"The lock in {uri}/run cannot be used: {reason}") from error
 
 
@@ -229,6 +274,6 @@ def _content(owner: Owner) -> bytes:
 
 def _owner_of(content: bytes) -> Owner | None:
     try:
-        return Owner(**json.loads(content))
-    except (TypeError, ValueError):
+        return _OWNER.validate_json(content)
+    except ValidationError:
         return None

@@ -27,7 +27,7 @@ def test_a_run_whose_lock_was_taken_over_publishes_no_more(tmp_path: Path) -> No
         first = files.newest()
         assert first is not None
         assert first.owner is not None
-        second = dataclasses.replace(Owner.this_process("second", took_over=first.owner.run_id), process_started=1.0)
+        second = dataclasses.replace(Owner.this_process("second", took_over=first.owner.run_id), start_ticks=1)
         files.create(2, second)
         files.remove(1)
 

@@ -7,7 +7,10 @@ import json
 import logging
 import os
 import pickle
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +19,16 @@ from pathlib import Path
 
 import pytest
 from engine import SmallJob, forks, kept_rows, right_rows, run_in_a_process
+from fuzzing import fuzzed
+from hypothesis import given
+from hypothesis import strategies as st
 from tables import nested_table, random_groups, write
 
 from reranker_batch.errors import CommitError, ConfigError, LockedError
 from reranker_batch.storage.crash_points import EXIT_CODE
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import Lock, hold_lock, take_lock
-from reranker_batch.storage.lock_files import LockFiles, Owner
+from reranker_batch.storage.lock_files import LockFiles, Owner, start_ticks
 
 BEAT_S = 0.05
 
@@ -45,7 +51,7 @@ def foreign(run_id: str = "far", *, pid: int = 4711) -> Owner:
 
 def dead(output: Folder, number: int = 1) -> Owner:
     """The lock of a process of this machine that is gone, its pid used again by this one."""
-    owner = dataclasses.replace(Owner.this_process("gone", took_over=None), process_started=1.0)
+    owner = dataclasses.replace(Owner.this_process("gone", took_over=None), start_ticks=1)
     LockFiles.of(output).create(number, owner)
     return owner
 
@@ -94,6 +100,61 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once_and_said_so(
 def test_a_pid_that_is_used_again_is_not_the_owner(output: Folder) -> None:
     dead(output)
     with hold_lock(output):
+        assert names(output) == ["lock.2"]
+
+
+@pytest.mark.parametrize("end", ["runs", "killed", "zombie", "stopped"])
+def test_a_process_of_this_machine_tells_whether_it_runs(output: Folder, end: str) -> None:
+    """By its start in ticks since boot, which no change of the time of day moves."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = dataclasses.replace(
+            Owner.this_process("child", took_over=None), pid=process.pid, start_ticks=start_ticks(process.pid)
+        )
+        LockFiles.of(output).create(1, owner)
+        if end in ("killed", "zombie"):
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | (os.WNOWAIT if end == "zombie" else 0))
+        if end == "stopped":
+            process.send_signal(signal.SIGSTOP)
+        os.utime(Path(output.path) / "run" / "lock.1", (1_000_000, 1_000_000))  # far too old by the clock
+        try:
+            if end in ("killed", "zombie"):
+                with hold_lock(output):
+                    assert names(output) == ["lock.2"]
+            else:
+                with pytest.raises(LockedError, match=f"process {process.pid}"):
+                    take_lock(output, heartbeat_s=BEAT_S)
+        finally:
+            process.kill()
+            with suppress(ChildProcessError):
+                process.wait()
+
+
+@pytest.mark.parametrize("machine", ["", "far-away boot"], ids=["unknown", "another"])
+@pytest.mark.parametrize("shift_s", [-3600, 3600, 86400 * 365 * 50], ids=["behind", "ahead", "decades ahead"])
+def test_a_lock_whose_time_means_nothing_is_watched(output: Folder, machine: str, shift_s: int) -> None:
+    """Still: dead, whatever its time says. Moving: alive."""
+    files, owner = LockFiles.of(output), dataclasses.replace(foreign(), machine=machine)
+    path, ended = Path(output.path) / "run" / "lock.1", threading.Event()
+    files.create(1, owner)
+
+    def beat() -> None:
+        number = 0
+        while not ended.wait(BEAT_S / 4):
+            number += 1
+            files.write(1, dataclasses.replace(owner, beat=number))
+            os.utime(path, (time.time() + shift_s, time.time() + shift_s))
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(LockedError):
+            take_lock(output, heartbeat_s=BEAT_S)
+    finally:
+        ended.set()
+        thread.join()
+    os.utime(path, (time.time() + shift_s, time.time() + shift_s))
+    with hold_lock(output, heartbeat_s=BEAT_S):
         assert names(output) == ["lock.2"]
 
 
@@ -250,3 +311,38 @@ def test_an_object_store_is_locked_by_a_conditional_request(monkeypatch: pytest.
             assert lock.ticket.number == 2
     finally:
         server.stop()
+
+
+OWNERS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.lists(st.integers())
+        for name in [*Owner.__dataclass_fields__, "more"]
+    },
+)
+
+
+@fuzzed
+@given(
+    content=st.binary(max_size=40)
+    | OWNERS.map(lambda owner: json.dumps(owner).encode())
+    | OWNERS.map(lambda owner: json.dumps(dataclasses.asdict(foreign()) | owner).encode())
+    | st.sampled_from([b"[" * 100_000, b"{}", b"null", b"[1]", b'{"pid": 1e400}', b"\xff\xfe", b"x" * 70_000]),
+    time_s=st.integers(-(2**40), 2**40) | st.sampled_from([0, 2**31, 2**33, 2**62]),
+    name=st.sampled_from(["lock.1", "lock.7", "lock.01", "lock.²", "lock.x", "lock.", "lock.99999999999999999999999"]),
+)
+def test_any_lock_file_ends_in_a_lock_or_a_refusal(
+    content: bytes, time_s: int, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("locked") / "run" / name
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with suppress(OSError, OverflowError):  # more than the file system takes
+        os.utime(path, (time_s, time_s))
+    try:
+        take_lock(Folder.at(str(path.parents[1])), heartbeat_s=0.001).release()
+        return
+    except (LockedError, CommitError) as error:
+        message = str(error)
+    assert "locked" in message
+    assert len(message) < 2000

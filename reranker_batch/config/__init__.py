@@ -1,0 +1,27 @@
+"""The settings of a job: one strict model for the YAML file, the command line and the record of a run."""
+
+from reranker_batch.config.job import JobConfig
+from reranker_batch.config.sections import (
+    BatchingConfig,
+    Columns,
+    InputConfig,
+    LimitsConfig,
+    ModelConfig,
+    OutputConfig,
+    RankingConfig,
+    RuntimeConfig,
+    Section,
+)
+
+__all__ = [
+    "BatchingConfig",
+    "Columns",
+    "InputConfig",
+    "JobConfig",
+    "LimitsConfig",
+    "ModelConfig",
+    "OutputConfig",
+    "RankingConfig",
+    "RuntimeConfig",
+    "Section",
+]

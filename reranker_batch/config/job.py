@@ -1,0 +1,75 @@
+"""All settings of a job, from a file and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError, model_validator
+
+from reranker_batch.config.complaints import complaints
+from reranker_batch.config.overrides import apply_override
+from reranker_batch.config.sections import (
+    BatchingConfig,
+    InputConfig,
+    LimitsConfig,
+    ModelConfig,
+    OutputConfig,
+    RankingConfig,
+    RuntimeConfig,
+    Section,
+)
+from reranker_batch.config.yaml_file import read_config_file
+from reranker_batch.errors import ConfigError
+
+
+class JobConfig(Section):
+    """All settings of a job.
+
+    Build it from a file with `JobConfig.load`, from plain values with `JobConfig.of`.
+    """
+
+    input: InputConfig
+    model: ModelConfig
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    ranking: RankingConfig = Field(default_factory=RankingConfig)
+    output: OutputConfig
+    batching: BatchingConfig = Field(default_factory=BatchingConfig)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+
+    @model_validator(mode="after")
+    def _budget_holds_a_pair(self) -> JobConfig:
+        budget, pair = self.batching.max_batch_tokens, self.limits.max_pair_tokens
+        if budget != "auto" and pair is not None and budget < pair:
+            raise ValueError(
+                f"batching.max_batch_tokens={budget} is below limits.max_pair_tokens={pair}, so a full-length pair "
+                "would never fit. Raise the budget or shorten the pairs"
+            )
+        return self
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> JobConfig:
+        """Check plain values.
+
+        Raises:
+            ConfigError: With one line for every wrong key or value.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            raise ConfigError("The config is wrong:\n" + "\n".join(complaints(error, cls))) from None
+
+    @classmethod
+    def load(cls, path: str | Path, *, overrides: Iterable[str] = ()) -> JobConfig:
+        """Read a YAML file and apply `section.key=value` overrides.
+
+        Unquoted values are read by the type of their key: a key that takes text gets the text as it stands.
+
+        Raises:
+            ConfigError: File missing, not YAML, or a wrong key or value.
+        """
+        values = read_config_file(Path(path), cls)
+        for override in overrides:
+            apply_override(values, override, cls)
+        return cls.of(values)

@@ -1,0 +1,58 @@
+"""`section.key=value` of the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reranker_batch.config.complaints import unknown_key
+from reranker_batch.config.plain import SectionType, is_list, read_plain, section_of, type_of
+from reranker_batch.config.yaml_file import read_list
+from reranker_batch.errors import ConfigError
+
+
+def apply_override(values: dict[str, Any], override: str, root: SectionType) -> None:
+    """Set one key in the values of a config file. A key that takes text gets all that follows the first `=`.
+
+    Raises:
+        ConfigError: There is no such key, or the value is no list where the key takes one.
+    """
+    name, equals, text = override.partition("=")
+    place = name.strip().split(".")
+    if not equals or not all(place):
+        raise ConfigError(f"--set {name.strip()!r} is not of the form section.key=value, such as ranking.top_n=10.")
+    annotation = _find(place, root)
+    *sections, key = place
+    for section in sections:
+        values = _enter(values, section, name)
+    values[key] = _list_of(text, name) if is_list(annotation) else read_plain(text, annotation)
+
+
+def _find(place: list[str], root: SectionType) -> Any:
+    """The type of the key."""
+    section = root
+    for depth, part in enumerate(place):
+        annotation = type_of(section, part)
+        if annotation is None:
+            raise ConfigError(f"--set {'.'.join(place)}: {unknown_key(place[: depth + 1], root)}")
+        inner = section_of(annotation)
+        if inner is None and depth + 1 < len(place):
+            raise ConfigError(f"--set {'.'.join(place)}: {'.'.join(place[: depth + 1])} is a key, not a section.")
+        section = inner or section
+    if inner is not None:
+        keys = ", ".join(f"{'.'.join(place)}.{key}" for key in inner.model_fields)
+        raise ConfigError(f"--set {'.'.join(place)} names a section. Set one of its keys: {keys}.")
+    return annotation
+
+
+def _enter(values: dict[str, Any], section: str, name: str) -> dict[str, Any]:
+    inner = values.setdefault(section, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(f"--set {name}: the config file gives {section} a value, but it is a section with keys.")
+    return inner
+
+
+def _list_of(text: str, name: str) -> list[str]:
+    """`[a, b]` as in YAML, where names may be quoted, or just `a,b`."""
+    if text.strip().startswith("["):
+        return read_list(text, f"--set {name}")
+    return [part.strip() for part in text.split(",")] if text.strip() else []
