@@ -139,11 +139,12 @@ def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
 
 
 def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
-    """Neighbouring lists as one list each."""
+    """Neighbouring lists as one list each; those of a row are all null or none is."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     offsets = np.append(ends[:-1][starts], ends[-1])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists))
+    mask = lists.is_null().take(pa.array(starts))
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists), mask=mask)
 
 
 def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> pa.Table:
