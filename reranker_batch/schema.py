@@ -76,7 +76,7 @@ def canonical_type(data_type: pa.DataType) -> pa.DataType:
 
     Large, view and dictionary forms of strings, bytes and lists become `large_string`, `large_binary` and
     `large_list`, at any depth, so that 32-bit offsets never overflow while a unit is handled. UUIDs and JSON,
-    the extension types of Parquet itself, become their text.
+    the extension types of Parquet itself, become their text. All other types stay.
     """
     if pa.types.is_dictionary(data_type):
         return canonical_type(data_type.value_type)
@@ -84,6 +84,8 @@ def canonical_type(data_type: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type) or pa.types.is_binary_view(data_type):
         return pa.large_binary()
+    if pa.types.is_map(data_type):
+        return pa.map_(canonical_type(data_type.key_type), canonical_type(data_type.item_type))
     if is_list_like(data_type):
         return pa.large_list(canonical_type(data_type.value_type))
     if pa.types.is_struct(data_type):
@@ -101,6 +103,8 @@ def output_type(data_type: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_large_binary(data_type):
         return pa.binary()
+    if pa.types.is_map(data_type):
+        return pa.map_(output_type(data_type.key_type), output_type(data_type.item_type))
     if pa.types.is_large_list(data_type):
         return pa.list_(output_field(data_type.value_field))
     if pa.types.is_struct(data_type):

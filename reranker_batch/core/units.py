@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from reranker_batch.core.fingerprint import fingerprint
 
 _UNIT_ID = re.compile(r"\d{5,}-\d{10,}")
+_SECOND_NS = 1_000_000_000
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Record = TypeVar("Record")
@@ -47,7 +48,7 @@ class FileIdentity:
             changes.append(f"it had {self.size_bytes:,} bytes and has {now.size_bytes:,}")
         if now.footer_digest != self.footer_digest:
             changes.append("its footer is another one")
-        if None not in (self.modified_ns, now.modified_ns) and now.modified_ns != self.modified_ns:
+        if not _is_same_time(self.modified_ns, now.modified_ns):
             changes.append("it was written again at another time")
         return changes
 
@@ -176,6 +177,14 @@ def _from_exact_fields(record: type[Record], values: Any) -> Record:
     if not isinstance(values, dict) or values.keys() != names:
         raise ValueError(f"{', '.join(sorted(names))} are expected, not {str(values)[:200]}")
     return record(**values)
+
+
+def _is_same_time(first_ns: int | None, second_ns: int | None) -> bool:
+    """Some stores tell a time by the millisecond in a listing and by the second for one file."""
+    if first_ns is None or second_ns is None or first_ns == second_ns:
+        return True
+    is_coarse = first_ns % _SECOND_NS == 0 or second_ns % _SECOND_NS == 0
+    return is_coarse and first_ns // _SECOND_NS == second_ns // _SECOND_NS
 
 
 def _is_integer(value: Any) -> bool:

@@ -16,9 +16,10 @@ from reranker_batch.config import Columns
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray, offsets_of
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import InputError
 from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.query_runs import begins_query
-from reranker_batch.storage.values import conform, id_strings, invalid_positions, list_lengths, scrubbed
+from reranker_batch.storage.values import conform, id_strings, invalid_positions, list_lengths, list_values, scrubbed
 
 CauseArray = npt.NDArray[np.int8]
 
@@ -27,9 +28,9 @@ class Cause(IntEnum):
     """Why a candidate cannot be scored. Of several the lowest is named."""
 
     NONE = 0
-    NULL_QUERY = 1
-    INVALID_QUERY = 2
-    UNEQUAL_LISTS = 3
+    UNEQUAL_LISTS = 1
+    NULL_QUERY = 2
+    INVALID_QUERY = 3
     TEXT_DIFFERS = 4
     NULL_DOCUMENT = 5
     INVALID_DOCUMENT = 6
@@ -52,11 +53,20 @@ class UnitCandidates:
 
 
 def unit_candidates(rows: pa.Table, names: Columns, columns: InputColumns, unit: WorkUnit) -> UnitCandidates:
-    """Take the rows of a unit apart. Each column of `rows` is one chunk of a canonical type."""
+    """Take the rows of a unit apart. Each column of `rows` is one chunk of a canonical type.
+
+    Raises:
+        InputError: A value does not fit the type that its column has over all files.
+    """
     held = _Rows(rows, unit)
-    if columns.shape == "pairs":
-        return _from_pairs(held, names, columns)
-    return _from_lists(held, names, columns)
+    try:
+        return _from_pairs(held, names, columns) if columns.shape == "pairs" else _from_lists(held, names, columns)
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{unit.file} has a value in rows {unit.row_start} to {unit.row_stop - 1} that does not fit the type which "
+            f"its column has over all files: {error}. Write the column with one type.",
+            unit_id=unit.unit_id,
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -97,24 +107,20 @@ def _from_lists(held: _Rows, names: Columns, columns: InputColumns) -> UnitCandi
     lengths = list_lengths(lists)
     parents, index = _places(lengths)
     inner, ids = _inner_columns(lists, names, columns)
-    cause = np.zeros(len(parents), dtype=np.int8)
+    is_unequal = np.zeros(len(held), dtype=np.bool_)
     details: Sequence[str] = ()
     if columns.shape == "parallel_lists":
         ids, is_unequal, details = _ids_beside(held.column(names.doc_id), lengths, parents, index)
-        _mark(cause, is_unequal[parents], Cause.UNEQUAL_LISTS)
-    else:
-        is_unequal = np.zeros(len(held), dtype=np.bool_)
     queries, query_cause = _queries(held, names, columns)
-    _mark(cause, query_cause[parents] > 0, query_cause[parents])
+    cause = query_cause[parents]
+    _mark(cause, is_unequal[parents], Cause.UNEQUAL_LISTS)
     documents = _field(inner, names.document, pa.large_string(), len(parents))
     carried = {
         field.name: _field(inner, field.name, field.type, len(parents)) for field in columns.candidate_passthrough
     }
     candidates = _candidates(held, parents, held.numbers[parents], index, ids, documents, carried, cause)
     found = UnitCandidates(queries, candidates, cause, details)
-    textless = np.flatnonzero(is_unequal & (lengths == 0))
-    textless_cause = np.where(query_cause > 0, query_cause, np.int8(Cause.UNEQUAL_LISTS))[textless]
-    return _with_textless(found, held, textless, textless_cause)
+    return _with_textless(found, held, np.flatnonzero(is_unequal & (lengths == 0)))
 
 
 def _inner_columns(
@@ -123,7 +129,7 @@ def _inner_columns(
     """What the lists hold, one entry a candidate, by field; a list of texts is taken for the document field."""
     if pa.types.is_null(lists.type):
         return {}, None
-    flat = pc.list_flatten(lists)
+    flat = list_values(lists)
     if not pa.types.is_struct(flat.type):
         return {names.document: flat}, None
     inner = dict(zip([field.name for field in flat.type], flat.flatten(), strict=True))
@@ -140,7 +146,7 @@ def _ids_beside(
     id_lengths = list_lengths(lists)
     is_null = lists.is_null().to_numpy(zero_copy_only=False)
     is_unequal = (id_lengths != lengths) & ~is_null
-    flat = id_strings(pc.list_flatten(lists))
+    flat = id_strings(list_values(lists))
     if (id_lengths == lengths).all():
         return flat, is_unequal, ()
     has_id = (id_lengths == lengths)[parents]
@@ -239,7 +245,7 @@ def _candidates(
     )
 
 
-def _with_textless(found: UnitCandidates, held: _Rows, rows: LongArray, row_cause: CauseArray) -> UnitCandidates:
+def _with_textless(found: UnitCandidates, held: _Rows, rows: LongArray) -> UnitCandidates:
     """Add an entry for each row that has ids and no texts, so that these do not vanish in silence."""
     if not len(rows):
         return found
@@ -247,7 +253,7 @@ def _with_textless(found: UnitCandidates, held: _Rows, rows: LongArray, row_caus
     columns |= {"query_at": pa.array(rows), "row": pa.array(held.numbers[rows])}
     candidates = pa.concat_tables([found.candidates, pa.table(columns, schema=found.candidates.schema)])
     order = np.argsort(candidates["row"].to_numpy(), kind="stable")
-    cause = np.concatenate([found.cause, row_cause])[order]
+    cause = np.concatenate([found.cause, np.full(len(rows), Cause.UNEQUAL_LISTS, np.int8)])[order]
     return UnitCandidates(found.queries, candidates.take(pa.array(order)), cause, found.details)
 
 
@@ -257,9 +263,9 @@ def _places(lengths: LongArray) -> tuple[LongArray, LongArray]:
     return parents, np.arange(len(parents), dtype=np.int64) - offsets_of(lengths)[:-1][parents]
 
 
-def _mark(cause: CauseArray, where: BoolArray, value: int | CauseArray) -> None:
+def _mark(cause: CauseArray, where: BoolArray, value: Cause) -> None:
     """What is marked later wins."""
-    cause[where] = value if isinstance(value, int) else value[where]
+    cause[where] = value
 
 
 def _invalid(values: pa.Array | None) -> BoolArray:

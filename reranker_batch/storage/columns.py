@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from reranker_batch.config import Columns, InputConfig
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type, is_list_like, is_string_like
+from reranker_batch.storage.promotion import Range
 
 Shape = Literal["structs", "texts", "parallel_lists", "pairs"]
 """Of the candidates: a list of structs, a list of texts, a list of texts beside a list of ids, or a row each."""
@@ -37,6 +38,8 @@ class FileColumns:
     doc_id: pa.DataType | None
     query_passthrough: Mapping[str, pa.DataType]
     candidate_passthrough: Mapping[str, pa.DataType]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    """Of passthrough columns, as far as the footer tells."""
 
 
 def inspect_columns(schema: pa.Schema, config: InputConfig, file: str) -> FileColumns:
@@ -100,7 +103,8 @@ class _Found:
         data_type = self.type_of(name)
         if data_type is None:
             raise InputError(
-                f"Column {name!r} is missing in {self.file}; found: {', '.join(self.schema.names)}. Set {key}.{hint}"
+                f"Column {name!r} is missing in {self.file}; found: {', '.join(self.schema.names) or 'none'}. "
+                f"Set {key}.{hint}"
             )
         return data_type
 
@@ -123,10 +127,23 @@ class _Found:
         return self.need_id(names.query_id, self.need(names.query_id, _KEY + "query_id"), _KEY + "query_id")
 
     def refuse_doubled(self) -> None:
-        structs = [(field.name, candidate_struct(field.type)) for field in self.schema]
-        for owner, fields in [("", self.schema), *((f" of {name!r}", struct) for name, struct in structs if struct)]:
-            if doubled := [name for name, times in Counter(field.name for field in fields).items() if times > 1]:
-                raise InputError(f"Column name {quoted(doubled)}{owner} stands twice in {self.file}. Rename one.")
+        for owner, names in _name_groups([*self.schema], ()):
+            if doubled := [name for name, times in Counter(names).items() if times > 1]:
+                of = f" of {'.'.join(owner)!r}" if owner else ""
+                raise InputError(f"Column name {quoted(doubled)}{of} stands twice in {self.file}. Rename one.")
+
+
+def _name_groups(fields: list[pa.Field], owner: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """The names that must differ, at the top and in each struct, and by which path they are reached."""
+    yield owner, [field.name for field in fields]
+    for child in fields:
+        path, data_type = (*owner, child.name), child.type
+        while is_list_like(data_type):
+            data_type = data_type.value_type
+        if pa.types.is_map(data_type):
+            yield from _name_groups([pa.field("key", data_type.key_type), pa.field("value", data_type.item_type)], path)
+        elif pa.types.is_struct(data_type):
+            yield from _name_groups([*data_type], path)
 
 
 _KEY = "input.columns."
@@ -240,8 +257,10 @@ def id_family(data_type: pa.DataType) -> str | None:
         return "null"
     if is_string_like(data_type):
         return "string"
-    if types.is_integer(data_type):
+    if types.is_integer(data_type) or types.is_duration(data_type):
         return "integer"
+    if types.is_timestamp(data_type) and data_type.tz is not None:
+        return f"timestamp[{data_type.unit}, tz=UTC]"
     if types.is_floating(data_type):
         return "float"
     is_scalar = (

@@ -15,7 +15,7 @@ from reranker_batch.schema import dead_letter_schema, output_type
 from reranker_batch.storage.candidates import unit_candidates
 from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.reader import SourceRows
-from reranker_batch.storage.values import list_lengths, scrubbed
+from reranker_batch.storage.values import conform_table, list_lengths, list_values, scrubbed
 
 _WHOLE_ROW = "unequal_lists"
 _PIECE_ROWS = 1_024
@@ -82,7 +82,7 @@ class _Letters:
             "input": self._input(rows, index, kinds),
             **{name: rejects[name] for name in ("index", "row", "reason_code", "message")},
         }
-        return pa.table([values[field.name].cast(field.type) for field in self.schema], schema=self.schema)
+        return conform_table(pa.table(values).select(self.schema.names), self.schema)
 
     def _input(self, rows: LongArray, index: LongArray, kinds: _Kinds) -> pa.Array:
         places = pa.array(rows, mask=kinds.is_repeated)
@@ -119,7 +119,7 @@ class _Lists:
     def of(cls, lists: pa.Array) -> _Lists:
         lengths = list_lengths(lists)
         is_null = lists.is_null().to_numpy(zero_copy_only=False)
-        return cls(pc.list_flatten(lists), offsets_of(lengths)[:-1], lengths, is_null, lists.type)
+        return cls(list_values(lists), offsets_of(lengths)[:-1], lengths, is_null, lists.type)
 
     def elements(self, rows: LongArray, index: LongArray, kinds: _Kinds) -> pa.Array:
         """Lists of row `rows[i]`: whole, or cut to element `index[i]`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from reranker_batch.errors import InputError
 from reranker_batch.storage.columns import FileColumns, InputColumns, Shape, id_family, quoted
+from reranker_batch.storage.promotion import Range, common_type, keeps_values
 
 
-def merge_columns(files: Iterable[tuple[str, FileColumns]]) -> InputColumns:
-    """Bring the files together.
+def merge_columns(files: Iterable[tuple[str, FileColumns]], passthrough: Iterable[str]) -> InputColumns:
+    """Bring the files together. A name of `passthrough` that no file has, as none has candidates, is all null.
 
     Raises:
         InputError: Two files disagree. Names both, and what each holds.
@@ -22,13 +24,15 @@ def merge_columns(files: Iterable[tuple[str, FileColumns]]) -> InputColumns:
     doc_ids = {name: held.doc_id for name, held in listed if held.doc_id is not None}
     _refuse_mixed_ids("query", query_ids)
     _refuse_mixed_ids("document", doc_ids)
-    query_fields = _merged([(name, held.query_passthrough) for name, held in listed])
-    candidate_fields = _merged([(name, held.candidate_passthrough) for name, held in listed])
+    query_fields = _merged([(name, held.query_passthrough, held.ranges) for name, held in listed])
+    candidate_fields = _merged([(name, held.candidate_passthrough, held.ranges) for name, held in listed])
     if twice := {field.name for field in query_fields} & {field.name for field in candidate_fields}:
         raise InputError(
             f"Passthrough {quoted(sorted(twice))} is a column in one file and a field of the candidates in another, "
             "so it is not clear which is meant. Rename one of them."
         )
+    known = {field.name for field in (*query_fields, *candidate_fields)}
+    candidate_fields += tuple(pa.field(name, pa.null()) for name in passthrough if name not in known)
     return InputColumns(shape or "structs", bool(query_ids), bool(doc_ids), query_fields, candidate_fields)
 
 
@@ -57,25 +61,50 @@ def _two_that_differ(held: Mapping[str, object]) -> tuple[str, str]:
     return first, next(name for name, value in held.items() if value != held[first])
 
 
-def _merged(files: list[tuple[str, Mapping[str, pa.DataType]]]) -> tuple[pa.Field, ...]:
+def _merged(files: list[tuple[str, Mapping[str, pa.DataType], Mapping[str, Range]]]) -> tuple[pa.Field, ...]:
     """Fields by name, in the order of the config, each with a type that holds the values of every file."""
-    types: dict[str, pa.DataType] = {}
-    origin: dict[str, str] = {}
-    for file, held in files:
-        for name, data_type in held.items():
-            try:
-                types[name] = _wider(types.get(name, data_type), data_type)
-            except pa.ArrowTypeError:
-                raise InputError(
-                    f"Passthrough {name!r} is {types[name]} in {origin[name]} but {data_type} in {file}. "
-                    "Write it with one type."
-                ) from None
-            origin.setdefault(name, file)
-    return tuple(pa.field(name, data_type) for name, data_type in types.items())
+    names = dict.fromkeys(name for _, types, _ in files for name in types)
+    held = {
+        name: [_Held(file, types[name], ranges.get(name)) for file, types, ranges in files if name in types]
+        for name in names
+    }
+    return tuple(pa.field(name, _merged_type(name, held[name])) for name in names)
 
 
-def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    if first == second:
-        return first
-    schemas = [pa.schema([("value", first)]), pa.schema([("value", second)])]
-    return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+@dataclass(frozen=True)
+class _Held:
+    """A passthrough column of one file; `seen` is None where nothing is known of its values."""
+
+    file: str
+    type: pa.DataType
+    seen: Range | None
+
+
+def _merged_type(name: str, files: list[_Held]) -> pa.DataType:
+    merged = files[0].type
+    for held in files:
+        wider = common_type(merged, held.type)
+        if wider is None:
+            raise _disagreement(name, _first_against(held, files), held, "")
+        merged = wider
+    for held in files:
+        if not keeps_values(held.type, merged, held.seen):
+            reason = f", and as {merged} values of {held.file} could change"
+            raise _disagreement(name, _first_against(held, files), held, reason)
+    return merged
+
+
+def _first_against(held: _Held, files: list[_Held]) -> _Held:
+    """The file that does not go together with this one; where only several do not, one of another type."""
+    together = [(other, common_type(other.type, held.type)) for other in files if other.type != held.type]
+    for other, data_type in together:
+        if data_type is None or not keeps_values(held.type, data_type, held.seen):
+            return other
+    return together[0][0]
+
+
+def _disagreement(name: str, first: _Held, second: _Held, reason: str) -> InputError:
+    return InputError(
+        f"Passthrough {name!r} is {first.type} in {first.file} but {second.type} in {second.file}{reason}. "
+        "Write it with one type."
+    )

@@ -18,6 +18,7 @@ from reranker_batch.errors import CommitError
 from reranker_batch.storage.crash_points import reached
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.values import conform_table
 
 SCORES = "scores"
 DEAD_LETTERS = "dead_letters"
@@ -119,7 +120,8 @@ def _serialize(table: pa.Table, schema: pa.Schema, record: PartRecord) -> pa.Buf
     rows_per_group = max(1, min(len(table), len(table) * _MAX_ROW_GROUP_BYTES // max(table.nbytes, 1)))
     with pq.ParquetWriter(sink, schema.with_metadata(metadata), compression="zstd", write_page_checksum=True) as writer:
         for start in range(0, max(len(table), 1), rows_per_group):
-            writer.write_table(table.slice(start, rows_per_group).cast(schema).replace_schema_metadata(metadata))
+            rows = conform_table(table.slice(start, rows_per_group), schema)
+            writer.write_table(rows.replace_schema_metadata(metadata))
     return sink.getvalue()
 
 

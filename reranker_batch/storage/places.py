@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.filesystem import absolute, is_builtin, resolve
-from reranker_batch.storage.globs import has_glob, is_hidden, matcher, split_glob
+from reranker_batch.storage.globbing import has_glob, matcher, split_glob
+from reranker_batch.storage.walking import is_hidden
 from reranker_batch.uris import is_uri, scheme_of, split_options
 
 _LONGEST_WAIT_S = 30.0
@@ -40,6 +41,12 @@ def refuse_overlap(input_path: str, output_path: str) -> None:
         f"output.path={output_path} {relation} (input.path={input_path}), so the run could not be resumed. "
         "Use a folder outside the input."
     )
+
+
+def is_within(inner: str, outer: str) -> bool:
+    """Whether a place is another one or lies inside it, whatever links lead there."""
+    below, above = _plain(inner), _plain(outer)
+    return below is not None and above is not None and _below(below, above) is not None
 
 
 def _plain(place: str) -> str | None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, unit_id_of
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns, leaf_columns
+from reranker_batch.storage.columns import FileColumns, InputColumns, inspect_columns
 from reranker_batch.storage.cutting import cut_file
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.footers import Footer, check_pages, first_line, read_footer
-from reranker_batch.storage.listing import ListedFile, Listing, list_input
+from reranker_batch.storage.likely_ids import LikelyIds, id_warnings, likely_ids
+from reranker_batch.storage.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.merging import merge_columns
 from reranker_batch.storage.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
 from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.statistics import may_hold_null_ids, num_values, value_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,10 @@ class InputPlan:
     num_queries: int
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Files that cannot be used and are left out because `input.skip_bad_files` says so, each with what is wrong."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """See `Listing.left_out`."""
+    warnings: tuple[str, ...] = ()
+    """What may not be as it was meant; each has been logged."""
 
     @property
     def num_pairs(self) -> int:
@@ -80,6 +85,7 @@ class _OpenedFile:
     file: InputFile
     columns: FileColumns
     has_null_ids: bool
+    likely_ids: LikelyIds
 
 
 def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
@@ -95,7 +101,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     _refuse_own_names(config.columns)
     listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
     opened, skipped = _open_all(listing, config)
-    columns = merge_columns((held.file.path, held.columns) for held in opened)
+    columns = merge_columns(((held.file.path, held.columns) for held in opened), config.columns.passthrough)
     files = [held.file for held in opened]
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
     aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
@@ -104,7 +110,10 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     if not units:  # so that an empty output has its columns too
         units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0, files[0].identity)]
     num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
-    return InputPlan(listing.root, tuple(files), columns, tuple(units), num_queries, skipped)
+    warnings = _warn(listing, opened)
+    return InputPlan(
+        listing.root, tuple(files), columns, tuple(units), num_queries, skipped, listing.left_out, warnings
+    )
 
 
 def _refuse_own_names(names: Columns) -> None:
@@ -126,7 +135,8 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile],
             path = join(root, listed.path)
             footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
             if config.check_pages:
-                retried(lambda: check_pages(filesystem, path, footer), f"Reading {path}")
+                identity = _identity_of(listed, footer)
+                retried(lambda: check_pages(filesystem, path, identity), f"Reading {path}")
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
         try:
@@ -144,30 +154,43 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile],
     return [result for result in results if not isinstance(result, str)], problems
 
 
+def _warn(listing: Listing, opened: Sequence[_OpenedFile]) -> tuple[str, ...]:
+    warnings = [*id_warnings([held.likely_ids for held in opened])]
+    if listing.left_out:
+        warnings.append(f"Of {listing.root} these were left out: {shown_left_out(listing.left_out)}.")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return tuple(warnings)
+
+
 def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFile:
-    columns = inspect_columns(footer.schema, config, listed.path)
+    if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
+        raise InputError(
+            f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
+            f"{footer.size_bytes} now, so somebody is writing it."
+        )
+    names, schema = config.columns, footer.schema
+    columns = inspect_columns(schema, config, listed.path)
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
     rows = tuple(group.num_rows for group in groups)
-    leaf = _text_leaf(footer.schema, config)
-    pairs = rows if config.layout == "pairs" else tuple(group.column(leaf).num_values for group in groups)
-    identity = FileIdentity(footer.size_bytes, listed.modified_ns, footer.digest)
-    file = InputFile(listed.path, footer.metadata.num_rows, identity, rows, pairs)
-    return _OpenedFile(file, columns, _has_nulls(footer.schema, groups, config.columns.query_id))
+    pairs = rows if config.layout == "pairs" else num_values(groups, schema, names.candidates, names.document)
+    columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(names, columns)))
+    file = InputFile(listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, pairs)
+    has_null_ids = may_hold_null_ids(groups, schema, names.query_id)
+    return _OpenedFile(file, columns, has_null_ids, likely_ids(schema, names, columns, listed.path))
 
 
-def _text_leaf(schema: pa.Schema, config: InputConfig) -> int:
-    """The leaf column with the texts of the candidates: it has a value, or a null, for each of them."""
-    name = config.columns.document if config.layout == "pairs" else config.columns.candidates
-    return next(leaf for leaf, *_ in leaf_columns(schema, {name: {config.columns.document}}))
+def _passthrough_places(names: Columns, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
+    """Column, field and type by name. In pairs candidates are rows, so that their fields are columns."""
+    inner = {
+        name: (name, None, data_type) if columns.shape == "pairs" else (names.candidates, name, data_type)
+        for name, data_type in columns.candidate_passthrough.items()
+    }
+    return inner | {name: (name, None, data_type) for name, data_type in columns.query_passthrough.items()}
 
 
-def _has_nulls(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData], name: str | None) -> bool:
-    """Whether a column may hold nulls, as far as the footer tells."""
-    leaf = next((leaf for leaf, *_ in leaf_columns(schema, {name: None})), None) if name is not None else None
-    if leaf is None:
-        return False
-    found = [group.column(leaf).statistics for group in groups]
-    return any(held is None or not held.has_null_count or held.null_count > 0 for held in found)
+def _identity_of(listed: ListedFile, footer: Footer) -> FileIdentity:
+    return FileIdentity(footer.size_bytes, listed.modified_ns, footer.digest)
 
 
 def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> list[QueryRuns]:
@@ -176,10 +199,13 @@ def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> 
 
     def scan(held: _OpenedFile) -> QueryRuns:
         path = join(folder, held.file.path)
-        return retried(lambda: scan_queries(filesystem, path, names, has_null_ids=held.has_null_ids), f"Reading {path}")
+        identity = held.file.identity
+        return retried(
+            lambda: scan_queries(filesystem, path, identity, names, has_null_ids=held.has_null_ids), f"Reading {path}"
+        )
 
     found = _in_threads(scan, opened, _SCAN_THREADS)
-    read_key = key_reader(filesystem, lambda file: join(folder, file), names)
+    read_key = key_reader(filesystem, folder, {held.file.path: held.file.identity for held in opened}, names)
     sort_by = names.query_id if any(held.columns.query_id is not None for held in opened) else names.query
     files = [held.file.path for held in opened]
     refuse_returning(list(zip(files, found, strict=True)), read_key, sort_by=str(sort_by))

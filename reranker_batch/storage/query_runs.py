@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,9 @@ from pyarrow import fs
 from reranker_batch.config import Columns
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
+from reranker_batch.storage.filesystem import join
 from reranker_batch.storage.footers import open_parquet
 from reranker_batch.storage.values import conform, id_strings
 
@@ -57,15 +59,17 @@ def begins_query(ids: pa.Array | None, texts: pa.Array | None) -> BoolArray:
     return begins
 
 
-def scan_queries(filesystem: fs.FileSystem, path: str, names: Columns, *, has_null_ids: bool) -> QueryRuns:
+def scan_queries(
+    filesystem: fs.FileSystem, path: str, identity: FileIdentity, names: Columns, *, has_null_ids: bool
+) -> QueryRuns:
     """Stream the id column of a file (and the query text where ids are missing).
 
     Raises:
-        InputError: The file cannot be read.
+        InputError: The file cannot be read, or is not the one of `identity`.
     """
-    with open_parquet(filesystem, path) as parquet:
-        kind, columns = _key_columns(parquet, names, has_null_ids=has_null_ids)
-        return _join([*_runs(_key_batches(parquet, columns), kind)])
+    with open_parquet(filesystem, path, identity) as opened:
+        kind, columns = _key_columns(opened.parquet, names, has_null_ids=has_null_ids)
+        return _join([*_runs(_key_batches(opened.parquet, columns), kind)])
 
 
 def refuse_returning(
@@ -88,17 +92,19 @@ def refuse_returning(
             raise InputError(_returning_message(key, match, later, sort_by))
 
 
-def key_reader(filesystem: fs.FileSystem, path_of: Callable[[str], str], names: Columns) -> Callable[[str, int], Key]:
+def key_reader(
+    filesystem: fs.FileSystem, folder: str, identities: Mapping[str, FileIdentity], names: Columns
+) -> Callable[[str, int], Key]:
     """A function that reads what identifies the query at a row of a file."""
 
     def read_key(file: str, row: int) -> Key:
-        with open_parquet(filesystem, path_of(file)) as parquet:
-            kind, columns = _key_columns(parquet, names, has_null_ids=False)
-            for keys, _ in _key_batches(parquet, columns):
+        with open_parquet(filesystem, join(folder, file), identities[file]) as opened:
+            kind, columns = _key_columns(opened.parquet, names, has_null_ids=False)
+            for keys, _ in _key_batches(opened.parquet, columns):
                 if row < len(keys):
                     return kind, keys[row].cast(pa.large_binary()).as_py().decode(errors="replace")
                 row -= len(keys)
-        raise InputError(f"{file} has changed while it was read.")
+        raise InputError(f"{file} ends before its row {row}: its footer is damaged.")
 
     return read_key
 

@@ -16,7 +16,9 @@ from reranker_batch.schema import canonical_type
 from reranker_batch.storage.candidates import Cause, UnitCandidates, unit_candidates
 from reranker_batch.storage.columns import InputColumns, leaf_columns
 from reranker_batch.storage.filesystem import join, resolve
-from reranker_batch.storage.footers import open_parquet
+from reranker_batch.storage.footers import OpenedParquet, open_parquet
+from reranker_batch.storage.hints import original_type
+from reranker_batch.storage.int96 import refuse_finer_digits
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import conform
 
@@ -76,7 +78,7 @@ def read_unit(
     """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
 
     Raises:
-        InputError: The file cannot be read, is not what it was when the plan was made, or unpacks to more than that.
+        InputError: The file cannot be read, is not the one that the plan was made from, or unpacks to more than that.
     """
     rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns), max_bytes), f"Reading {unit.file}")
     found = unit_candidates(rows, config.columns, columns, unit)
@@ -100,6 +102,8 @@ def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | 
     top = [names.query, *(field.name for field in columns.query_passthrough)]
     if names.query_id is not None:
         top.append(names.query_id)
+    if names.candidates in top:  # asked for as a passthrough column, so with all its fields
+        return dict.fromkeys([*top, *([] if names.doc_id is None else [names.doc_id])])
     if columns.shape == "structs":
         inner = {names.document, *(field.name for field in columns.candidate_passthrough)}
         if names.doc_id is not None:
@@ -115,32 +119,44 @@ def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | 
 def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None, max_bytes: int) -> pa.Table:
     """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
     filesystem, folder = resolve(root)
-    with open_parquet(filesystem, join(folder, unit.file)) as parquet:
-        schema = parquet.schema_arrow
+    with open_parquet(filesystem, join(folder, unit.file), unit.identity) as opened:
+        schema = opened.footer.schema
         names = [name for name in schema.names if wanted is None or name in wanted]
-        batches = list(_bounded(_batches(parquet, unit, _leaf_paths(parquet, wanted)), unit, max_bytes))
+        batches = list(_bounded(_exact_batches(opened, unit, wanted), unit, max_bytes))
         num_rows = sum(batch.num_rows for batch in batches)
         if num_rows != unit.row_stop - unit.row_start:
             raise InputError(
                 f"{unit.file} ends at row {unit.row_start + num_rows}, but unit {unit.unit_id} goes to row "
-                f"{unit.row_stop}: the file has changed since the plan was made.",
+                f"{unit.row_stop}: the plan is not that of this file.",
                 unit_id=unit.unit_id,
             )
         return pa.table({name: _joined(batches, name, schema.field(name).type) for name in names})
 
 
 def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) -> pa.Array:
+    """A column in canonical types; `data_type` knows more of them than the batches, and may have more fields."""
     if not batches:
         return pa.array([], canonical_type(data_type))
     chunks = [batch.column(batch.schema.get_field_index(name)) for batch in batches]
-    return pa.concat_arrays([conform(chunk, canonical_type(chunk.type)) for chunk in chunks])
+    target = canonical_type(original_type(chunks[0].type, data_type))
+    return pa.concat_arrays([conform(chunk, target) for chunk in chunks])
 
 
-def _leaf_paths(parquet: pq.ParquetFile, wanted: Mapping[str, set[str] | None] | None) -> list[str] | None:
+def _exact_batches(
+    opened: OpenedParquet, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None
+) -> Iterator[pa.RecordBatch]:
+    """What is wanted of the unit's rows; timestamps that would lose digits are refused. None takes all as it comes."""
+    parquet = opened.parquet
     if wanted is None:
-        return None
+        return _batches(parquet, unit, None)
     known = _or_all_fields(parquet.schema_arrow, wanted)
-    return [parquet.schema.column(leaf).path for leaf, *_ in leaf_columns(parquet.schema_arrow, known)]
+    leaves = [(name, parquet.schema.column(leaf)) for leaf, name, _ in leaf_columns(parquet.schema_arrow, known)]
+    batches = _batches(parquet, unit, [leaf.path for _, leaf in leaves])
+    int96 = {name for name, leaf in leaves if leaf.physical_type == "INT96"}
+    if not int96:
+        return batches
+    paths = [leaf.path for name, leaf in leaves if name in int96]
+    return refuse_finer_digits(batches, _batches(opened.in_nanoseconds(), unit, paths), unit.file)
 
 
 def _or_all_fields(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> dict[str, set[str] | None]:

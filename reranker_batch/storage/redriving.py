@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import dataclass
 
@@ -17,8 +16,9 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.candidates import unit_candidates
 from reranker_batch.storage.columns import inspect_columns
-from reranker_batch.storage.filesystem import Folder, absolute, is_uri, split_options
+from reranker_batch.storage.filesystem import Folder, absolute
 from reranker_batch.storage.parts import DEAD_LETTERS, part_name, read_table
+from reranker_batch.storage.places import is_within
 from reranker_batch.storage.planning import plan_input
 from reranker_batch.storage.reader import read_source
 from reranker_batch.storage.run_state import RunState
@@ -94,14 +94,8 @@ def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -
     if is_taken:
         raise ConfigError(f"{target} is not empty. Give a new folder for the input of the second run.")
     for place, what in ((Folder.at(output).uri, "the output"), (absolute(input_path.partition("**")[0]), "the input")):
-        if _is_within(goal.uri, place):
+        if is_within(goal.uri, place):
             raise ConfigError(f"{target} lies in {what}, {place}. Give a folder of its own.")
-
-
-def _is_within(inner: str, outer: str) -> bool:
-    """Whether one place is the other or lies below it; links are followed, options of a URI left out."""
-    below, above = (split_options(place)[0] if is_uri(place) else os.path.realpath(place) for place in (inner, outer))
-    return f"{below}/".startswith(f"{above.rstrip('/')}/")
 
 
 def _made(goal: Folder) -> None:
@@ -139,11 +133,12 @@ def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
 
 
 def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
-    """Neighbouring lists as one list each."""
+    """Neighbouring lists as one list each; those of a row are all null or none is."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     offsets = np.append(ends[:-1][starts], ends[-1])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists))
+    mask = lists.is_null().take(pa.array(starts))
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists), mask=mask)
 
 
 def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> pa.Table:

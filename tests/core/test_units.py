@@ -143,6 +143,10 @@ def test_a_damaged_record_of_a_file_is_a_problem_and_no_crash(record: Any) -> No
 def test_what_changed_in_a_file_is_said() -> None:
     assert IDENTITY.changes_in(IDENTITY) == []
     assert IDENTITY.changes_in(replace(IDENTITY, modified_ns=None)) == []
+    by_the_millisecond, by_the_second = (replace(IDENTITY, modified_ns=ns) for ns in (7_123_000_000, 7_000_000_000))
+    assert by_the_millisecond.changes_in(by_the_second) == by_the_second.changes_in(by_the_millisecond) == []
+    assert by_the_millisecond.changes_in(replace(IDENTITY, modified_ns=7_123_000_001)) != []
+    assert by_the_second.changes_in(replace(IDENTITY, modified_ns=8_000_000_000)) != []
     changes = IDENTITY.changes_in(FileIdentity(2_000, 6, "b" * 64))
     assert changes == [
         "it had 100 bytes and has 2,000",

@@ -13,6 +13,8 @@ from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.planning import plan_input
 from reranker_batch.storage.reader import REJECT_SCHEMA, UnitRows, read_source, read_unit
 
+MORE = pa.struct([("a", pa.duration("s")), ("none", pa.null())])
+
 
 def letters_of(
     tmp_path: Path,
@@ -99,6 +101,22 @@ def test_a_row_of_unequal_lists_is_kept_whole_and_once(tmp_path: Path) -> None:
     ]
 
 
+def test_unequal_lists_under_a_query_without_text_take_no_id_of_another_row(tmp_path: Path) -> None:
+    """The row is kept whole, whatever else is wrong with it and whether rows stand behind it."""
+    bad = {"query": [None, None, None], "candidates": [["a", "b"], [], ["c"]], "doc_id": [["x"], ["y"], ["z", "w"]]}
+    good = {"query": ["q"], "candidates": [["d"]], "doc_id": [["other"]]}
+    for behind in (False, True):
+        table = pa.table({name: values + (good[name] if behind else []) for name, values in bad.items()})
+        rows, letters = letters_of(tmp_path, table.cast(table.schema.set(0, pa.field("query", pa.string()))))
+        assert len(rows.candidates) == int(behind)
+        assert letters["reason_code"].to_pylist() == ["unequal_lists"] * 4
+        assert letters["index"].to_pylist() == [0, 1, None, 0]
+        assert letters["row"].to_pylist() == [0, 0, 1, 2]
+        whole = [{name: values[row] for name, values in bad.items()} for row in range(3)]
+        assert letters["input"].to_pylist() == [whole[0], None, whole[1], whole[2]]
+        assert "other" not in letters["doc_id"].to_pylist()
+
+
 def test_a_pair_is_kept_as_it_is(tmp_path: Path) -> None:
     rows = {"query_id": ["a", "a", None], "query": ["x", "y", "z"], "text": ["1", "2", None], "extra": [0.5, None, 1.5]}
     _, letters = letters_of(tmp_path, pa.table(rows), "pairs")
@@ -151,3 +169,16 @@ def test_dead_letters_become_input_again(tmp_path: Path) -> None:
     rows_again = read_unit(plan.root, config, plan.columns, unit)
     assert rows_again.candidates.select(["doc_id", "document"]).to_pylist() == [{"doc_id": "2", "document": "b"}]
     assert rows_again.queries["query_id"].to_pylist() == ["q"]
+
+
+def test_types_that_only_arrow_has_are_kept(tmp_path: Path) -> None:
+    """Lists of structs with a null field and durations among them."""
+    more = pa.array([[{"a": 1, "none": None}, {"a": 2, "none": None}]] * 2, pa.list_(MORE))
+    rows = [[{"text": None, "more": row.as_py()}] for row in more]
+    candidates = pa.array(rows, pa.list_(pa.struct([("text", pa.string()), ("more", more.type)])))
+    age = pa.array([1, 2], pa.duration("ms"))
+    _, letters = letters_of(tmp_path, pa.table({"query": ["p", "q"], "candidates": candidates, "age": age}))
+    pq.write_table(letters, tmp_path / "letters.parquet")
+    shown = pq.read_table(tmp_path / "letters.parquet")["input"].combine_chunks()
+    assert shown.field("age").equals(age)
+    assert shown.field("candidates").to_pylist() == candidates.to_pylist()

@@ -195,6 +195,37 @@ def test_names_of_the_jobs_own_columns_cannot_be_passed_through(tmp_path: Path) 
         plan_of(write(tmp_path / "f.parquet", nested()), passthrough=["row"])
 
 
+def test_a_name_that_is_no_text_is_shown_and_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", nested(NAME=pa.array([1, 2, 3])), store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"NAME", b"NA\xffE"))
+    for passthrough in ([], ["NA"]):
+        with pytest.raises(InputError, match=r"f.parquet cannot be used: .* is not valid UTF-8: b'NA\\xffE'"):
+            plan_of(path, passthrough=passthrough)
+
+
+def test_doubled_names_deep_inside_are_refused(tmp_path: Path) -> None:
+    """By name one of them would stand for both."""
+    doubled = pa.StructArray.from_arrays([pa.array([1, 2, 3])] * 2, fields=[pa.field("x", pa.int64())] * 2)
+    lists = pa.ListArray.from_arrays([0, 1, 2, 3], pa.StructArray.from_arrays([doubled], ["inner"]))
+    with pytest.raises(InputError, match=r"'x' of 'outer.inner' stands twice in f.parquet"):
+        plan_of(write(tmp_path / "f.parquet", nested(outer=lists)))
+
+
+def test_a_file_without_columns_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'candidates' is missing in f.parquet; found: none"):
+        plan_of(write(tmp_path / "f.parquet", pa.table({})))
+
+
+def test_a_file_without_row_groups_is_an_input_without_rows(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pq.ParquetWriter(path, nested().schema).close()
+    assert pq.read_metadata(path).num_row_groups == 0
+    for layout, table in (("nested", nested()), ("pairs", pairs(["a"]))):
+        pq.ParquetWriter(path, table.schema).close()
+        plan = plan_of(path, layout, passthrough=["query"])
+        assert [(unit.row_start, unit.row_stop) for unit in plan.units] == [(0, 0)]
+
+
 # --- files that disagree
 
 
@@ -240,6 +271,46 @@ def test_passthrough_types_that_do_not_fit_are_refused_with_both_files(tmp_path:
     write(tmp_path / "b.parquet", nested(lang=pa.array([1, 2, 3])))
     with pytest.raises(InputError, match=r"'lang' is large_string in a.parquet but int64 in b.parquet"):
         plan_of(tmp_path, passthrough=["lang"])
+
+
+# --- ids that nobody asked for
+
+
+def warnings_of(path: Path, layout: str = "nested", **columns: Any) -> tuple[str, ...]:
+    return plan_of(path, layout, **columns).warnings
+
+
+@pytest.mark.parametrize("name", ["qid", "QueryID", "query-ids", "_id", "topic_id"])
+def test_a_column_that_looks_like_query_ids_is_named(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = nested().rename_columns({"query_id": name})
+    path = write(tmp_path / "f.parquet", table)
+    [warning] = warnings_of(path)
+    assert f"'{name}' may be meant: set input.columns.query_id to it, or to null" in warning
+    assert caplog.messages == [warning]
+    assert warnings_of(path, query_id=name) == warnings_of(path, query_id=None) == ()
+    assert warnings_of(write(tmp_path / "f.parquet", table.rename_columns({name: "other"}))) == ()
+
+
+def test_what_looks_like_document_ids_is_named_in_every_layout(tmp_path: Path) -> None:
+    path, ids = tmp_path / "f.parquet", pa.array([["a"]] * 3)
+    structs = pa.array([[{"text": "t", "docid": "d", "pid": 1}]] * 3)
+    found = [
+        warnings_of(write(path, nested(candidates=structs))),
+        warnings_of(write(path, nested(candidates=ids, candidate_ids=ids))),
+        warnings_of(write(path, pairs(["a"]).rename_columns({"doc_id": "passage_id"})), "pairs"),
+    ]
+    for [warning], name in zip(found, ["'docid', 'pid'", "'candidate_ids'", "'passage_id'"], strict=True):
+        assert f"has no 'doc_id', so ids are made of file and row. {name} may be meant" in warning
+    assert warnings_of(write(path, nested(candidates=structs)), doc_id="pid") == ()
+
+
+def test_files_without_the_ids_that_others_have_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", nested())
+    write(tmp_path / "b.parquet", nested().drop_columns("query_id"))
+    [warning] = warnings_of(tmp_path)
+    assert "1 of 2 files, such as b.parquet, have no 'query_id' and others have" in warning
 
 
 # --- units

@@ -256,11 +256,23 @@ def test_names_with_dots_are_read(tmp_path: Path) -> None:
 # --- ids
 
 UUID = uuid.UUID("12345678-9abc-def0-1234-56789abcdef0")
+AT = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
 IDS = [
     (pa.array(["007", "1e5", "NaN", "a/../b", " tab\t\n"]), ["007", "1e5", "NaN", "a/../b", " tab\t\n"]),
     (pa.array([1, -2, 3, 4, 2**60]), ["1", "-2", "3", "4", str(2**60)]),
     (pa.array([2**64 - 1] * 5, pa.uint64()), [str(2**64 - 1)] * 5),
     (pa.array([1.5, 0.1, 2, 3, 4]), ["1.5", "0.1", "2", "3", "4"]),
+    (
+        pa.array([123456789012345, 2.0**60, 1e22, 1e-7, 0]),
+        ["123456789012345", str(2**60), str(10**22), "0.0000001", "0"],
+    ),
+    (pa.array([-0.0, np.inf, -np.inf, 1e15, 0]), ["0", "inf", "-inf", "1000000000000000", "0"]),
+    (
+        pa.array([1e10, 16777216, -1e12, 0.25, 0], pa.float32()),
+        ["10000000000", "16777216", "-999999995904", "0.25", "0"],
+    ),
+    (pa.array([datetime.timedelta(seconds=1)] * 5, pa.duration("ms")), ["1000"] * 5),
+    (pa.array([AT] * 5, pa.timestamp("ms", "Europe/Berlin")), ["2026-01-02 00:00:00.000Z"] * 5),
     (pa.array([True, False] * 2 + [True]), ["true", "false"] * 2 + ["true"]),
     (pa.array([decimal.Decimal("1.50")] * 5), ["1.50"] * 5),
     (pa.array([datetime.date(2026, 1, 2)] * 5), ["2026-01-02"] * 5),
@@ -281,6 +293,24 @@ def test_ids_of_any_scalar_type_become_strings(tmp_path: Path, ids: pa.Array, st
     else:
         unit = read_one(tmp_path, pa.table({"query": ["q"] * 5, "doc_id": with_null, "text": ["t"] * 5}), "pairs")
         assert unit.candidates["doc_id"].to_pylist() == [*strings[:4], "f.parquet#4/4"]
+
+
+@pytest.mark.parametrize("layout", ["nested", "pairs"])
+def test_ids_that_are_not_a_number_are_no_ids(tmp_path: Path, layout: str) -> None:
+    ids = pa.array([1.0, np.nan, np.nan, 2.0, None])
+    table = {"query_id": ids, "query": ["a", "b", "c", "d", "e"]}
+    if layout == "nested":
+        unit = read_one(tmp_path, pa.table({**table, "candidates": [["t"]] * 5}))
+    else:
+        unit = read_one(tmp_path, pa.table({**table, "doc_id": ids, "text": ["t"] * 5}), "pairs")
+        assert unit.candidates["doc_id"].to_pylist() == [
+            "1",
+            *(f"f.parquet#{r}/0" for r in (1, 2)),
+            "2",
+            "f.parquet#4/0",
+        ]
+    assert unit.queries["query_id"].to_pylist() == ["1", "f.parquet#1", "f.parquet#2", "2", "f.parquet#4"]
+    assert len(unit.rejects) == 0
 
 
 # --- text that is no text
@@ -565,7 +595,7 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_an_error(tmp_path: Path)
     config = config_of(path)
     plan = plan_input(config, unit_pairs="auto")
     beyond = replace(plan.units[0], row_start=3, row_stop=9)
-    with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*changed"):
+    with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*the plan is not that of this file"):
         read_unit(plan.root, config, plan.columns, beyond)
     path.unlink()
     with pytest.raises(InputError, match=r"f.parquet cannot be read"):

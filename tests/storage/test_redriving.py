@@ -146,3 +146,22 @@ def test_targets_that_cannot_be_a_new_input_are_refused(tmp_path: Path) -> None:
             redrive_output(job.output, str(tmp_path / target))
     assert (tmp_path / "file").read_text() == "mine"
     assert verify_output(job.output).is_sound
+
+
+def test_a_row_without_a_list_of_ids_is_scored_the_second_time(tmp_path: Path) -> None:
+    """An empty list in the place of none would be of another length than the texts."""
+    table = pa.table({"query": ["p", "q"], "candidates": [["a"], [f"b {NAN}", f"c {NAN}"]], "doc_id": [["1"], None]})
+    write(table, tmp_path / "in.parquet")
+    SmallJob(str(tmp_path / "in.parquet"), str(tmp_path / "out")).run(NanScorer())
+    assert redrive_output(str(tmp_path / "out"), str(tmp_path / "again")).num_candidates == 2
+    report = SmallJob(str(tmp_path / "again"), str(tmp_path / "out-again")).run()
+    assert (report.totals.scored, report.totals.dead_letters) == (2, {})
+
+
+def test_no_id_of_another_row_is_passed_on(tmp_path: Path) -> None:
+    rows = {"query": [None, "q"], "candidates": [["a", "b"], ["d"]], "doc_id": [["x"], ["other"]]}
+    write(pa.table(rows), tmp_path / "in.parquet")
+    SmallJob(str(tmp_path / "in.parquet"), str(tmp_path / "out")).run()
+    redrive_output(str(tmp_path / "out"), str(tmp_path / "again"))
+    [file] = [path for path in (tmp_path / "again").iterdir() if path.name != PLACES]
+    assert pq.read_table(file).to_pylist() == [{"query": None, "candidates": ["a", "b"], "doc_id": ["x"]}]
