@@ -15,7 +15,7 @@ def config(folder: Path, layout: str = "nested") -> JobConfig:
         {
             "input": {"path": str(folder), "layout": layout},
             "model": {"name": "builtin:mini"},
-            "output": {"path": str(folder / "out")},
+            "output": {"path": f"{folder}-out"},
             "limits": {"max_documents": 3},
             "runtime": {"unit_pairs": 20},
         }
