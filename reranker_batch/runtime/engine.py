@@ -21,12 +21,14 @@ from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError
 from reranker_batch.job.engine import RESUME, WATCH_EVERY_S, Replicas, standstill
+from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.runtime import blocks, steps
 from reranker_batch.runtime.failures import explain
-from reranker_batch.runtime.placement import Placement, place
-from reranker_batch.runtime.session import nodes, ray_session
+from reranker_batch.runtime.placement import Placement
+from reranker_batch.runtime.session import ray_session
 from reranker_batch.runtime.tracker import TrackerClient, start_tracker
+from reranker_batch.runtime.waiting import place_on_cluster
 
 _TASK_RETRIES = 5
 """Of one unit's prepare or finish task whose process was lost."""
@@ -43,7 +45,9 @@ def ray_engine(config: JobConfig) -> Iterator[RayEngine]:
         ConfigError: No Ray answers, or what is asked for cannot be placed.
     """
     with ray_session(config.runtime.ray_address):
-        yield RayEngine(config, place(config, nodes()))
+        with terminate_as_interrupt():  # Ray has put a handler of its own in place, and the wait may be long
+            placement = place_on_cluster(config)
+        yield RayEngine(config, placement)
 
 
 class RayEngine:
