@@ -34,14 +34,14 @@ class Head:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, folder: Path, *options: str) -> Head:
+    def start(cls, folder: Path, *options: str, **more: str) -> Head:
         port, dashboard, agent = (free_port() for _ in range(3))
         command = [
             *("ray", "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"),
             *(f"--dashboard-agent-listen-port={agent}", f"--object-store-memory={200 << 20}", *options),
         ]
         with (folder / "head.log").open("w") as log:
-            process = subprocess.Popen(command, env=environment(folder), stdout=log, stderr=log, text=True)
+            process = subprocess.Popen(command, env=environment(folder) | more, stdout=log, stderr=log, text=True)
         head = cls(folder, port, dashboard, process)
         head._wait()
         return head
@@ -121,7 +121,9 @@ def environment(folder: Path, *, home: Path | None = None) -> dict[str, str]:
         "HOME": str(home or folder),
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": WORKER_PATH,
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_AUTH_MODE": "token",
+        "RAY_FAKE_CLUSTER": "1",
         "RAY_TMPDIR": str(folder / "t"),
         "RAY_USAGE_STATS_ENABLED": "0",
     }

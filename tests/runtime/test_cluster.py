@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_jobs import faulty_input, flags_of
@@ -18,7 +20,28 @@ from tables import nested_table, random_groups, write
 from reranker_batch import verify_output
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("worker_environment")]
+NODE_ID = "f" * 56
 DRIVER = "tests/runtime/cluster_driver.py"
+_TABLES = ("auth", "docker", "file_mounts")
+_LISTS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
+_LISTS += ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files")
+_LISTS += ("rsync_exclude", "rsync_filter")
+AUTOSCALER: dict[str, Any] = {
+    "cluster_name": "test",
+    "max_workers": 2,
+    "idle_timeout_minutes": 5,
+    "upscaling_speed": 1.0,
+    "file_mounts_sync_continuously": False,
+    "provider": {"type": "fake_multinode", "head_node_id": NODE_ID, "launch_multiple": True},
+    "head_node_type": "head",
+    "available_node_types": {
+        "head": {"resources": {}, "node_config": {}, "max_workers": 0},
+        "gpu": {"resources": {"CPU": 1, "GPU": 1}, "node_config": {}, "max_workers": 2},
+    },
+    **{key: {} for key in _TABLES},
+    **{key: [] for key in _LISTS},
+}
+"""One that starts a node for every demand for a GPU, and never brings it up: it looks for the head at a fixed port."""
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +54,9 @@ def head() -> Iterator[Head]:
         check=True,
         capture_output=True,
     )
-    head = Head.start(folder, "--num-cpus=0")
+    (folder / "autoscaler.json").write_text(json.dumps(AUTOSCALER))
+    named = {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": NODE_ID}
+    head = Head.start(folder, "--num-cpus=0", f"--autoscaling-config={folder}/autoscaler.json", **named)
     try:
         head.add_node("--num-cpus=4")
         yield head
@@ -50,7 +75,14 @@ def test_a_submitted_job_runs_on_the_cluster_and_nothing_is_run_without_the_toke
     write(nested_table(random_groups(20)), tmp_path / "in" / "a.parquet")
     (tmp_path / "home").mkdir()
     job = ["jobs/rerank.py", "--config", "configs/quickstart.yaml", "--set", f"input.path={tmp_path}/in"]
-    job += ["--set", "input.columns.passthrough=[]", "--set", f"output.path={tmp_path}/out"]
+    job += [
+        "--set",
+        "input.columns.passthrough=[]",
+        "--set",
+        "model.device=cpu",
+        "--set",
+        f"output.path={tmp_path}/out",
+    ]
     options = ["job", "submit", "--address", head.address, "--working-dir", "."]
     refused = head.ray(*options, "--", "python", *job, home=tmp_path / "home")
     assert refused.returncode == 1
@@ -93,18 +125,24 @@ def test_two_jobs_at_once_a_stop_and_a_resume(tmp_path: Path, head: Head) -> Non
     assert before.items() <= parts(one).items()
 
 
-def test_a_run_that_asks_for_gpus_waits_for_them(tmp_path: Path, head: Head) -> None:
-    groups = faulty_input(tmp_path)
-    refused = head.submit("impatient", DRIVER, str(tmp_path), "cuda", "2")
+def test_gpus_that_are_asked_for_or_being_started_are_waited_for(tmp_path: Path, head: Head) -> None:
+    """With the device left open, what the autoscaler starts on demand decides."""
+    client, asked, open_ = head.client(), tmp_path / "asked", tmp_path / "open"
+    groups, others = faulty_input(asked), faulty_input(open_)
+    refused = head.submit("impatient", DRIVER, str(asked), "cuda", "2")
     assert "error: model.device=cuda, but Ray sees 0 GPUs on 2 nodes." in refused.stdout
     assert "None came in runtime.start_timeout_s=2 seconds." in refused.stdout
-    client = head.client()
     assert client.get_job_info("impatient").driver_exit_code == 2
-    head.submit("patient", DRIVER, str(tmp_path), "cuda", wait=False)
-    until(lambda: "Waiting for more" in client.get_job_logs("patient"))
-    head.add_node("--num-cpus=1", "--num-gpus=1")
-    assert wait_for_end(client, "patient").driver_exit_code == 0, client.get_job_logs("patient")
-    judge(tmp_path, groups)
+    head.submit("asked", DRIVER, str(asked), "cuda", wait=False)
+    head.submit("open", DRIVER, str(open_), "auto", wait=False)
+    for job in ("asked", "open"):
+        until(lambda job=job: "Waiting for more" in client.get_job_logs(job))  # type: ignore[misc]
+    assert "asking the autoscaler of the cluster for one" in client.get_job_logs("open")
+    head.add_node("--num-cpus=2", "--num-gpus=2")
+    for job in ("asked", "open"):
+        assert wait_for_end(client, job).driver_exit_code == 0, client.get_job_logs(job)
+    judge(asked, groups)
+    judge(open_, others)
 
 
 def test_a_process_on_a_node_without_the_token_is_told_what_to_set(tmp_path: Path, head: Head) -> None:
