@@ -33,9 +33,9 @@ AUTOSCALER: dict[str, Any] = {
     "upscaling_speed": 1.0,
     "file_mounts_sync_continuously": False,
     "provider": {"type": "fake_multinode", "head_node_id": NODE_ID, "launch_multiple": True},
-    "head_node_type": "head",
+    "head_node_type": "ray.head.default",
     "available_node_types": {
-        "head": {"resources": {}, "node_config": {}, "max_workers": 0},
+        "ray.head.default": {"resources": {}, "node_config": {}, "max_workers": 0},
         "gpu": {"resources": {"CPU": 1, "GPU": 1}, "node_config": {}, "max_workers": 2},
     },
     **{key: {} for key in _TABLES},
