@@ -1,7 +1,7 @@
 # What every node of a cluster needs: Python, Ray with its dashboard, torch, and the project under /app.
 FROM python:3.11-slim
 
-# KubeRay's health checks call wget; the jobs port packs and unpacks nothing that needs more.
+# KubeRay's health checks call wget.
 RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/*
 
 RUN useradd --create-home --uid 1000 ray
