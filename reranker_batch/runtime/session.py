@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray._private import auto_init_hook
 from ray.exceptions import AuthenticationError
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.runtime.local_ray import start_local_ray
 
+_CONNECT_S = 1.0
 _TOKEN_ADVICE = (
     "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token that the cluster was started with."
 )
@@ -42,7 +46,31 @@ def ray_session(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        ray.shutdown()
+        if lost_process() is None:
+            ray.shutdown()
+        else:  # A shutdown waits for what is gone; and threads of Ray Data that go on would start a Ray of their own.
+            auto_init_hook.enable_auto_connect = False
+
+
+def lost_process() -> str | None:
+    """Which of the two processes that a driver cannot do without takes no connection; None where both do.
+
+    Ray ends the driver's process, without a word to Python, 15 seconds after its raylet has died and 60 seconds after
+    the GCS has.
+    """
+    node: Any = ray._private.worker._global_node
+    try:
+        with socket.socket(socket.AF_UNIX) as raylet:
+            raylet.settimeout(_CONNECT_S)
+            raylet.connect(node.raylet_socket_name)
+    except OSError:
+        return "the raylet of the driver's node"
+    try:
+        host, _, port = node.gcs_address.rpartition(":")
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError:
+        return "the GCS of the cluster"
+    return None
 
 
 def cluster_address(address: str | None) -> str | None:

@@ -7,13 +7,14 @@ and goes at its deadline, in the middle of its units.
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import ray
-from fault_jobs import Flags, flags_of, oracle_job
+from fault_jobs import flags_of, oracle_job
 from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
@@ -26,15 +27,16 @@ LOADS = 4
 GRACE_S = 3.0
 
 
-def lose_nodes(cluster: Cluster, node: Any, flags: Flags, scores: Path) -> None:
+def lose_nodes(cluster: Cluster, node: Any, folder: Path, run: Future[Any]) -> None:
+    flags, scores = flags_of(folder), folder / "out" / "scores"
     for turn in range(1, LOADS + 1):
-        until(lambda: not any(flags.folder.glob("start_hangs.*")))
+        until(lambda: not any(flags.folder.glob("start_hangs.*")), run)
         cluster.remove_node(node, allow_graceful=False)
         print("a node is lost in a start", flush=True)
-        node = cluster.add_node(**NODE)
         if turn < LOADS:
             flags.arm("start_hangs")
-    until(lambda: len(list(scores.glob("*.parquet"))) >= 2)
+        node = cluster.add_node(**NODE)
+    until(lambda: len(list(scores.glob("*.parquet"))) >= 2, run)
     drain(cluster.address, node.node_id)
     time.sleep(GRACE_S)
     cluster.remove_node(node, allow_graceful=False)
@@ -50,8 +52,8 @@ def drain(address: str, node_id: str) -> None:
     print("drain", is_accepted, why, flush=True)
 
 
-def until(is_so: Any) -> None:
-    while not is_so():
+def until(is_so: Callable[[], bool], run: Future[Any]) -> None:
+    while not is_so() and not run.done():
         time.sleep(0.1)
 
 
@@ -59,12 +61,11 @@ def main(folder: Path) -> int:
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_gpus": 0, "include_dashboard": False})
     node = cluster.add_node(**NODE)
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-    flags = flags_of(folder)
-    flags.arm("start_hangs")
-    scores = folder / "out" / "scores"
-    threading.Thread(target=lose_nodes, args=(cluster, node, flags, scores), daemon=True).start()
-    report = run_job(oracle_job(folder, model={"device": "cuda"}, runtime={"max_replicas": 1}))
-    print(f"exit code {report.exit_code}", flush=True)
+    flags_of(folder).arm("start_hangs")
+    with ThreadPoolExecutor(1) as thread:  # nodes can be added in the main thread alone
+        run = thread.submit(run_job, oracle_job(folder, model={"device": "cuda"}, runtime={"max_replicas": 1}))
+        lose_nodes(cluster, node, folder, run)
+        report = run.result()
     ray.shutdown()
     cluster.shutdown()  # left to the interpreter's exit, it ends the process with 1 once a node is gone
     return report.exit_code
