@@ -129,6 +129,8 @@ class OracleSpec(WorkerSpec):
     def load_scorer(self) -> FaultyScorer:
         if self.flags.take("start_dies"):
             _die()
+        if self.flags.take("start_hangs"):
+            time.sleep(3600)
         if self.flags.take("start_raises"):
             raise OSError("the disk of the model is gone")
         if self.flags.take("start_refused"):

@@ -122,7 +122,9 @@ class BatchingConfig(Section):
 
 
 class RuntimeConfig(Section):
-    ray_address: Place | None = Field(None, description="null: a local Ray | auto | ray://host:port")
+    ray_address: Place | None = Field(
+        None, description="null: a local Ray, or the cluster of a submitted job | auto | host:port"
+    )
     min_replicas: Positive = 1
     max_replicas: Positive | Auto = "auto"
     gpus_per_replica: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | Auto = "auto"

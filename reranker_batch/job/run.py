@@ -71,6 +71,8 @@ class _Run:
             dtype = self.job.resolve_dtype(engine.replicas.device)
             if recorded is not None:
                 _check_same_job(self.job, recorded, dtype=dtype)
+            if engine.replicas.device == "cpu" and dtype != "float32":
+                _warn_of_slow_precision(dtype)
             settings = self.job.settings(dtype=dtype)
             self._record_start(progress, settings)
             sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
@@ -161,5 +163,24 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
         raise FingerprintError(
             f"{job.config.output.path} holds results of another job:\n  "
             + "\n  ".join(lines)
-            + "\nUse another output.path, or set these back."
+            + f"\nUse another output.path, or set these back.{_precision_advice(job, recorded, asked_dtype)}"
         )
+
+
+def _warn_of_slow_precision(dtype: str) -> None:
+    """By this machine's CPU, which replicas on other nodes have too, as a rule."""
+    from reranker_batch.model.hardware import (
+        cpu_capabilities,
+        slow_precision,
+    )  # needs torch, which this process does not
+
+    if message := slow_precision(dtype, cpu_capabilities()):
+        logger.warning(message)
+
+
+def _precision_advice(job: Job, recorded: Mapping[str, Any], dtype: str) -> str:
+    """For who has set no precision and now runs on another kind of device."""
+    was = recorded["settings"]["model"]["dtype"]
+    if job.config.model.dtype != "auto" or dtype == was:
+        return ""
+    return f" It was begun in {was}: set model.dtype: {was} to go on here."

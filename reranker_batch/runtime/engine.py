@@ -21,17 +21,21 @@ from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError
 from reranker_batch.job.engine import RESUME, WATCH_EVERY_S, Replicas, standstill
+from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.runtime import blocks, steps
 from reranker_batch.runtime.failures import explain
-from reranker_batch.runtime.placement import Placement, place
-from reranker_batch.runtime.session import nodes, ray_session
+from reranker_batch.runtime.placement import Placement
+from reranker_batch.runtime.session import lost_process, ray_session
 from reranker_batch.runtime.tracker import TrackerClient, start_tracker
+from reranker_batch.runtime.waiting import place_on_cluster
 
 _TASK_RETRIES = 5
 """Of one unit's prepare or finish task whose process was lost."""
 _UNANSWERED = 3
 """Questions in a row that Ray may leave without an answer, ten seconds each."""
+_REFUSED = 2
+"""Connections in a row that Ray may refuse, two seconds apart."""
 _END_S = 10.0
 
 
@@ -43,7 +47,9 @@ def ray_engine(config: JobConfig) -> Iterator[RayEngine]:
         ConfigError: No Ray answers, or what is asked for cannot be placed.
     """
     with ray_session(config.runtime.ray_address):
-        yield RayEngine(config, place(config, nodes()))
+        with terminate_as_interrupt():  # Ray has put a handler of its own in place, and the wait may be long
+            placement = place_on_cluster(config)
+        yield RayEngine(config, placement)
 
 
 class RayEngine:
@@ -75,7 +81,7 @@ class RayEngine:
         except BaseException as error:
             failure = explain(error, tracker)
         finally:
-            if not is_over:
+            if not is_over and lost_process() is None:
                 _end_replicas(tracker)
                 reader.join(_END_S)
         if failure is not None:
@@ -83,7 +89,7 @@ class RayEngine:
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""
-        return {} if self._tracker is None else self._tracker.attempts()
+        return {} if self._tracker is None or lost_process() else self._tracker.attempts()
 
 
 class _Reader:
@@ -127,11 +133,13 @@ class _Watch:
         self._on_pulse = on_pulse
         self._looked_at = time.monotonic()
         self._unanswered = 0
+        self._refused = 0
 
     def look(self) -> None:
         """Raises StalledError when the run stands still, ReplicaError when Ray does not answer."""
         if time.monotonic() - self._looked_at < WATCH_EVERY_S:
             return
+        self._require_ray()
         pulse = self._tracker.pulse()
         self._looked_at = time.monotonic()
         self._unanswered = self._unanswered + 1 if pulse is None else 0
@@ -150,6 +158,12 @@ class _Watch:
         )
         if error is not None:
             raise error
+
+    def _require_ray(self) -> None:
+        lost = lost_process()
+        self._refused = 0 if lost is None else self._refused + 1
+        if self._refused == _REFUSED:
+            raise ReplicaError(f"Ray is gone: {lost} takes no connection any more. {RESUME}")
 
 
 def _is_alive(actor_id: str) -> bool:

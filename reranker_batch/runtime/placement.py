@@ -11,6 +11,12 @@ from reranker_batch.errors import ConfigError
 
 _STEP_CPUS = 1
 """CPUs that one prepare or finish task keeps busy."""
+_CPUS_AT_WORK = 0.85
+"""Share of a cluster's CPUs that the replicas use at least, where nodes differ."""
+
+
+class NodesMissingError(ConfigError):
+    """The nodes that are there do not hold what is asked for; with more of them it may be placed."""
 
 
 @dataclass(frozen=True)
@@ -34,27 +40,35 @@ class Placement:
 
     @property
     def step_cpus(self) -> float:
-        """CPUs of one prepare or finish task. Beside replicas on CPUs it reserves none: when a node is lost, its
+        """CPUs of one prepare or finish task. Next to replicas on CPUs it reserves none: when a node is lost, its
         replicas may take the last CPUs of the others, and the short steps must still run.
         """
         return 0 if self.device == "cpu" else _STEP_CPUS
 
 
+def wants_gpus(config: JobConfig) -> bool:
+    """Whether the settings name GPUs, so that CPUs may not take their place."""
+    return config.model.device == "cuda" or config.runtime.gpus_per_replica not in ("auto", 0)
+
+
 def place(config: JobConfig, nodes: Sequence[Node]) -> Placement:
     """Decide the pool before anything starts.
 
-    On GPUs a replica reserves no CPU, so that the CPU steps always run. On CPUs the steps reserve none, and one CPU of
-    the cluster is left to them; a replica's threads may still use the whole node, since those steps are short.
+    On GPUs a replica reserves no CPU, so that the CPU steps always run. On CPUs the steps reserve none, and the
+    replicas together leave one CPU to them; a replica's threads may use the whole node, since those steps are short.
+
+    All replicas have equally many threads, so that a unit gives the same bytes wherever it is scored.
 
     Raises:
-        ConfigError: What is asked for can never be placed; the message has the numbers.
+        NodesMissingError: These nodes cannot hold what is asked for; the message has the numbers.
+        ConfigError: No nodes could.
     """
-    gpus = sum(node.gpus for node in nodes)
-    if config.model.device == "cuda" and gpus == 0:
-        raise ConfigError("model.device=cuda, but Ray sees 0 GPUs. Use nodes with GPUs or set model.device: cpu.")
-    if config.model.device == "cpu" or gpus == 0:
-        return _place_on_cpus(config, nodes)
-    return _place_on_gpus(config, nodes)
+    if config.model.device == "cpu" and wants_gpus(config):
+        asked = config.runtime.gpus_per_replica
+        raise ConfigError(f"runtime.gpus_per_replica={asked} with model.device: cpu. Set it to auto, or the device.")
+    if config.model.device != "cpu" and (wants_gpus(config) or any(node.gpus for node in nodes)):
+        return _place_on_gpus(config, nodes)
+    return _place_on_cpus(config, nodes)
 
 
 def _place_on_gpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
@@ -62,33 +76,74 @@ def _place_on_gpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
     per_replica = 1.0 if asked == "auto" else asked
     if per_replica == 0:
         raise ConfigError("runtime.gpus_per_replica=0 on a GPU device. Set model.device: cpu or a share above 0.")
+    if per_replica > 1 and per_replica != int(per_replica):
+        raise ConfigError(
+            f"runtime.gpus_per_replica={per_replica:g}: above 1 it is a whole number, as Ray gives GPUs out."
+        )
+    cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
+    if gpus == 0:
+        setting = "model.device=cuda" if config.model.device == "cuda" else f"runtime.gpus_per_replica={asked}"
+        raise NodesMissingError(
+            f"{setting}, but Ray sees 0 GPUs on {_counted(nodes)}. Use nodes with GPUs or set model.device: cpu and "
+            "runtime.gpus_per_replica: auto."
+        )
+    if cpus < _STEP_CPUS:
+        raise NodesMissingError(
+            f"Ray has {gpus:g} GPUs to give out but no CPU on {_counted(nodes)}, which reading and writing need. "
+            "Start a node with --num-cpus=1 or more."
+        )
     fitting = sum(int(node.gpus // per_replica) for node in nodes)
-    gpus = sum(node.gpus for node in nodes)
-    most = _most(config, fitting, f"{per_replica:g} GPU each, {gpus:g} GPUs on {len(nodes)} nodes")
+    _require(config, fitting, f"{per_replica:g} GPU each, {gpus:g} GPUs on {_counted(nodes)}")
+    limit = config.runtime.max_replicas
+    most = fitting if limit == "auto" else min(limit, fitting)
     return Placement("cuda", config.runtime.min_replicas, most, num_cpus=0, num_gpus=per_replica, threads=0)
 
 
 def _place_on_cpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
-    if config.runtime.gpus_per_replica not in ("auto", 0):
-        asked_gpus = config.runtime.gpus_per_replica
-        raise ConfigError(f"runtime.gpus_per_replica={asked_gpus} on CPUs. Set it to auto, or model.device: cuda.")
-    cpus = sum(node.cpus for node in nodes)
-    asked = config.runtime.max_replicas
-    wanted = max(config.runtime.min_replicas, sum(node.cpus >= 1 for node in nodes) if asked == "auto" else asked)
-    per_node = -(-wanted // max(len(nodes), 1))
-    smallest = min(node.cpus for node in nodes)
-    num_cpus = max(1.0, (smallest - _STEP_CPUS) // per_node)
-    fitting = int((cpus - _STEP_CPUS) // num_cpus)
-    most = _most(config, fitting, f"{num_cpus:g} CPU each beside {_STEP_CPUS} for the other steps, {cpus:g} CPUs")
-    threads = max(1, int(smallest) // per_node)
-    return Placement("cpu", config.runtime.min_replicas, min(most, wanted), num_cpus, num_gpus=0, threads=threads)
-
-
-def _most(config: JobConfig, fitting: int, need: str) -> int:
-    """Upper end of the pool, at most what fits."""
-    least, asked = config.runtime.min_replicas, config.runtime.max_replicas
-    if fitting < least:
-        raise ConfigError(
-            f"runtime.min_replicas={least} cannot be placed: {fitting} fit ({need}). Lower it or use more nodes."
+    cpus = [int(node.cpus) for node in nodes if node.cpus >= 1]
+    total, least = sum(cpus), config.runtime.min_replicas
+    if not total:
+        raise NodesMissingError(
+            f"Ray has no CPU to give out on {_counted(nodes)}. Start a node with --num-cpus=1 or more."
         )
-    return fitting if asked == "auto" else min(asked, fitting)
+    _require(config, total, f"1 CPU each, {total} CPUs on {_counted(nodes)}")
+    asked = config.runtime.max_replicas
+    if asked == "auto":
+        threads = min(_threads_that_use(cpus), _threads_of(least, cpus))
+        replicas = _slots(cpus, threads)
+    else:
+        replicas = min(asked, total)
+        threads = _threads_of(replicas, cpus)
+    return Placement("cpu", least, replicas, _reserved(threads, replicas, total), num_gpus=0, threads=threads)
+
+
+def _reserved(threads: int, replicas: int, total: int) -> float:
+    """CPUs of a replica, in whole numbers where it has one after the CPU that all of them leave."""
+    share = (total - _STEP_CPUS) / replicas
+    return min(threads, int(share)) if share >= 1 else max(0.5, int(100 * share) / 100)
+
+
+def _slots(cpus: Sequence[int], threads: int) -> int:
+    return sum(node // threads for node in cpus)
+
+
+def _threads_of(replicas: int, cpus: Sequence[int]) -> int:
+    """The most threads that each of so many replicas can have."""
+    return next(threads for threads in range(max(cpus), 0, -1) if _slots(cpus, threads) >= replicas)
+
+
+def _threads_that_use(cpus: Sequence[int]) -> int:
+    """The most threads a replica, and so the fewest copies of the model, that keep most CPUs at work."""
+    wanted = _CPUS_AT_WORK * sum(cpus)
+    return next(threads for threads in range(max(cpus), 0, -1) if _slots(cpus, threads) * threads >= wanted)
+
+
+def _require(config: JobConfig, fitting: int, need: str) -> None:
+    least = config.runtime.min_replicas
+    if fitting < least:
+        advice = "Lower it or use more nodes." if fitting else "Use nodes that fit one, or a smaller share."
+        raise NodesMissingError(f"runtime.min_replicas={least} cannot be placed: {fitting} fit ({need}). {advice}")
+
+
+def _counted(nodes: Sequence[Node]) -> str:
+    return "1 node" if len(nodes) == 1 else f"{len(nodes)} nodes"

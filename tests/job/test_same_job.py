@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_jobs import faulty_input, oracle_job
 from tables import nested_table, random_groups, write
 
 from reranker_batch import JobConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.errors import FingerprintError
+from reranker_batch.job.engine import Replicas
 from reranker_batch.job.job import Job, open_job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import SerialEngine, local_engine
 from reranker_batch.storage.filesystem import resolve
 
 
@@ -121,3 +128,23 @@ def test_an_input_that_changed_is_named_by_file(folder: Path, change: str) -> No
     assert all(line.startswith(expected) for line in lines)
     if change == "touched":
         assert [line.partition(":")[0] for line in lines] == ["files.b.parquet.modified_ns"]
+
+
+@contextmanager
+def gpu_engine(config: JobConfig) -> Iterator[SerialEngine]:
+    """Says that it computes on a GPU, which decides the precision; nothing is computed here."""
+    with local_engine(config) as engine:
+        engine.replicas = Replicas("cuda", 1, 0)
+        yield engine
+
+
+def test_a_run_that_goes_on_on_gpus_is_told_which_precision_to_set(tmp_path: Path) -> None:
+    faulty_input(tmp_path, num_queries=6)
+    run_job(oracle_job(tmp_path), local_engine)
+    (tmp_path / "out" / "scores" / "_SUCCESS").unlink()
+    next((tmp_path / "out" / "scores").glob("*.parquet")).unlink()
+    with pytest.raises(FingerprintError, match=r"begun in float32: set model.dtype: float32 to go on here") as caught:
+        run_job(oracle_job(tmp_path), gpu_engine)
+    assert 'model.dtype: "float32" -> "bfloat16"' in str(caught.value)
+    run_job(oracle_job(tmp_path, model={"dtype": "float32"}), gpu_engine)
+    assert (tmp_path / "out" / "scores" / "_SUCCESS").exists()
