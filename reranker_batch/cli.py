@@ -263,6 +263,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
         ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
+        *([("warnings", "\n".join(report.warnings))] if report.warnings else []),
         *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
         ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
         *([("tried again", _attempts(report))] if report.attempts else []),

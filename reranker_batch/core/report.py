@@ -111,6 +111,8 @@ class RunReport:
     """How the logits were computed, with the number of units."""
     replicas: int
     versions: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+    """Of the plan: files that were left out, and columns that may have been meant."""
     skipped_files: dict[str, str] = field(default_factory=dict)
     """Files of the input that could not be used and were left out, each with what is wrong."""
     precision: dict[str, float] | None = None

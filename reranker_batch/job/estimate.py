@@ -38,6 +38,7 @@ class Estimate:
     recipe: str
     limits: str
     sample: Sample
+    warnings: tuple[str, ...] = ()
 
     def scaled(self, count: int) -> int:
         """A count of the sample for the whole input."""
@@ -56,6 +57,7 @@ class Estimate:
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
             ("refused", f"about {self.scaled(sample.refused):,} candidates become dead letters"),
             ("sample", f"{sample.pairs:,} pairs, spread over the input"),
+            *([("warnings", "\n".join(self.warnings))] if self.warnings else []),
         ]
 
 
@@ -75,6 +77,7 @@ def estimate_job(config: JobConfig) -> Estimate:
         recipe=job.recipe.name,
         limits=f"profile {config.limits.profile}: {_shown(job.limits)}",
         sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
+        warnings=plan.warnings,
     )
 
 

@@ -53,7 +53,8 @@ class _Run:
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
             _check_same_job(self.job, recorded, dtype=None)
-        progress = RunProgress(self.state.units(self.job.plan.units), skipped_files=self.job.plan.skipped)
+        plan = self.job.plan
+        progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         with self._reported(progress):
             made_by = None if recorded is None else recorded["fingerprint"]
             for part in published_parts(self.state, progress.units, fingerprint=made_by):

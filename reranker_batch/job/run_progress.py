@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
@@ -35,6 +35,7 @@ class RunProgress:
     replicas: int = 0
     started: float = field(default_factory=time.monotonic)
     skipped_files: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def skip(self, part: PublishedPart) -> None:
         self.parts[part.record.unit_id] = part.entry()
@@ -77,6 +78,7 @@ class RunProgress:
             replicas=self.replicas,
             versions=versions(),
             skipped_files=dict(self.skipped_files),
+            warnings=list(self.warnings),
             precision=None if self.precision is None else self.precision.to_dict(),
         )
 

@@ -20,6 +20,7 @@ Point = Literal[
     "dead_letters_published",
     "part_published",
     "report_written",
+    "gate_written",
     "success_written",
     "lock_released",
 ]

@@ -33,7 +33,12 @@ _REQUIRED = {
     REPORT: {"status", "exit_code", "totals", "parts"},
     GATED: {"exit_code", "reasons", "accepted"},
 }
-_WRITTEN: dict[str, Point] = {MANIFEST: "manifest_written", PLAN: "plan_written", REPORT: "report_written"}
+_WRITTEN: dict[str, Point] = {
+    MANIFEST: "manifest_written",
+    PLAN: "plan_written",
+    REPORT: "report_written",
+    GATED: "gate_written",
+}
 _RUN_REPORT = TypeAdapter(RunReport)
 
 Result = TypeVar("Result")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import nested_table, random_groups, write
 
+from reranker_batch.storage.acceptance import accept_output
 from reranker_batch.storage.crash_points import EXIT_CODE, POINTS
 from reranker_batch.storage.verifying import verify_output
 
@@ -59,7 +61,10 @@ def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
     assert_whole(output, before)
 
 
-@pytest.mark.parametrize("point", POINTS)
+UNGATED = [point for point in POINTS if point != "gate_written"]
+
+
+@pytest.mark.parametrize("point", UNGATED)
 def test_a_run_that_ended_at_any_place_is_finished_by_the_next(tmp_path: Path, point: str) -> None:
     job = small_job(tmp_path)
     assert run_in_a_process(job, f"{point}:1") == EXIT_CODE, "the place was not reached"
@@ -67,7 +72,7 @@ def test_a_run_that_ended_at_any_place_is_finished_by_the_next(tmp_path: Path, p
     crash_then_judge(job, [])
 
 
-_CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(POINTS), st.integers(1, 4)), min_size=2, max_size=3)
+_CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(UNGATED), st.integers(1, 4)), min_size=2, max_size=3)
 
 
 @given(crashes=_CRASHES)
@@ -90,3 +95,19 @@ def test_dead_letters_of_a_unit_that_has_none_any_more_do_not_stay(tmp_path: Pat
     assert run_in_a_process(job) == 0
     assert [*(output / "dead_letters").iterdir()] == []
     assert len(kept_rows(output)) == 2
+
+
+@pytest.mark.parametrize("point", ["report_written", "gate_written", "lock_released"])
+def test_a_gated_run_that_ended_at_any_place_is_gated_and_served_once_it_is_accepted(
+    tmp_path: Path, point: str
+) -> None:
+    job = replace(small_job(tmp_path), max_failed=0)
+    assert run_in_a_process(job, f"{point}:1") == EXIT_CODE, "the place was not reached"
+    before = published(tmp_path / "out")
+    assert "_SUCCESS" not in before
+    report = job.run()
+    assert (report.exit_code, report.computed_pairs) == (3, 0)
+    assert published(tmp_path / "out") == before
+    accept_output(job.output, by="somebody")
+    assert published(tmp_path / "out").keys() == {*before, "_SUCCESS"}
+    assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
