@@ -8,12 +8,14 @@ import ray
 from reranker_batch.job import steps
 from reranker_batch.job.replica import Replica
 from reranker_batch.job.spec import WorkerSpec
+from reranker_batch.printing import set_up_logging
 from reranker_batch.runtime import blocks
 from reranker_batch.runtime.tracker import TrackerClient
 
 
 def prepare(block: pa.Table, *, spec: WorkerSpec) -> pa.Table:
     """See `job.steps.prepare`."""
+    set_up_logging()  # what a worker logs may reach the driver's terminal
     return blocks.prepared_block(steps.prepare(blocks.read_unit_block(block), spec))
 
 
@@ -21,6 +23,7 @@ class ReplicaActor:
     """See `job.replica.Replica`."""
 
     def __init__(self, spec: WorkerSpec, tracker: TrackerClient) -> None:
+        set_up_logging()
         context = ray.get_runtime_context()
         name = str(context.get_actor_id())  # the same in every process that Ray starts for one replica
         tracker.register(name, context.current_actor)
@@ -32,4 +35,5 @@ class ReplicaActor:
 
 def finish(block: pa.Table, *, spec: WorkerSpec) -> pa.Table:
     """See `job.steps.finish`; gives the entry of the part as JSON."""
+    set_up_logging()
     return pa.table({"entry": [steps.finish(blocks.read_scored(block), spec).to_json()]})
