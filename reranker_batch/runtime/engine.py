@@ -58,38 +58,37 @@ class RayEngine:
     def __init__(self, config: JobConfig, placement: Placement) -> None:
         self._runtime = config.runtime
         self._placement = placement
-        self._tracker: TrackerClient | None = None
+        self._attempts: Mapping[str, int] = {}
         self.replicas = Replicas(placement.device, placement.max_replicas, placement.threads)
 
     def process(
         self, units: Sequence[WorkUnit], spec: WorkerSpec, on_pulse: Callable[[Pulse], None]
     ) -> Generator[UnitEntry, None, None]:
         """See `Engine`."""
-        self._tracker = tracker = start_tracker(max_deaths=max_deaths(len(units)))
+        tracker = start_tracker(max_deaths=max_deaths(len(units)))
         _configure_data()
         rows = _steps(units, spec, self._placement, tracker).iter_rows()
         reader, watch = _Reader(rows), _Watch(tracker, self._runtime, on_pulse)
         failure: BaseException | None = None
-        is_over = False
         try:
             while (entry := reader.next(watch)) is not None:
                 tracker.heard()
                 yield entry
-            is_over = True
         except GeneratorExit:
             raise
         except BaseException as error:
             failure = explain(error, tracker)
         finally:
-            if not is_over and lost_process() is None:
-                _end_replicas(tracker)
+            if lost_process() is None:
+                self._attempts = tracker.attempts()
+                _end(tracker)
                 reader.join(_END_S)
         if failure is not None:
             raise failure  # not where Ray's error is at hand: its traceback keeps hold of replicas and their devices
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""
-        return {} if self._tracker is None or lost_process() else self._tracker.attempts()
+        return self._attempts
 
 
 class _Reader:
@@ -174,9 +173,11 @@ def _is_alive(actor_id: str) -> bool:
         return True
 
 
-def _end_replicas(tracker: TrackerClient) -> None:
-    """Also those that stand still, so that their devices are free for whoever comes next."""
-    for handle in tracker.handles():
+def _end(tracker: TrackerClient) -> None:
+    """The replicas, also those that stand still, so that their devices are free for whoever comes next; then the
+    tracker. Each has a handle of the other, so that Ray would keep both.
+    """
+    for handle in [*tracker.handles(), tracker.actor]:
         with suppress(Exception):
             ray.kill(handle, no_restart=True)
 

@@ -43,61 +43,61 @@ class TrackerClient:
     """
 
     def __init__(self, actor: Any) -> None:
-        self._actor = actor
+        self.actor = actor
 
     def register(self, replica: str, handle: Any) -> None:
-        self._actor.register.remote(replica, handle)
+        self.actor.register.remote(replica, handle)
 
     def start(self, replica: str, node: str) -> None:
-        ray.get(self._actor.start.remote(replica, node))
+        ray.get(self.actor.start.remote(replica, node))
 
     def fail_start(self, replica: str, error: str) -> None:
-        ray.get(self._actor.fail_start.remote(replica, error))
+        ray.get(self.actor.fail_start.remote(replica, error))
 
     def started(self, replica: str) -> None:
-        self._actor.started.remote(replica)
+        self.actor.started.remote(replica)
 
     def begin(self, unit_id: str, replica: str) -> ScoringPlan:
-        plan: ScoringPlan = ray.get(self._actor.begin.remote(unit_id, replica))
+        plan: ScoringPlan = ray.get(self.actor.begin.remote(unit_id, replica))
         return plan
 
     def announce(self, unit_id: str, pairs: tuple[int, ...]) -> None:
-        ray.get(self._actor.announce.remote(unit_id, pairs))
+        ray.get(self.actor.announce.remote(unit_id, pairs))
 
     def report(self, unit_id: str, scored: int) -> None:
-        self._actor.report.remote(unit_id, scored)
+        self.actor.report.remote(unit_id, scored)
 
     def fail(self, unit_id: str, error: str) -> None:
-        ray.get(self._actor.fail.remote(unit_id, error))
+        ray.get(self.actor.fail.remote(unit_id, error))
 
     def end(self, unit_id: str) -> None:
-        self._actor.end.remote(unit_id)
+        self.actor.end.remote(unit_id)
 
     def give_up(self, error: RerankerBatchError) -> None:
-        ray.get(self._actor.give_up.remote(error))
+        ray.get(self.actor.give_up.remote(error))
 
     def heard(self) -> None:
-        self._actor.heard.remote()
+        self.actor.heard.remote()
 
     def pulse(self) -> Pulse | None:
         """None where the tracker does not answer."""
-        pulse: Pulse | None = self._ask(self._actor.pulse.remote(), None)
+        pulse: Pulse | None = self._ask(self.actor.pulse.remote(), None)
         return pulse
 
     def handles(self) -> list[Any]:
-        handles: list[Any] = self._ask(self._actor.handles.remote(), [])
+        handles: list[Any] = self._ask(self.actor.handles.remote(), [])
         return handles
 
     def fatal_error(self) -> RerankerBatchError | None:
-        error: RerankerBatchError | None = self._ask(self._actor.fatal_error.remote(), None)
+        error: RerankerBatchError | None = self._ask(self.actor.fatal_error.remote(), None)
         return error
 
     def running(self) -> list[str]:
-        units: list[str] = self._ask(self._actor.running.remote(), [])
+        units: list[str] = self._ask(self.actor.running.remote(), [])
         return units
 
     def attempts(self) -> dict[str, int]:
-        attempts: dict[str, int] = self._ask(self._actor.attempts.remote(), {})
+        attempts: dict[str, int] = self._ask(self.actor.attempts.remote(), {})
         return attempts
 
     def _ask(self, answer: Any, otherwise: Any) -> Any:

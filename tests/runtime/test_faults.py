@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,7 @@ def test_faults_that_pass_leave_no_trace_but_a_number(tmp_path: Path) -> None:
     assert list(found["attempts"].values()) == [2, 2]
     assert found["oom_splits"] == 1
     assert not list(flags.folder.iterdir())
+    wait_until(lambda: all(actor["State"] == "DEAD" for actor in ray._private.state.actors().values()))
 
 
 @pytest.mark.slow
@@ -89,8 +90,12 @@ def test_an_error_that_concerns_the_whole_job_names_its_unit_and_frees_the_repli
         run_job(oracle_job(tmp_path))
     assert caught.value.unit_id == "00000-0000000000"
     judge_unfinished(tmp_path, groups, status="failed")
+    wait_until(lambda: ray.available_resources()["CPU"] == ray.cluster_resources()["CPU"])
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
     until = time.monotonic() + SOON_S
-    while ray.available_resources()["CPU"] < ray.cluster_resources()["CPU"]:
+    while not is_true():
         assert time.monotonic() < until
         time.sleep(0.5)
 
