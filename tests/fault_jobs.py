@@ -158,7 +158,7 @@ def oracle_job(folder: Path, **tables: dict[str, Any]) -> OracleJob:
         "input": {"path": str(folder / "in")},
         "model": {"name": "builtin:mini", "device": "cpu"},
         "output": {"path": str(folder / "out")},
-        "runtime": {"unit_pairs": 25, "max_replicas": 1},
+        "runtime": {"engine": "ray", "unit_pairs": 25, "max_replicas": 1},
         "limits": {"profile": "none"},
     }
     for name, more in tables.items():

@@ -67,6 +67,8 @@ def test_overrides_win_and_are_read_by_the_type_of_their_key(tmp_path: Path) -> 
         ({"ranking": {"top_n": "5"}}, "ranking.top_n: .*integer \\(seen: '5'\\)"),
         ({"output": {"path": "o", "max_failed": "few"}}, "'few' is neither a count nor a share"),
         ({"runtime": {"min_replicas": 3, "max_replicas": 2}}, "max_replicas=2 is below min_replicas=3"),
+        ({"runtime": {"engine": "local", "min_replicas": 2}}, "engine=local has one replica, min_replicas=2"),
+        ({"runtime": {"engine": "local", "ray_address": "auto"}}, "engine=local uses no Ray, ray_address='auto'"),
         (
             {"batching": {"max_batch_tokens": 256}, "limits": {"max_pair_tokens": 512}},
             "batching.max_batch_tokens=256 is below limits.max_pair_tokens=512, so a full-length pair would never fit",

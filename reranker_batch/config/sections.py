@@ -122,6 +122,10 @@ class BatchingConfig(Section):
 
 
 class RuntimeConfig(Section):
+    engine: Literal["auto", "ray", "local"] = Field(
+        "auto",
+        description="local: on this machine without Ray | ray | auto: Ray where one is named, runs already, or pays",
+    )
     ray_address: Place | None = Field(
         None, description="null: a local Ray, or the cluster of a submitted job | auto | host:port"
     )
@@ -136,6 +140,14 @@ class RuntimeConfig(Section):
     no_progress_timeout_s: Seconds = Field(
         600.0, description="a replica that has work and reports no progress for this long has failed"
     )
+
+    @model_validator(mode="after")
+    def _engine_can_do_it(self) -> RuntimeConfig:
+        if self.engine == "local" and self.min_replicas > 1:
+            raise ValueError(f"engine=local has one replica, min_replicas={self.min_replicas} asks for more")
+        if self.engine == "local" and self.ray_address is not None:
+            raise ValueError(f"engine=local uses no Ray, ray_address={self.ray_address!r} names one")
+        return self
 
     @model_validator(mode="after")
     def _bounds_are_ordered(self) -> RuntimeConfig:

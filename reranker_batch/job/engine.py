@@ -35,6 +35,10 @@ class Engine(Protocol):
     """Takes units through prepare, score and finish. It is opened for one run."""
 
     @property
+    def name(self) -> str:
+        """As `runtime.engine` names it, for the manifest."""
+
+    @property
     def replicas(self) -> Replicas:
         """Decided when the engine was opened."""
 

@@ -75,7 +75,7 @@ class _Run:
             if engine.replicas.device == "cpu" and dtype != "float32":
                 _warn_of_slow_precision(dtype)
             settings = self.job.settings(dtype=dtype)
-            self._record_start(progress, settings)
+            self._record_start(progress, settings, engine.name)
             sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
             spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
             spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
@@ -93,7 +93,7 @@ class _Run:
             display.close()
             progress.attempts = dict(engine.attempts())
 
-    def _record_start(self, progress: RunProgress, settings: dict[str, Any]) -> None:
+    def _record_start(self, progress: RunProgress, settings: dict[str, Any], engine: str) -> None:
         job, state = self.job, self.state
         state.start(progress.remaining)
         manifest = {
@@ -102,6 +102,7 @@ class _Run:
             "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
             "input": job.plan.identity(),
             "config": job.config.model_dump(),
+            "engine": engine,
             "versions": versions(),
         }
         state.record(manifest, progress.units)

@@ -26,11 +26,13 @@ OpenReplica = Callable[[WorkerSpec, JobConfig, AttemptTracker, Callable[[Pulse],
 class SerialEngine:
     """Prepares and finishes units in this process; one replica scores them, the next unit is prepared meanwhile."""
 
+    name = "local"
+
     def __init__(self, config: JobConfig, open_replica: OpenReplica) -> None:
         self._config = config
         self._open_replica = open_replica
         self._tracker = AttemptTracker(max_deaths(0))
-        self.replicas = Replicas(_device(config), 1, len(os.sched_getaffinity(0)))
+        self.replicas = Replicas(device_of(config), 1, len(os.sched_getaffinity(0)))
 
     def process(
         self, units: Sequence[WorkUnit], spec: WorkerSpec, on_pulse: Callable[[Pulse], None]
@@ -70,7 +72,7 @@ def _open_inline(
     yield Replica(spec, tracker, name="inline", node="", die=lambda: None)
 
 
-def _device(config: JobConfig) -> Device:
+def device_of(config: JobConfig) -> Device:
     """`auto` is a GPU where the machine has one that torch can use."""
     if config.model.device != "auto":
         return config.model.device

@@ -1,12 +1,24 @@
-"""Runs on Ray."""
+"""A run, on Ray or without it."""
 
 from __future__ import annotations
+
+import os
+import sys
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.report import RunReport
 from reranker_batch.job import run as loop
+from reranker_batch.job.engine import OpenEngine
 from reranker_batch.job.job import Job, open_job
-from reranker_batch.runtime.engine import ray_engine
+from reranker_batch.job.serial import local_engine
+from reranker_batch.job.work import expected_work_s
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.run_state import MANIFEST, RunState
+
+_OF_RAY = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+"""Set where a cluster is named, and inside of a job that was submitted to one."""
+_WORTH_RAY_S = 60.0
+"""Work of one replica for which it does not matter that Ray takes some twenty seconds to start and stop."""
 
 
 def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
@@ -22,4 +34,26 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
 
 def run_job(job: Job, *, show_progress: bool = False) -> RunReport:
     """Run a job whose config, model files and input have been checked; raises what `run` raises."""
-    return loop.run_job(job, ray_engine, show_progress=show_progress)
+    return loop.run_job(job, engine_for(job), show_progress=show_progress)
+
+
+def engine_for(job: Job) -> OpenEngine:
+    """As `runtime.engine` says; a run that was begun goes on with the engine that its manifest names."""
+    engine = job.config.runtime.engine
+    if engine == "auto":
+        manifest = RunState(Folder.at(job.config.output.path)).read(MANIFEST) or {}
+        engine = manifest.get("engine") or ("ray" if _is_for_ray(job) else "local")
+    if engine == "local":
+        return local_engine
+    from reranker_batch.runtime.engine import ray_engine  # takes a second, and a hundred megabytes
+
+    return ray_engine
+
+
+def _is_for_ray(job: Job) -> bool:
+    """Whether a Ray is named or in use already, several replicas are asked for, or the work is worth its start."""
+    runtime = job.config.runtime
+    is_named = runtime.ray_address is not None or any(name in os.environ for name in _OF_RAY)
+    is_in_use = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    is_many = runtime.min_replicas > 1 or runtime.max_replicas not in ("auto", 1)
+    return is_named or is_in_use or is_many or expected_work_s(job) > _WORTH_RAY_S

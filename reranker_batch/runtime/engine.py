@@ -55,6 +55,8 @@ def ray_engine(config: JobConfig) -> Iterator[RayEngine]:
 class RayEngine:
     """See `Engine`. Ray starts processes, moves units and makes up for lost nodes."""
 
+    name = "ray"
+
     def __init__(self, config: JobConfig, placement: Placement) -> None:
         self._runtime = config.runtime
         self._placement = placement

@@ -39,7 +39,7 @@ def start_local_ray() -> None:
     elif not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         protect_token(Path.home() / ".ray" / "auth_token")
     try:
-        with _on_loopback():
+        with _on_loopback(), _quiet_backend():
             ray.init(
                 address="local",
                 num_cpus=max(2, os.cpu_count() or 1),
@@ -68,6 +68,27 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = could
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Ray's C++ part writes to the terminal itself: how Ray Data starts actors, in red, and that it was told not to.
+
+    The level is read while a process connects. Errors of Ray reach Python as exceptions.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        kept = os.dup(2)
+    except OSError:  # no standard error
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def check_socket_paths(folder: str) -> None:
