@@ -38,6 +38,12 @@ def both_ways(name: str, kernel: type) -> tuple[PaddedForward, PackedForward]:
     return PaddedForward(packed_model(name), CPU), PackedForward(packed, CPU, kernel())
 
 
+@lru_cache
+def in_float64(name: str) -> PaddedForward:
+    """What two passes in float32 are both compared with, since neither is the truth."""
+    return PaddedForward(packed_model(name, torch.float64), CPU)
+
+
 @pytest.mark.parametrize("kernel", [RunsKernel, PlainKernel])
 @pytest.mark.parametrize("name", PACKED)
 @given(
@@ -52,7 +58,9 @@ def test_packed_equals_padded(name: str, kernel: type, lengths: list[int], seed:
     """`PlainKernel` reads what a GPU's kernel is given, so that all but the kernel itself is that of a GPU."""
     padded, packed = both_ways(name, kernel)
     pairs = random_pairs(lengths, seed)
-    np.testing.assert_allclose(logits_of(packed, pairs, budget), logits_of(padded, pairs, 900), rtol=0, atol=1e-5)
+    plain, exact = logits_of(padded, pairs, 900), logits_of(in_float64(name), pairs, 900)
+    rounding = float(np.abs(plain - exact).max())
+    np.testing.assert_allclose(logits_of(packed, pairs, budget), exact, rtol=0, atol=1e-5 + rounding)
 
 
 def test_every_family_that_can_be_is_run_without_padding(family: str, model_folder: GetFolder) -> None:
