@@ -139,7 +139,7 @@ class ModelConfig(Section):
 
 
 class LimitsConfig(Section):
-    """Limits of a rerank service, applied to every query: texts are cut, lists of candidates are split into requests."""
+    """Limits of a rerank service, applied to every query: texts are cut, candidates are split into requests."""
 
     profile: str = Field(
         "gte-rerank-v2",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import RequestLimits
@@ -36,7 +37,8 @@ class Estimate:
     units: int
     pairs: int
     recipe: str
-    limits: str
+    profile: str
+    limits: RequestLimits
     sample: Sample
     warnings: tuple[str, ...] = ()
 
@@ -44,12 +46,17 @@ class Estimate:
         """A count of the sample for the whole input."""
         return round(count * self.pairs / max(self.sample.pairs, 1))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Counts of the whole input, those of `estimated` scaled up; `sample` is what was counted."""
+        values = asdict(self)
+        return {**values, "estimated": {name: self.scaled(count) for name, count in values["sample"].items()}}
+
     def rows_to_show(self) -> list[tuple[str, str]]:
         sample = self.sample
         return [
             ("input", f"{self.files:,} files, {self.rows:,} rows"),
             ("recipe", self.recipe),
-            ("limits", self.limits),
+            ("limits", f"profile {self.profile}: {_shown(self.limits)}"),
             ("units", f"{self.units:,}"),
             ("pairs", f"{self.pairs:,}"),
             ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
@@ -75,7 +82,8 @@ def estimate_job(config: JobConfig) -> Estimate:
         units=len(plan.units),
         pairs=sum(unit.num_pairs for unit in plan.units),
         recipe=job.recipe.name,
-        limits=f"profile {config.limits.profile}: {_shown(job.limits)}",
+        profile=config.limits.profile,
+        limits=job.limits,
         sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
         warnings=plan.warnings,
     )
