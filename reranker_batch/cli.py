@@ -135,6 +135,10 @@ def plan(
     config: ConfigPath,
     overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    pairs_per_second: Annotated[float | None, typer.Option(help="Expected pace, to estimate the time.")] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="OUTPUT", help="An earlier output, to take the pace from.")
+    ] = None,
     print_config: PrintConfig = False,
 ) -> int:
     """Say what a run would do: pairs, tokens, requests, cut texts, units. Reads footers and a sample, no weights."""
@@ -142,8 +146,9 @@ def plan(
     if print_config:
         return _show_config(job_config)
     from reranker_batch.job.estimate import estimate_job
+    from reranker_batch.job.pace import pace_of
 
-    estimate = estimate_job(job_config)
+    estimate = estimate_job(job_config, pace=pace_of(job_config, pairs_per_s=pairs_per_second, like=like))
     if as_json:
         say(json.dumps(estimate.to_dict()))
     else:

@@ -102,6 +102,7 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
         (["plan", "CONFIG", "--set", "output.path=FOLDER"], "so the run could not be resumed"),
         (["run", "CONFIG", "--set", "input.path=s3://b/x?session=URISECRET"], "unknown option 'session'"),
         (["verify", "s3://b/x?session=URISECRET"], "unknown option 'session'"),
+        (["plan", "CONFIG", "--like", "absent"], "absent: there is no run/report.json"),
         (["verify", "absent"], "absent holds no run"),
         (["verify", "nope://b/x"], "no filesystem known"),
         (["redrive", "absent", "CONFIG"], "absent holds no run"),
@@ -300,13 +301,16 @@ def test_a_plan_is_also_one_json_object(config: Path, tmp_path: Path) -> None:
     write(nested_table(groups), tmp_path / "many" / "a.parquet")
     (tmp_path / "many" / "b.parquet").write_bytes(b"PAR1 no more")
     sets = (f"input.path={tmp_path}/many", "input.skip_bad_files=true", "limits.max_documents=2")
-    planned = command("plan", config, "--json", *[part for one in sets for part in ("--set", one)])
+    planned = command(
+        "plan", config, "--json", "--pairs-per-second", "0.5", *[part for one in sets for part in ("--set", one)]
+    )
     assert planned.returncode == 0, planned.stderr
     values = json.loads(planned.stdout)
     assert (values["files"], values["rows"], values["pairs"]) == (1, len(groups), NUM_PAIRS)
     assert values["estimated"]["requests"] == sum(-(-len(group[2]) // 2) for group in groups)
     assert values["limits"]["max_documents"] == 2
-    assert "b.parquet" in " ".join(values["warnings"])
+    assert "b.parquet" in " ".join(values["skipped_files"].values())
+    assert (values["warnings"], values["expected_s"]) == ([], NUM_PAIRS / 0.5)
 
 
 @pytest.mark.parametrize("name", ["run", "plan"])

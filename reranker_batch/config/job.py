@@ -79,6 +79,6 @@ class JobConfig(Section):
     def to_yaml(self) -> str:
         """Every key, defaults included, as a config file that `load` reads; characters that cannot be seen escaped."""
         options: dict[str, Any] = {"sort_keys": False, "width": sys.maxsize}
-        text = yaml.safe_dump(self.model_dump(), allow_unicode=True, **options)
+        text: str = yaml.safe_dump(self.model_dump(), allow_unicode=True, **options)
         is_visible = all(line.isprintable() for line in text.split("\n"))
-        return text if is_visible else yaml.safe_dump(self.model_dump(), **options)
+        return text if is_visible else str(yaml.safe_dump(self.model_dump(), **options))
