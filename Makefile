@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help quickstart bench test fuzz check lint types format clean
+.PHONY: help quickstart bench test fuzz check lint types format docs clean
 
 help:
 	@echo "make quickstart  set up, rerank the demo table that ships with the package, show nDCG@10 before and after"
@@ -12,6 +12,7 @@ help:
 	@echo "make fuzz        set up, try the properties on random input with new seeds, for an hour or so"
 	@echo "make check       set up, run format check, lint, types and all tests"
 	@echo "make format      rewrite the code in the project's format"
+	@echo "make docs        write docs/config.md and its JSON schema from the code"
 	@echo "make clean       remove the environment and the output of the quickstart"
 
 quickstart: $(READY)
@@ -38,6 +39,9 @@ types: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	$(BIN)/python -m reranker_batch.config.page docs
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'

@@ -6,7 +6,7 @@ import functools
 import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +15,11 @@ import typer
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import PROFILES
-from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError
 from reranker_batch.job.interrupts import terminate_as_interrupt
+from reranker_batch.job.summary import summary_rows
 from reranker_batch.printing import LEVEL_VARIABLE, complain, say, set_up_logging, show_rows
+from reranker_batch.version import __version__
 
 if TYPE_CHECKING:
     from reranker_batch.model.recipes import Recipe
@@ -26,19 +27,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
-_SHOWN_UNITS = 5
 _LONGEST_REASON = 300
-_ACTIVITIES = {
-    "score": "computing",
-    "rescore": "scoring the sample again",
-    "wait_for_input": "waiting for input",
-    "hand_over": "between units",
-}
 
 app = typer.Typer(
     name="reranker-batch",
     help="Rerank tables of queries and candidates with a cross-encoder: Parquet in, scored Parquet out.",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -46,6 +39,9 @@ ConfigPath = Annotated[Path, typer.Argument(help="YAML file with the settings; s
 Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; may be given many times."),
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Print the config with all defaults and overrides; do nothing else.")
 ]
 
 
@@ -97,10 +93,32 @@ def _command(call: Callable[..., int | None]) -> Callable[..., None]:
     return app.command()(command)
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        say(f"reranker-batch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
 @_command
-def run(config: ConfigPath, overrides: Overrides = None) -> int:
+def run(config: ConfigPath, overrides: Overrides = None, print_config: PrintConfig = False) -> int:
     """Run a job. The same command again resumes it, or finds it complete."""
-    return run_and_summarize(JobConfig.load(config, overrides=overrides or ()))
+    job_config = JobConfig.load(config, overrides=overrides or ())
+    return _show_config(job_config) if print_config else run_and_summarize(job_config)
+
+
+def _show_config(config: JobConfig) -> int:
+    for line in config.to_yaml().splitlines():
+        say(line)
+    return 0
 
 
 def run_and_summarize(job_config: JobConfig) -> int:
@@ -113,12 +131,29 @@ def run_and_summarize(job_config: JobConfig) -> int:
 
 
 @_command
-def plan(config: ConfigPath, overrides: Overrides = None) -> None:
+def plan(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    pairs_per_second: Annotated[float | None, typer.Option(help="Expected pace, to estimate the time.")] = None,
+    like: Annotated[
+        str | None, typer.Option(metavar="OUTPUT", help="An earlier output, to take the pace from.")
+    ] = None,
+    print_config: PrintConfig = False,
+) -> int:
     """Say what a run would do: pairs, tokens, requests, cut texts, units. Reads footers and a sample, no weights."""
     job_config = JobConfig.load(config, overrides=overrides or ())
+    if print_config:
+        return _show_config(job_config)
     from reranker_batch.job.estimate import estimate_job
+    from reranker_batch.job.pace import pace_of
 
-    show_rows("Plan", estimate_job(job_config).rows_to_show())
+    estimate = estimate_job(job_config, pace=pace_of(job_config, pairs_per_s=pairs_per_second, like=like))
+    if as_json:
+        say(json.dumps(estimate.to_dict()))
+    else:
+        show_rows("Plan", estimate.rows_to_show())
+    return 0
 
 
 @_command
@@ -250,51 +285,6 @@ def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
         ("tokens of a pair", f"{recipe.max_tokens:,}" if recipe.max_tokens else "the model's own maximum"),
         ("source", recipe.source),
     ]
-
-
-def summary_rows(report: RunReport) -> list[tuple[str, str]]:
-    """What a person wants to know after a run."""
-    totals = report.totals
-    rows = [
-        ("output", report.output),
-        ("status", f"{report.status}{': ' + report.message if report.message else ''}"),
-        ("queries", f"{totals.queries:,} ({totals.failed_queries:,} failed)"),
-        ("pairs", f"{totals.scored:,} scored of {totals.candidates:,}, {totals.kept:,} kept"),
-        ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
-        ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
-        ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
-        *([("warnings", "\n".join(report.warnings))] if report.warnings else []),
-        *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
-        ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
-        *([("tried again", _attempts(report))] if report.attempts else []),
-        *([("memory", f"{report.oom_splits:,} micro-batches halved for want of memory")] if report.oom_splits else []),
-    ]
-    if (precision := report.precision) is not None:
-        rows.append(("precision", _precision(precision)))
-    if report.computed_pairs:
-        pace = report.computed_pairs / report.wall_s
-        tokens = report.computed_tokens / report.wall_s
-        rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
-        rows.append(("scored by", ", ".join(report.ways)))
-        shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
-        rows.append(("replicas", f"{report.replicas}: {shares}"))
-    return rows
-
-
-def _attempts(report: RunReport) -> str:
-    """Units that took more than one, the most stubborn first."""
-    attempts = sorted(report.attempts.items(), key=lambda unit: (-unit[1], unit[0]))
-    shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
-    more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
-    return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
-
-
-def _precision(found: Mapping[str, float]) -> str:
-    largest, mean = found["max_logit_difference"], found["mean_logit_difference"]
-    return (
-        f"{found['pairs']:,.0f} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
-        f"{mean:.2g} on average; {found['changed_places']:,.0f} of {found['places']:,.0f} places change"
-    )
 
 
 def run_command(arguments: Sequence[str]) -> int:

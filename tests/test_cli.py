@@ -15,10 +15,12 @@ import pytest
 from engine import SmallJob, num_nulls, table_with_nulls
 from tables import nested_table, random_groups, write
 
-from reranker_batch.cli import guarded, summary_rows
+from reranker_batch import JobConfig, __version__
+from reranker_batch.cli import guarded, run_command
 from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.job.run_progress import RunProgress
+from reranker_batch.job.summary import summary_rows
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.lock import hold_lock
 
@@ -100,6 +102,7 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
         (["plan", "CONFIG", "--set", "output.path=FOLDER"], "so the run could not be resumed"),
         (["run", "CONFIG", "--set", "input.path=s3://b/x?session=URISECRET"], "unknown option 'session'"),
         (["verify", "s3://b/x?session=URISECRET"], "unknown option 'session'"),
+        (["plan", "CONFIG", "--like", "absent"], "absent: there is no run/report.json"),
         (["verify", "absent"], "absent holds no run"),
         (["verify", "nope://b/x"], "no filesystem known"),
         (["redrive", "absent", "CONFIG"], "absent holds no run"),
@@ -291,6 +294,54 @@ def test_bad_files_are_skipped_where_that_is_asked_for(config: Path, tmp_path: P
     assert skipped.returncode == 0, skipped.stderr
     assert "b.parquet cannot be used" in skipped.stderr
     assert f"{NUM_PAIRS:,}" in skipped.stdout
+
+
+def test_a_plan_is_also_one_json_object(config: Path, tmp_path: Path) -> None:
+    groups = [group for group in GROUPS if group[2]]
+    write(nested_table(groups), tmp_path / "many" / "a.parquet")
+    (tmp_path / "many" / "b.parquet").write_bytes(b"PAR1 no more")
+    sets = (f"input.path={tmp_path}/many", "input.skip_bad_files=true", "limits.max_documents=2")
+    planned = command(
+        "plan", config, "--json", "--pairs-per-second", "0.5", *[part for one in sets for part in ("--set", one)]
+    )
+    assert planned.returncode == 0, planned.stderr
+    values = json.loads(planned.stdout)
+    assert (values["files"], values["rows"], values["pairs"]) == (1, len(groups), NUM_PAIRS)
+    assert values["estimated"]["requests"] == sum(-(-len(group[2]) // 2) for group in groups)
+    assert values["limits"]["max_documents"] == 2
+    assert "b.parquet" in " ".join(values["skipped_files"].values())
+    assert (values["warnings"], values["expected_s"]) == ([], NUM_PAIRS / 0.5)
+
+
+@pytest.mark.parametrize("name", ["run", "plan"])
+def test_the_config_is_printed_with_defaults_and_nothing_else_happens(
+    config: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The input and the model are not there, so that anything else would fail."""
+    overrides = [
+        "input.path=absent",
+        "model.name=./absent",
+        "model.instruct=Günstig?\nJa: \u202e nein",
+        "ranking.top_n=7",
+    ]
+    sets = [part for override in overrides for part in ("--set", override)]
+    before = sorted(tmp_path.iterdir())
+    assert run_command([name, str(config), *sets, "--print-config"]) == 0
+    printed = tmp_path / "printed.yaml"
+    assert sorted(tmp_path.iterdir()) == before
+    printed.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert JobConfig.load(printed) == JobConfig.load(config, overrides=overrides)
+    assert "  max_batch_tokens: auto\n" in printed.read_text(encoding="utf-8")
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["--version"]) == 0
+    assert capsys.readouterr().out == f"reranker-batch {__version__}\n"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    asked = {"_RERANKER_BATCH_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert command(COMP_WORDS="reranker-batch pl", **asked).stdout.split() == ["plan"]
 
 
 def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:

@@ -333,3 +333,19 @@ def test_any_text_of_an_override_arrives_as_it_is(value: str, tmp_path_factory: 
     path = tmp_path_factory.getbasetemp() / "good.yaml"
     path.write_text(GOOD, encoding="utf-8")
     assert JobConfig.load(path, overrides=[f"output.path={value}"]).output.path == value
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@fuzzed
+@given(instruct=st.none() | TEXTS, names=st.lists(TEXTS.map("x_".__add__), unique=True))
+def test_a_config_as_yaml_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, instruct: str | None, names: list[str]
+) -> None:
+    values = {
+        "input": {"path": "in", "columns": {"passthrough": names}},
+        "model": {"name": "0x10", "instruct": instruct},
+    }
+    config = JobConfig.of({**values, "output": {"path": "2026-11-25", "max_failed": "0.1%"}})
+    assert JobConfig.load(write(tmp_path_factory.mktemp("config"), config.to_yaml())) == config

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from reranker_batch.config.complaints import complaints
@@ -73,3 +75,10 @@ class JobConfig(Section):
         for override in overrides:
             apply_override(values, override, cls)
         return cls.of(values)
+
+    def to_yaml(self) -> str:
+        """Every key, defaults included, as a config file that `load` reads; characters that cannot be seen escaped."""
+        options: dict[str, Any] = {"sort_keys": False, "width": sys.maxsize}
+        text: str = yaml.safe_dump(self.model_dump(), allow_unicode=True, **options)
+        is_visible = all(line.isprintable() for line in text.split("\n"))
+        return text if is_visible else str(yaml.safe_dump(self.model_dump(), **options))

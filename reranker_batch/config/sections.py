@@ -47,12 +47,26 @@ class Section(BaseModel):
 class Columns(Section):
     """Names of the columns in the input."""
 
-    query_id: Name | None = Field("query_id", description="optional; an id is derived from the place in the input")
-    query: Name = "query"
-    candidates: Name = Field("candidates", description="nested: list of structs, or list of texts")
-    doc_id: Name | None = Field("doc_id", description="struct field, pair column, or a list beside a list of texts")
-    document: Name = Field("text", description="struct field or pair column with the text")
-    passthrough: list[Name] = Field(default_factory=list, description="further columns or struct fields to carry")
+    query_id: Name | None = Field(
+        "query_id",
+        description="Column with the id of a query. With null, or where the input has no such column, ids are made "
+        "from file and row.",
+    )
+    query: Name = Field("query", description="Column with the text of the query.")
+    candidates: Name = Field(
+        "candidates", description="Column with a query's candidates (nested layout): a list of structs or of texts."
+    )
+    doc_id: Name | None = Field(
+        "doc_id",
+        description="Id of a document: a field of the structs, a column of the pairs layout, or a second list column "
+        "that is as long as a list of texts. With null, or where there is none, ids are made from file, row and index.",
+    )
+    document: Name = Field(
+        "text", description="Text of a document: a field of the structs, or a column of the pairs layout."
+    )
+    passthrough: list[Name] = Field(
+        default_factory=list, description="Further columns, or fields of the structs, to copy to the output unchanged."
+    )
 
     @field_validator("passthrough")
     @classmethod
@@ -65,49 +79,120 @@ class Columns(Section):
 
 
 class InputConfig(Section):
-    path: Place = Field(description="file, folder, glob or URI; builtin:demo is the table that ships with the package")
-    layout: Literal["nested", "pairs"] = "nested"
+    """The table that is read."""
+
+    path: Place = Field(
+        description="Parquet file, folder, glob or URI (s3://, gs://, abfss://, hf://). builtin:demo is the small "
+        "table that ships with the package."
+    )
+    layout: Literal["nested", "pairs"] = Field(
+        "nested",
+        description="nested: a row is a query with a list of candidates. pairs: a row is a query and one document.",
+    )
     columns: Columns = Field(default_factory=Columns)
-    skip_bad_files: bool = Field(False, description="leave files that cannot be used out, and name them in the report")
-    check_pages: bool = Field(False, description="read all pages before anything starts, to find damaged files then")
+    skip_bad_files: bool = Field(
+        False,
+        description="Leave out files that cannot be used, and list them in the report. With false, they stop the job "
+        "before it starts.",
+    )
+    check_pages: bool = Field(
+        False,
+        description="Read every page of the input before the job starts, so that damaged pages are found then. This "
+        "costs as much time as reading the whole input.",
+    )
 
 
 class ModelConfig(Section):
-    name: Place = Field(description="hub id, local folder, or builtin:mini")
-    revision: Name | None = None
-    recipe: str = Field("auto", description="auto, or a name that `reranker-batch recipes` lists")
-    instruct: str | None = Field(
-        None, description="a text, qa_retrieval or semantic_similarity, where the model takes one"
+    """The model and how it is computed."""
+
+    name: Place = Field(
+        description="Hub id, local folder, or builtin:mini, the small model that ships with the package."
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    trust_remote_code: bool = False
+    revision: Name | None = Field(
+        None, description="Commit hash, tag or branch of a hub model. null is the newest commit of the main branch."
+    )
+    recipe: str = Field(
+        "auto",
+        description="Model family: how a pair becomes tokens and a score. auto recognises it from the model's files; "
+        "`reranker-batch recipes` lists the names.",
+    )
+    instruct: str | None = Field(
+        None,
+        description="Instruction for models that take one: a text, or the name qa_retrieval or semantic_similarity. "
+        "null is the default of the family.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Precision of the model. auto is float32 on a CPU and bfloat16 on a GPU."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="cuda uses GPUs and waits for them, cpu uses none. auto uses GPUs where there are any."
+    )
+    trust_remote_code: bool = Field(
+        False,
+        description="Run Python code from the model's repository. Set `model.revision` to a commit you have read.",
+    )
     precision_sample: Count = Field(
-        256, description="pairs of a run scored again in float32, one at a time, for the report; 0 switches it off"
+        256,
+        description="Number of pairs to score a second time, in float32 and one at a time; the report states the "
+        "difference. 0 switches it off.",
     )
 
 
 class LimitsConfig(Section):
-    profile: str = "gte-rerank-v2"
-    max_documents: Positive | None = None
-    max_item_tokens: Positive | None = None
-    max_request_tokens: Positive | None = None
-    request_formula: Literal["query_once", "query_per_document"] | None = None
-    max_pair_tokens: Positive | None = None
+    """Limits of a rerank service, applied to every query: texts are cut, candidates are split into requests."""
+
+    profile: str = Field(
+        "gte-rerank-v2",
+        description="Named set of limits; `reranker-batch profiles` lists them. none: the model's maximum is the only "
+        "limit. The keys below override single values of the profile.",
+    )
+    max_documents: Positive | None = Field(
+        None, description="Maximum number of documents in a request. null: the profile's value."
+    )
+    max_item_tokens: Positive | None = Field(
+        None,
+        description="Maximum tokens of a query or a document; longer texts are cut. null: the profile's value.",
+    )
+    max_request_tokens: Positive | None = Field(
+        None, description="Maximum tokens of a request. null: the profile's value."
+    )
+    request_formula: Literal["query_once", "query_per_document"] | None = Field(
+        None,
+        description="How the tokens of a request are counted: the query once, or the query again for each document. "
+        "null: the profile's value.",
+    )
+    max_pair_tokens: Positive | None = Field(
+        None,
+        description="Maximum tokens of a model input, special tokens included; a longer pair is cut. null, or a value "
+        "above the model's own maximum: that maximum.",
+    )
 
     def overrides(self) -> dict[str, int | str | None]:
         return self.model_dump(exclude={"profile"})
 
 
 class RankingConfig(Section):
-    top_n: Positive | None = None
-    return_documents: bool = False
+    """What is kept of each query."""
+
+    top_n: Positive | None = Field(None, description="Candidates to keep of each query, best first. null keeps all.")
+    return_documents: bool = Field(False, description="Write the text of each document to the output.")
 
 
 class OutputConfig(Section):
-    path: Place
-    layout: Literal["pairs", "nested"] = "pairs"
-    max_failed: Count | str = Field(0, description="dead letters tolerated: a count, or 0.1%")
+    """Where the result goes."""
+
+    path: Place = Field(
+        description="Folder or URI (s3://, gs://, abfss://) of the result: new, or the output of an earlier attempt at "
+        "the same job, which is then resumed."
+    )
+    layout: Literal["pairs", "nested"] = Field(
+        "pairs", description="pairs: a row per candidate. nested: a row per query with the list of its results."
+    )
+    max_failed: Count | str = Field(
+        0,
+        description="How many candidates may fail (dead letters): a number, or a share of all candidates such as 0.1%. "
+        "With more, the run ends with exit code 3 and writes no _SUCCESS.",
+    )
 
     @field_validator("max_failed")
     @classmethod
@@ -118,27 +203,49 @@ class OutputConfig(Section):
 
 
 class BatchingConfig(Section):
-    max_batch_tokens: Positive | Auto = "auto"
+    """How pairs are grouped for the model."""
+
+    max_batch_tokens: Positive | Auto = Field(
+        "auto",
+        description="Maximum tokens of a micro-batch. auto is 4,096 on a CPU, and what fits into the memory of a GPU.",
+    )
 
 
 class RuntimeConfig(Section):
+    """What runs the job, and with how much of the machine or the cluster."""
+
     engine: Literal["auto", "ray", "local"] = Field(
         "auto",
-        description="local: on this machine without Ray | ray | auto: Ray where one is named, runs already, or pays",
+        description="local: this machine, without Ray. ray: Ray, on this machine or a cluster. auto: ray where a Ray "
+        "is named or in use, several replicas are asked for, or one would need more than about a minute; else local.",
     )
     ray_address: Place | None = Field(
-        None, description="null: a local Ray, or the cluster of a submitted job | auto | host:port"
+        None,
+        description="Ray cluster to join: auto (the one this machine belongs to), host:port, or local (a Ray of "
+        "its own). null: the cluster that "
+        "the job was submitted to, else a Ray that is started on this machine and stopped at the end.",
     )
-    min_replicas: Positive = 1
-    max_replicas: Positive | Auto = "auto"
-    gpus_per_replica: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | Auto = "auto"
-    unit_pairs: Positive | Auto = "auto"
+    min_replicas: Positive = Field(
+        1, description="Number of copies of the model (replicas) that must fit before the run starts."
+    )
+    max_replicas: Positive | Auto = Field(
+        "auto", description="Maximum number of replicas. auto: as many as the GPUs or CPUs hold."
+    )
+    gpus_per_replica: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | Auto = Field(
+        "auto", description="GPUs of a replica; 0.5 puts two on a GPU. auto is 1 on GPUs and 0 on CPUs."
+    )
+    unit_pairs: Positive | Auto = Field(
+        "auto",
+        description="Pairs of a work unit, roughly; a unit is scored, published and retried as a whole. auto is a 32nd "
+        "of the input, but at least 1,024 and at most 16,384 pairs.",
+    )
     start_timeout_s: Seconds = Field(
         1800.0,
-        description="seconds that Ray may take to start replicas: to find nodes and GPUs and to load the model",
+        description="Seconds that the replicas may take to start: to find nodes and GPUs and to load the model.",
     )
     no_progress_timeout_s: Seconds = Field(
-        600.0, description="a replica that has work and reports no progress for this long has failed"
+        600.0,
+        description="Seconds that a replica with work may be silent before the run ends with an error.",
     )
 
     @model_validator(mode="after")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.job import Job, open_job
+from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import PreparedUnit, prepare_unit
 from reranker_batch.storage.reader import read_unit
 
@@ -36,20 +39,31 @@ class Estimate:
     units: int
     pairs: int
     recipe: str
-    limits: str
+    profile: str
+    limits: RequestLimits
     sample: Sample
     warnings: tuple[str, ...] = ()
+    skipped_files: Mapping[str, str] = field(default_factory=dict)
+    """Files that are left out, each with what is wrong."""
+    pace: Pace | None = None
 
     def scaled(self, count: int) -> int:
         """A count of the sample for the whole input."""
         return round(count * self.pairs / max(self.sample.pairs, 1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts of the whole input, those of `estimated` scaled up from the `sample`. `expected_s` needs a pace."""
+        values = asdict(self)
+        estimated = {name: self.scaled(count) for name, count in values["sample"].items()}
+        expected_s = None if self.pace is None else self.pace.seconds(self.pairs)
+        return {**values, "estimated": estimated, "expected_s": expected_s}
 
     def rows_to_show(self) -> list[tuple[str, str]]:
         sample = self.sample
         return [
             ("input", f"{self.files:,} files, {self.rows:,} rows"),
             ("recipe", self.recipe),
-            ("limits", self.limits),
+            ("limits", f"profile {self.profile}: {_shown(self.limits)}"),
             ("units", f"{self.units:,}"),
             ("pairs", f"{self.pairs:,}"),
             ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
@@ -57,12 +71,14 @@ class Estimate:
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
             ("refused", f"about {self.scaled(sample.refused):,} candidates become dead letters"),
             ("sample", f"{sample.pairs:,} pairs, spread over the input"),
+            *([("time", self.pace.shown(self.pairs))] if self.pace else []),
             *([("warnings", "\n".join(self.warnings))] if self.warnings else []),
+            *([("skipped files", "\n".join(self.skipped_files.values()))] if self.skipped_files else []),
         ]
 
 
-def estimate_job(config: JobConfig) -> Estimate:
-    """Plan a job and look at some thousand of its pairs.
+def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
+    """Plan a job and look at some thousand of its pairs; with a pace, also say how long it takes.
 
     Raises:
         ConfigError, InputError, ModelError: What `run` would refuse.
@@ -75,9 +91,12 @@ def estimate_job(config: JobConfig) -> Estimate:
         units=len(plan.units),
         pairs=sum(unit.num_pairs for unit in plan.units),
         recipe=job.recipe.name,
-        limits=f"profile {config.limits.profile}: {_shown(job.limits)}",
+        profile=config.limits.profile,
+        limits=job.limits,
         sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
         warnings=plan.warnings,
+        skipped_files=dict(plan.skipped),
+        pace=pace,
     )
 
 

@@ -1,0 +1,60 @@
+"""What a person sees of a report at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reranker_batch.core.report import RunReport
+
+_SHOWN_UNITS = 5
+_ACTIVITIES = {
+    "score": "computing",
+    "rescore": "scoring the sample again",
+    "wait_for_input": "waiting for input",
+    "hand_over": "between units",
+}
+
+
+def summary_rows(report: RunReport) -> list[tuple[str, str]]:
+    """What a person wants to know after a run."""
+    totals = report.totals
+    rows = [
+        ("output", report.output),
+        ("status", f"{report.status}{': ' + report.message if report.message else ''}"),
+        ("queries", f"{totals.queries:,} ({totals.failed_queries:,} failed)"),
+        ("pairs", f"{totals.scored:,} scored of {totals.candidates:,}, {totals.kept:,} kept"),
+        ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
+        ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
+        ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
+        *([("warnings", "\n".join(report.warnings))] if report.warnings else []),
+        *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
+        ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
+        *([("tried again", _attempts(report))] if report.attempts else []),
+        *([("memory", f"{report.oom_splits:,} micro-batches halved for want of memory")] if report.oom_splits else []),
+    ]
+    if (precision := report.precision) is not None:
+        rows.append(("precision", _precision(precision)))
+    if report.computed_pairs:
+        pace = report.computed_pairs / report.wall_s
+        tokens = report.computed_tokens / report.wall_s
+        rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
+        rows.append(("scored by", ", ".join(report.ways)))
+        shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
+        rows.append(("replicas", f"{report.replicas}: {shares}"))
+    return rows
+
+
+def _attempts(report: RunReport) -> str:
+    """Units that took more than one, the most stubborn first."""
+    attempts = sorted(report.attempts.items(), key=lambda unit: (-unit[1], unit[0]))
+    shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
+    more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
+    return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
+
+
+def _precision(found: Mapping[str, float]) -> str:
+    largest, mean = found["max_logit_difference"], found["mean_logit_difference"]
+    return (
+        f"{found['pairs']:,.0f} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
+        f"{mean:.2g} on average; {found['changed_places']:,.0f} of {found['places']:,.0f} places change"
+    )
