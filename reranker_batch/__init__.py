@@ -1,4 +1,9 @@
-"""Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out."""
+"""Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
+
+A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, with a `JobConfig`
+A table in memory:      `rerank_table`
+One query, or pairs:    `Reranker`
+"""
 
 from __future__ import annotations
 
@@ -11,18 +16,47 @@ if TYPE_CHECKING:
     from reranker_batch.config import JobConfig
     from reranker_batch.core.report import RunReport
     from reranker_batch.errors import RerankerBatchError
+    from reranker_batch.frames import rerank_table
+    from reranker_batch.job.estimate import estimate_job as plan
+    from reranker_batch.reranker import Reranker
     from reranker_batch.runtime.driver import run
+    from reranker_batch.storage.acceptance import accept_output as accept
+    from reranker_batch.storage.redriving import redrive_output as redrive
+    from reranker_batch.storage.status import output_status as status
     from reranker_batch.storage.verifying import Verification, verify_output
+    from reranker_batch.storage.verifying import verify_output as verify
 
-__all__ = ["JobConfig", "RerankerBatchError", "RunReport", "Verification", "__version__", "run", "verify_output"]
+__all__ = [
+    "JobConfig",
+    "Reranker",
+    "RerankerBatchError",
+    "RunReport",
+    "Verification",
+    "__version__",
+    "accept",
+    "plan",
+    "redrive",
+    "rerank_table",
+    "run",
+    "status",
+    "verify",
+    "verify_output",
+]
 
 _HOMES = {
-    "JobConfig": "config",
-    "RerankerBatchError": "errors",
-    "RunReport": "core.report",
-    "Verification": "storage.verifying",
-    "run": "runtime.driver",
-    "verify_output": "storage.verifying",
+    "JobConfig": "config.JobConfig",
+    "Reranker": "reranker.Reranker",
+    "RerankerBatchError": "errors.RerankerBatchError",
+    "RunReport": "core.report.RunReport",
+    "Verification": "storage.verifying.Verification",
+    "accept": "storage.acceptance.accept_output",
+    "plan": "job.estimate.estimate_job",
+    "redrive": "storage.redriving.redrive_output",
+    "rerank_table": "frames.rerank_table",
+    "run": "runtime.driver.run",
+    "status": "storage.status.output_status",
+    "verify": "storage.verifying.verify_output",
+    "verify_output": "storage.verifying.verify_output",
 }
 
 
@@ -30,4 +64,10 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that the model layer needs no Ray and the reader no torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home, _, own_name = _HOMES[name].rpartition(".")
+    return getattr(import_module(f"{__name__}.{home}"), own_name)
+
+
+def __dir__() -> list[str]:
+    """The public names beside what every module has."""
+    return sorted({*globals(), *__all__})

@@ -14,10 +14,10 @@ from reranker_batch.core.limits import RequestLimits, split_requests, total_toke
 from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
+from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import WorkUnit, request_id_of
 from reranker_batch.errors import CommitError
 from reranker_batch.schema import nested_schema, output_field, pairs_schema
-from reranker_batch.storage.reader import REJECT_SCHEMA, UnitRows
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
     Raises:
         CommitError: The counts do not add up.
     """
-    finite = _reject_non_finite(scored)
+    finite = reject_non_finite(scored)
     ranked = rank_candidates(
         finite.candidates["query_at"].to_numpy(),
         finite.candidates["index"].to_numpy(),
@@ -194,7 +194,8 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
     return FinishedUnit(part=part, schema=schema, rejects=finite.rejects, counts=counts)
 
 
-def _reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
+def reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
+    """Move candidates whose logit is no number to the rejects."""
     is_bad = ~np.isfinite(scored.logits)
     return _reject(scored, is_bad, [("non_finite_score", f"The model gave {seen}.") for seen in scored.logits[is_bad]])
 

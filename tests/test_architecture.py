@@ -1,6 +1,8 @@
 """The shape of the package: imports point down, a heavy library has one home, the public names are these."""
 
 import ast
+import pydoc
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,11 +36,13 @@ LAYERS = {
     "storage": 4,
     "model": 4,
     "pipeline": 5,
-    "job": 6,
-    "runtime": 7,
-    "cli": 8,
-    "__init__": 8,
-    "__main__": 9,
+    "reranker": 6,
+    "frames": 7,
+    "job": 7,
+    "runtime": 8,
+    "cli": 9,
+    "__init__": 9,
+    "__main__": 10,
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -75,13 +79,21 @@ def test_no_layer_is_forgotten() -> None:
 def test_the_public_names_are_these() -> None:
     assert sorted(reranker_batch.__all__) == [
         "JobConfig",
+        "Reranker",
         "RerankerBatchError",
         "RunReport",
         "Verification",
         "__version__",
+        "accept",
+        "plan",
+        "redrive",
+        "rerank_table",
         "run",
+        "status",
+        "verify",
         "verify_output",
     ]
+    assert set(reranker_batch.__all__) <= set(dir(reranker_batch))
     for name in reranker_batch.__all__:
         assert getattr(reranker_batch, name).__doc__
 
@@ -91,5 +103,17 @@ def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
         "import sys; import reranker_batch.model.scorer, reranker_batch.model.tokenizing; "
         "print(sorted({'ray', 'pydantic', 'polars'} & set(sys.modules)))"
     )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip() == "[]"
+
+
+def test_help_shows_the_public_names() -> None:
+    shown = pydoc.render_doc(reranker_batch, renderer=pydoc.plaintext)
+    for name in ["class Reranker", "rerank_table", "run", "plan", "verify", "redrive", "accept", "status"]:
+        assert re.search(rf"^ +{name}\b.*\(", shown, re.MULTILINE), name
+
+
+def test_a_reranker_needs_neither_ray_nor_parquet() -> None:
+    code = "import sys; import reranker_batch.reranker; print(sorted({'ray', 'pyarrow.parquet'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip() == "[]"

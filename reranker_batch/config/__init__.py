@@ -1,5 +1,6 @@
 """The settings of a job: one strict model for the YAML file, the command line and the record of a run."""
 
+from reranker_batch.config.checking import checked
 from reranker_batch.config.job import JobConfig
 from reranker_batch.config.sections import (
     BatchingConfig,
@@ -24,4 +25,5 @@ __all__ = [
     "RankingConfig",
     "RuntimeConfig",
     "Section",
+    "checked",
 ]

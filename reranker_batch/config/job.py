@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from reranker_batch.config.complaints import complaints
+from reranker_batch.config.checking import checked
 from reranker_batch.config.overrides import apply_override
 from reranker_batch.config.sections import (
     BatchingConfig,
@@ -23,7 +23,6 @@ from reranker_batch.config.sections import (
     Section,
 )
 from reranker_batch.config.yaml_file import read_config_file
-from reranker_batch.errors import ConfigError
 
 
 class JobConfig(Section):
@@ -57,10 +56,7 @@ class JobConfig(Section):
         Raises:
             ConfigError: With one line for every wrong key or value.
         """
-        try:
-            return cls.model_validate(dict(values))
-        except ValidationError as error:
-            raise ConfigError("The config is wrong:\n" + "\n".join(complaints(error, cls))) from None
+        return checked(cls, values, "The config is wrong")
 
     @classmethod
     def load(cls, path: str | Path, *, overrides: Iterable[str] = ()) -> JobConfig:

@@ -9,14 +9,13 @@ from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.activation import Activation
-from reranker_batch.core.limits import RequestLimits, resolve_limits
+from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder
-from reranker_batch.errors import ConfigError
 from reranker_batch.job.engine import Replicas
-from reranker_batch.job.spec import WorkerSpec, model_files
+from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.model.files import ModelFiles
-from reranker_batch.model.recipes import Recipe, choose_recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.opening import open_model
+from reranker_batch.model.recipes import Recipe
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
@@ -107,28 +106,9 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     """
     refuse_overlap(config.input.path, config.output.path)
     check_access(config.input.path, config.output.path)
-    files = model_files(config.model, with_weights=with_weights)
-    detected = choose_recipe(
-        files.folder, files.config(), model=files.name, name=config.model.recipe, instruct=config.model.instruct
+    budget = config.batching.max_batch_tokens
+    opened = open_model(
+        config.model, config.limits, max_batch_tokens=None if budget == "auto" else budget, with_weights=with_weights
     )
-    recipe = detected.recipe
-    encoder = load_pair_encoder(files.folder, recipe=recipe, trust_remote_code=config.model.trust_remote_code)
-    limits = resolve_limits(
-        config.limits.profile,
-        config.limits.overrides(),
-        model_max_pair_tokens=encoder.max_pair_tokens,
-        num_special_tokens=encoder.num_special_tokens,
-    )
-    _require_budget_for_a_pair(config.batching.max_batch_tokens, limits)
     plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
-    return Job(config, files, recipe, encoder, limits, plan, detected.reason)
-
-
-def _require_budget_for_a_pair(budget: int | str, limits: RequestLimits) -> None:
-    """One full pair always fits into a micro-batch."""
-    longest = limits.max_pair_tokens or 0
-    if isinstance(budget, int) and budget < longest:
-        raise ConfigError(
-            f"batching.max_batch_tokens={budget} is below the {longest} tokens that one pair may have. "
-            "Raise it or lower limits.max_pair_tokens."
-        )
+    return Job(config, opened.files, opened.recipe, opened.encoder, opened.limits, plan, opened.recipe_reason)

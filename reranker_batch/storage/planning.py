@@ -98,7 +98,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
         InputError: Nothing is there, or files cannot be used: all of them are named, each with what is wrong.
         ConfigError: The path cannot be used.
     """
-    _refuse_own_names(config.columns)
+    refuse_own_names(config.columns)
     listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
     opened, skipped = _open_all(listing, config)
     columns = merge_columns(((held.file.path, held.columns) for held in opened), config.columns.passthrough)
@@ -116,8 +116,14 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     )
 
 
-def _refuse_own_names(names: Columns) -> None:
-    """`query` can be carried where it is the query's text, which the job's table holds under that name."""
+def refuse_own_names(names: Columns) -> None:
+    """Refuse passthrough names that the tables of a unit use themselves.
+
+    `query` is allowed where it is the query's text, which those tables have under that name.
+
+    Raises:
+        ConfigError: Names the columns.
+    """
     own = _PLACE_COLUMNS if names.query == "query" else _PLACE_COLUMNS | {"query"}
     if taken := sorted(set(names.passthrough) & own):
         raise ConfigError(

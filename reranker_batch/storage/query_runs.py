@@ -92,6 +92,18 @@ def refuse_returning(
             raise InputError(_returning_message(key, match, later, sort_by))
 
 
+def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, sort_by: str) -> None:
+    """Check that the rows of each query stand together in a table in memory; `ids` are strings.
+
+    Raises:
+        InputError: Names the first query that comes back and both places.
+    """
+    keys, kind = (texts, "query text") if ids is None else (ids, "query id")
+    if len(keys):
+        found = _join([*_runs(iter([(keys, None if ids is None else texts)]), kind)])
+        refuse_returning([(table, found)], lambda _, row: (kind, _shown_key(keys[row])), sort_by=sort_by)
+
+
 def key_reader(
     filesystem: fs.FileSystem, folder: str, identities: Mapping[str, FileIdentity], names: Columns
 ) -> Callable[[str, int], Key]:
@@ -102,11 +114,15 @@ def key_reader(
             kind, columns = _key_columns(opened.parquet, names, has_null_ids=False)
             for keys, _ in _key_batches(opened.parquet, columns):
                 if row < len(keys):
-                    return kind, keys[row].cast(pa.large_binary()).as_py().decode(errors="replace")
+                    return kind, _shown_key(keys[row])
                 row -= len(keys)
         raise InputError(f"{file} ends before its row {row}: its footer is damaged.")
 
     return read_key
+
+
+def _shown_key(key: pa.Scalar) -> str:
+    return str(key.cast(pa.large_binary()).as_py().decode(errors="replace"))
 
 
 def _key_columns(parquet: pq.ParquetFile, names: Columns, *, has_null_ids: bool) -> tuple[str, list[str]]:

@@ -10,58 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.candidates import Cause, UnitCandidates, unit_candidates
 from reranker_batch.storage.columns import InputColumns, leaf_columns
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.hints import original_type
 from reranker_batch.storage.int96 import refuse_finer_digits
 from reranker_batch.storage.retrying import retried
-from reranker_batch.storage.values import conform
+from reranker_batch.storage.unit_rows import unit_rows
+from reranker_batch.storage.values import one_chunk
 
-REJECT_SCHEMA = pa.schema(
-    [
-        pa.field("query_at", pa.int64()),
-        pa.field("row", pa.int64()),
-        pa.field("index", pa.int32()),
-        pa.field("reason_code", pa.large_string()),
-        pa.field("message", pa.large_string()),
-    ]
-)
-"""`query_at` is the position among the unit's queries, `row` the row of the file, `index` the place of the candidate
-among its query's; it is null for a row that has ids beside no texts."""
-
-_REASONS = {
-    Cause.NULL_QUERY: ("null_query", "The query is null."),
-    Cause.INVALID_QUERY: ("invalid_utf8", "The query, its id or a column carried with it is not valid UTF-8."),
-    Cause.UNEQUAL_LISTS: ("unequal_lists", "The lists of texts and ids differ in length:"),
-    Cause.TEXT_DIFFERS: ("query_text_differs", "The query text is not the one of its query id:"),
-    Cause.NULL_DOCUMENT: ("null_document", "The document is null."),
-    Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a column carried with it is not valid UTF-8."),
-}
-_DETAILED = (Cause.UNEQUAL_LISTS, Cause.TEXT_DIFFERS)
 _BATCH_PAIRS = 512
 MAX_UNIT_BYTES = 4 << 30
 """What the rows of a unit may unpack to. A few kilobytes of a file can stand for any number of repeated texts."""
-
-
-@dataclass(frozen=True)
-class UnitRows:
-    """A unit as queries and candidates, both in input order; texts are valid UTF-8 and types canonical.
-
-    queries: `row` (where the query begins), `query_id` (never null), `query` (null where there is no usable
-    text), then the passthrough columns of queries.
-    candidates: those that can be scored: `query_at` (position in `queries`), `row`, `index`, `doc_id` (never null),
-    `document` (never null), then the passthrough columns of candidates.
-    rejects: all others, as `REJECT_SCHEMA`.
-    """
-
-    queries: pa.Table
-    candidates: pa.Table
-    rejects: pa.Table
 
 
 @dataclass(frozen=True)
@@ -81,10 +45,7 @@ def read_unit(
         InputError: The file cannot be read, is not the one that the plan was made from, or unpacks to more than that.
     """
     rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns), max_bytes), f"Reading {unit.file}")
-    found = unit_candidates(rows, config.columns, columns, unit)
-    is_good = found.cause == Cause.NONE
-    candidates = found.candidates if is_good.all() else found.candidates.filter(pa.array(is_good))
-    return UnitRows(found.queries, candidates, _rejects(found))
+    return unit_rows(rows, config.columns, columns, unit)
 
 
 def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
@@ -135,11 +96,9 @@ def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] 
 
 def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) -> pa.Array:
     """A column in canonical types; `data_type` knows more of them than the batches, and may have more fields."""
-    if not batches:
-        return pa.array([], canonical_type(data_type))
     chunks = [batch.column(batch.schema.get_field_index(name)) for batch in batches]
-    target = canonical_type(original_type(chunks[0].type, data_type))
-    return pa.concat_arrays([conform(chunk, target) for chunk in chunks])
+    seen = original_type(chunks[0].type, data_type) if chunks else data_type
+    return one_chunk(chunks, canonical_type(seen))
 
 
 def _exact_batches(
@@ -195,23 +154,3 @@ def _bounded(batches: Iterable[pa.RecordBatch], unit: WorkUnit, max_bytes: int) 
                 unit_id=unit.unit_id,
             )
         yield batch
-
-
-def _rejects(found: UnitCandidates) -> pa.Table:
-    bad = np.flatnonzero(found.cause)
-    places = found.candidates.select(["query_at", "row", "index"]).take(pa.array(bad))
-    causes = [Cause(value) for value in found.cause[bad].tolist()]
-    messages = [_message(found, cause, int(at)) for cause, at in zip(causes, bad, strict=True)]
-    return (
-        places.append_column("reason_code", pa.array([_REASONS[cause][0] for cause in causes], pa.large_string()))
-        .append_column("message", pa.array(messages, pa.large_string()))
-        .cast(REJECT_SCHEMA)
-    )
-
-
-def _message(found: UnitCandidates, cause: Cause, at: int) -> str:
-    text = _REASONS[cause][1]
-    if cause not in _DETAILED:
-        return text
-    row = found.candidates["row"][at].as_py() - found.queries["row"][0].as_py()
-    return f"{text} {found.details[row]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ def conform_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for column, field in zip(table.columns, schema, strict=True)
     ]
     return pa.table(columns, schema=schema)
+
+
+def one_chunk(chunks: Sequence[pa.Array], target: pa.DataType) -> pa.Array:
+    """A column in one piece, brought into a canonical type.
+
+    Raises:
+        pyarrow.ArrowInvalid: A value does not fit the type.
+    """
+    return pa.concat_arrays([conform(chunk, target) for chunk in chunks]) if chunks else pa.array([], target)
 
 
 def map_entries(array: pa.MapArray) -> pa.ListArray:

@@ -8,10 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import REJECT_SCHEMA, UnitRows, read_source, read_unit
+from reranker_batch.storage.reader import read_source, read_unit
 
 MORE = pa.struct([("a", pa.duration("s")), ("none", pa.null())])
 

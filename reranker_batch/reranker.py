@@ -1,0 +1,225 @@
+"""One model in memory: a query and its documents in, ranked results out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from reranker_batch.config import BatchingConfig, LimitsConfig, ModelConfig, checked
+from reranker_batch.core.activation import Activation
+from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.units import FileIdentity, WorkUnit, unit_id_of
+from reranker_batch.errors import ConfigError, RowError
+from reranker_batch.model.hardware import cpu_capabilities, slow_precision
+from reranker_batch.model.opening import open_model
+from reranker_batch.model.recipes import Recipe
+from reranker_batch.pipeline import (
+    FinishedUnit,
+    ResultSettings,
+    ScoredUnit,
+    finish_unit,
+    prepare_unit,
+    reject_non_finite,
+    score_unit,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One document of a `rerank` call, with its place among the documents that were given."""
+
+    index: int
+    document: str
+    relevance_score: float
+    """0 to 1."""
+    logit: float
+    """The model's raw output."""
+    rank: int
+    """From 1; by logit, ties by `index`."""
+    truncated: bool
+    """Query or document lost text to a limit."""
+
+
+@dataclass(frozen=True)
+class Reranker:
+    """One model in memory, with the scores that a job gives. Calls block; threads may share it, one scores at a time.
+
+    Build it with `Reranker.open`.
+    """
+
+    recipe: Recipe
+    encoder: PairEncoder
+    scorer: PairScorer
+    limits: RequestLimits
+    _lock: Lock
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        revision: str | None = None,
+        recipe: str = "auto",
+        instruct: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        limits: str | Mapping[str, Any] = "none",
+        trust_remote_code: bool = False,
+        max_batch_tokens: int | None = None,
+    ) -> Reranker:
+        """Load a model, with the checks of a job. The arguments are keys of a job's `model` section.
+
+        `limits` names a limits profile, or has keys of a job's `limits` section; the profile is then `none` unless
+        the keys name one.
+
+        Raises:
+            ConfigError: An argument is wrong, or the limits cannot be met.
+            ModelError: The model cannot be used; says what was seen and what to do.
+        """
+        asked: dict[str, Any] = {
+            "name": model,
+            "revision": revision,
+            "recipe": recipe,
+            "instruct": instruct,
+            "dtype": dtype,
+        }
+        asked |= {"device": device, "trust_remote_code": trust_remote_code}
+        config = checked(ModelConfig, asked, "The model's settings are wrong")
+        budget = _checked_budget(max_batch_tokens)
+        opened = open_model(config, _checked_limits(limits), max_batch_tokens=budget)
+        scorer = opened.start_scorer()
+        precision = str(scorer.dtype).removeprefix("torch.")
+        if scorer.device.type == "cpu" and (warning := slow_precision(precision, cpu_capabilities())):
+            logger.warning(warning)
+        return cls(opened.recipe, opened.encoder, scorer, opened.limits, Lock())
+
+    def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[Result]:
+        """The documents by relevance, highest first; the first `top_n` where it is given.
+
+        Raises:
+            ConfigError: The query or a document is not text, or `top_n` is not a positive number.
+            RowError: A document cannot be scored; names its place.
+        """
+        texts = _texts(documents, "documents")
+        rows = _unit_rows([_text(query, "query")], texts, np.zeros(len(texts), dtype=np.int64))
+        settings = ResultSettings("pairs", checked_top_n(top_n), False, self.recipe.logit_shift, ())
+        finished = self.rerank_unit(memory_unit("documents", len(texts)), rows, settings)
+        _refuse_rejects(finished.rejects, "documents")
+        columns = ["index", "relevance_score", "logit", "rank", "truncated"]
+        return [Result(document=texts[row["index"]], **row) for row in finished.part.select(columns).to_pylist()]
+
+    def score(self, pairs: Iterable[tuple[str, str]]) -> FloatArray:
+        """Float32 logits of (query, document) pairs, in their order.
+
+        Raises:
+            ConfigError: A pair is not two texts; names its place.
+            RowError: A pair cannot be scored; names its place.
+        """
+        listed = [_pair(pair, f"pairs[{at}]") for at, pair in enumerate(pairs)]
+        rows = _unit_rows(
+            [query for query, _ in listed], [document for _, document in listed], np.arange(len(listed), dtype=np.int64)
+        )
+        scored = self._scored(memory_unit("pairs", len(listed)), rows, keep_documents=False)
+        _refuse_rejects(reject_non_finite(scored).rejects, "pairs")
+        return scored.logits
+
+    def relevance(self, logits: FloatArray) -> FloatArray:
+        """Relevance scores of logits, 0 to 1, in the same order."""
+        return Activation(shift=self.recipe.logit_shift).scores(np.asarray(logits, dtype=np.float32))
+
+    def rerank_unit(self, unit: WorkUnit, rows: UnitRows, settings: ResultSettings) -> FinishedUnit:
+        """Take rows through the steps of a job."""
+        return finish_unit(self._scored(unit, rows, keep_documents=settings.return_documents), settings)
+
+    def _scored(self, unit: WorkUnit, rows: UnitRows, *, keep_documents: bool) -> ScoredUnit:
+        with self._lock:
+            prepared = prepare_unit(unit, rows, self.encoder, self.limits, keep_documents=keep_documents)
+            return score_unit(prepared, self.scorer)
+
+
+def memory_unit(name: str, num_rows: int) -> WorkUnit:
+    """Rows that no file has; `name` stands in messages and in derived ids."""
+    return WorkUnit(unit_id_of(0, 0), name, 0, num_rows, num_rows, FileIdentity(0, None, ""))
+
+
+def checked_top_n(top_n: int | None) -> int | None:
+    """`top_n` as it came.
+
+    Raises:
+        ConfigError: It is neither None nor a positive whole number.
+    """
+    if top_n is None or (isinstance(top_n, int) and not isinstance(top_n, bool) and top_n >= 1):
+        return top_n
+    raise ConfigError(f"top_n={top_n!r} is not a positive whole number. Leave it out to keep all documents.")
+
+
+def _checked_limits(limits: str | Mapping[str, Any]) -> LimitsConfig:
+    values = {"profile": limits} if isinstance(limits, str) else {"profile": "none", **limits}
+    return checked(LimitsConfig, values, "The limits are wrong")
+
+
+def _checked_budget(budget: int | None) -> int | None:
+    values = {} if budget is None else {"max_batch_tokens": budget}
+    asked = checked(BatchingConfig, values, "The token budget is wrong").max_batch_tokens
+    return None if asked == "auto" else asked
+
+
+def _texts(values: Iterable[str], name: str) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} is {type(values).__name__}, a list of texts is expected.")
+    return [_text(value, f"{name}[{at}]") for at, value in enumerate(values)]
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        seen = "None" if value is None else type(value).__name__
+        raise ConfigError(f"{place} is {seen}, a text is expected. Leave out what has no text, or give ''.")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{place} is not valid text: it has characters that UTF-8 cannot hold.") from None
+    return value
+
+
+def _pair(pair: object, place: str) -> tuple[str, str]:
+    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(texts := [*pair]) != 2:
+        raise ConfigError(f"{place} is not a pair: a query and a document are expected.")
+    return _text(texts[0], f"{place}, the query,"), _text(texts[1], f"{place}, the document,")
+
+
+def _unit_rows(queries: list[str], documents: list[str], query_at: LongArray) -> UnitRows:
+    places = np.arange(len(documents), dtype=np.int64)
+    ids = pa.array([""] * len(documents), pa.large_string())
+    candidates = {
+        "query_at": pa.array(query_at),
+        "row": pa.array(query_at),
+        "index": pa.array(places.astype(np.int32)),
+        "doc_id": ids,
+        "document": pa.array(documents, pa.large_string()),
+    }
+    asked = {
+        "row": pa.array(np.arange(len(queries), dtype=np.int64)),
+        "query_id": pa.array([""] * len(queries), pa.large_string()),
+        "query": pa.array(queries, pa.large_string()),
+    }
+    return UnitRows(pa.table(asked), pa.table(candidates), REJECT_SCHEMA.empty_table())
+
+
+def _refuse_rejects(rejects: pa.Table, name: str) -> None:
+    """A caller who asked for a score of each gets all of them or an error."""
+    if len(rejects):
+        first = rejects.slice(0, 1).to_pylist()[0]
+        raise RowError(
+            f"{name}[{first['index']}] cannot be scored. {first['message']}", reason_code=first["reason_code"]
+        )
