@@ -22,7 +22,7 @@ from reranker_batch.storage.merging import merge_columns
 from reranker_batch.storage.planning import refuse_own_names
 from reranker_batch.storage.query_runs import refuse_returning_rows
 from reranker_batch.storage.unit_rows import unit_rows
-from reranker_batch.storage.values import conform_table, id_strings, one_chunk
+from reranker_batch.storage.values import conform_table, one_chunk
 
 logger = logging.getLogger(__name__)
 Frame = TypeVar("Frame")
@@ -59,18 +59,17 @@ def rerank_table(
         RowError: A candidate cannot be scored, with `on_failed="raise"`.
     """
     names = {"query_id": query_id, "query": query, "candidates": candidates, "doc_id": doc_id, "document": document}
-    columns = {**names, "passthrough": list(passthrough)}
+    columns = {**names, "passthrough": passthrough if isinstance(passthrough, str) else list(passthrough)}
     asked = {"path": _NAME, "layout": layout, "columns": columns}
     config = checked(InputConfig, asked, "The columns of the table are wrong")
     checked(OutputConfig, {"path": "memory", "layout": output_layout}, "output_layout is wrong")
     if on_failed not in ("warn", "raise"):
         raise ConfigError(f"on_failed={on_failed!r} is neither 'warn' nor 'raise'.")
-    checked_top_n(top_n)
     table, give_back = _to_arrow(frame)
     unit, rows = _read(table, config)
     reranker = model if isinstance(model, Reranker) else Reranker.open(model)
     shift = reranker.recipe.logit_shift
-    settings = ResultSettings(output_layout, top_n, return_documents, shift, tuple(passthrough))
+    settings = ResultSettings(output_layout, checked_top_n(top_n), return_documents, shift, tuple(passthrough))
     finished = reranker.rerank_unit(unit, rows, settings)
     _tell_of_failed(finished, on_failed)
     result: Frame = give_back(conform_table(finished.part, finished.schema))
@@ -93,8 +92,11 @@ def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
 def _from_pandas(frame: Any) -> pa.Table:
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
-    except (pa.ArrowException, UnicodeEncodeError) as error:
-        raise InputError(f"The pandas table cannot be read as Arrow: {error}. Give each column one type.") from None
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise InputError(
+            f"The pandas table cannot be read as Arrow: {error}. Give each column a name of its own and values of one "
+            "type."
+        ) from None
 
 
 def _read(table: pa.Table, config: InputConfig) -> tuple[WorkUnit, UnitRows]:
@@ -130,12 +132,8 @@ def _refuse_returning(table: pa.Table, names: Columns) -> None:
         return table[name].combine_chunks() if name in table.column_names else None
 
     ids, texts = column(names.query_id), column(names.query)
-    refuse_returning_rows(
-        None if ids is None else id_strings(ids),
-        texts,
-        table=_NAME,
-        sort_by=names.query if ids is None else str(names.query_id),
-    )
+    sort_by = names.query if ids is None else str(names.query_id)
+    refuse_returning_rows(ids, texts, table=_NAME, sort_by=sort_by)
 
 
 def _tell_of_failed(finished: FinishedUnit, on_failed: str) -> None:
@@ -143,10 +141,7 @@ def _tell_of_failed(finished: FinishedUnit, on_failed: str) -> None:
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(finished.counts.dead_letters.items()))
     first = finished.rejects.slice(0, 1).to_pylist()[0]
-    message = (
-        f"{len(finished.rejects):,} candidates cannot be scored ({counts}). The first is at row {first['row']}: "
-        f"{first['message']}"
-    )
+    message = f"Not scored: {counts}. The first is at row {first['row']} of the table: {first['message']}"
     if on_failed == "raise":
         raise RowError(message, reason_code=first["reason_code"])
-    logger.warning("%s They are not in the result.", message)
+    logger.warning("%s The result is without them.", message)

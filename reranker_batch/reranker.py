@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Integral
 from threading import Lock
 from typing import Any
 
@@ -51,7 +52,7 @@ class Result:
     """Query or document lost text to a limit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reranker:
     """One model in memory, with the scores that a job gives. Calls block; threads may share it, one scores at a time.
 
@@ -62,7 +63,7 @@ class Reranker:
     encoder: PairEncoder
     scorer: PairScorer
     limits: RequestLimits
-    _lock: Lock
+    _lock: Lock = field(default_factory=Lock, compare=False)
 
     @classmethod
     def open(
@@ -102,7 +103,10 @@ class Reranker:
         precision = str(scorer.dtype).removeprefix("torch.")
         if scorer.device.type == "cpu" and (warning := slow_precision(precision, cpu_capabilities())):
             logger.warning(warning)
-        return cls(opened.recipe, opened.encoder, scorer, opened.limits, Lock())
+        return cls(opened.recipe, opened.encoder, scorer, opened.limits)
+
+    def __repr__(self) -> str:
+        return f"Reranker(recipe={self.recipe.name!r}, limits={self.limits!r})"
 
     def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[Result]:
         """The documents by relevance, highest first; the first `top_n` where it is given.
@@ -154,18 +158,20 @@ def memory_unit(name: str, num_rows: int) -> WorkUnit:
 
 
 def checked_top_n(top_n: int | None) -> int | None:
-    """`top_n` as it came.
+    """`top_n` as a plain number.
 
     Raises:
         ConfigError: It is neither None nor a positive whole number.
     """
-    if top_n is None or (isinstance(top_n, int) and not isinstance(top_n, bool) and top_n >= 1):
-        return top_n
+    if top_n is None:
+        return None
+    if isinstance(top_n, Integral) and not isinstance(top_n, bool) and top_n >= 1:
+        return int(top_n)
     raise ConfigError(f"top_n={top_n!r} is not a positive whole number. Leave it out to keep all documents.")
 
 
 def _checked_limits(limits: str | Mapping[str, Any]) -> LimitsConfig:
-    values = {"profile": limits} if isinstance(limits, str) else {"profile": "none", **limits}
+    values = {"profile": "none", **limits} if isinstance(limits, Mapping) else {"profile": limits}
     return checked(LimitsConfig, values, "The limits are wrong")
 
 

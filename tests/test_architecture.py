@@ -113,7 +113,10 @@ def test_help_shows_the_public_names() -> None:
         assert re.search(rf"^ +{name}\b.*\(", shown, re.MULTILINE), name
 
 
-def test_a_reranker_needs_neither_ray_nor_parquet() -> None:
-    code = "import sys; import reranker_batch.reranker; print(sorted({'ray', 'pyarrow.parquet'} & set(sys.modules)))"
+def test_a_reranker_needs_neither_ray_nor_parquet_and_a_table_no_ray() -> None:
+    code = (
+        "import sys; import reranker_batch.reranker; print(sorted({'ray', 'pyarrow.parquet'} & set(sys.modules))); "
+        "import reranker_batch.frames; print('ray' in sys.modules)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert shown.stdout.strip() == "[]"
+    assert shown.stdout.split() == ["[]", "False"]

@@ -93,14 +93,15 @@ def refuse_returning(
 
 
 def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, sort_by: str) -> None:
-    """Check that the rows of each query stand together in a table in memory; `ids` are strings.
+    """Check that the rows of each query stand together in a table in memory, given its two columns.
 
     Raises:
         InputError: Names the first query that comes back and both places.
     """
-    keys, kind = (texts, "query text") if ids is None else (ids, "query id")
+    keys, kind = id_strings(texts if ids is None else ids), "query text" if ids is None else "query id"
     if len(keys):
-        found = _join([*_runs(iter([(keys, None if ids is None else texts)]), kind)])
+        beside = None if ids is None else conform(texts, pa.large_string())
+        found = _join([*_runs(iter([(keys, beside)]), kind)])
         refuse_returning([(table, found)], lambda _, row: (kind, _shown_key(keys[row])), sort_by=sort_by)
 
 
