@@ -59,21 +59,29 @@ def rerank_table(
         RowError: A candidate cannot be scored, with `on_failed="raise"`.
     """
     names = {"query_id": query_id, "query": query, "candidates": candidates, "doc_id": doc_id, "document": document}
-    columns = {**names, "passthrough": passthrough if isinstance(passthrough, str) else list(passthrough)}
-    asked = {"path": _NAME, "layout": layout, "columns": columns}
-    config = checked(InputConfig, asked, "The columns of the table are wrong")
-    checked(OutputConfig, {"path": "memory", "layout": output_layout}, "output_layout is wrong")
-    if on_failed not in ("warn", "raise"):
-        raise ConfigError(f"on_failed={on_failed!r} is neither 'warn' nor 'raise'.")
+    config = _checked_input(layout, names, passthrough)
+    _check_output(output_layout, on_failed)
+    top_n = checked_top_n(top_n)
     table, give_back = _to_arrow(frame)
     unit, rows = _read(table, config)
     reranker = model if isinstance(model, Reranker) else Reranker.open(model)
-    shift = reranker.recipe.logit_shift
-    settings = ResultSettings(output_layout, checked_top_n(top_n), return_documents, shift, tuple(passthrough))
-    finished = reranker.rerank_unit(unit, rows, settings)
+    shift, more = reranker.recipe.logit_shift, tuple(passthrough)
+    finished = reranker.rerank_unit(unit, rows, ResultSettings(output_layout, top_n, return_documents, shift, more))
     _tell_of_failed(finished, on_failed)
     result: Frame = give_back(conform_table(finished.part, finished.schema))
     return result
+
+
+def _checked_input(layout: str, names: dict[str, str | None], passthrough: Sequence[str]) -> InputConfig:
+    more = passthrough if isinstance(passthrough, str) else list(passthrough)
+    asked = {"path": _NAME, "layout": layout, "columns": {**names, "passthrough": more}}
+    return checked(InputConfig, asked, "The columns of the table are wrong")
+
+
+def _check_output(layout: str, on_failed: str) -> None:
+    checked(OutputConfig, {"path": _NAME, "layout": layout}, "output_layout is wrong")
+    if on_failed not in ("warn", "raise"):
+        raise ConfigError(f"on_failed={on_failed!r} is neither 'warn' nor 'raise'.")
 
 
 def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
