@@ -74,8 +74,12 @@ def _on_loopback() -> Iterator[None]:
 def _quiet_backend() -> Iterator[None]:
     """Ray's C++ part writes to the terminal itself: how Ray Data starts actors, in red, and that it was told not to.
 
-    The level is read while a process connects. Errors of Ray reach Python as exceptions.
+    The level is read while a process connects, and holds for its log files too. Errors of Ray reach Python as
+    exceptions. Who looks for a mistake (RERANKER_BATCH_LOG=DEBUG) sees and keeps all.
     """
+    if logging.getLogger("reranker_batch").isEnabledFor(logging.DEBUG):
+        yield
+        return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         kept = os.dup(2)
