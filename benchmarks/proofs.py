@@ -67,7 +67,7 @@ def prove_all(device: torch.device, proofs: Mapping[str, Test] | None = None) ->
             outcome, figure = "proved", proof(device)
         except NotHereError as error:
             outcome, figure = "not here", str(error)
-        except Exception as error:  # any error is a proof that failed, and the next ones are of interest all the same
+        except Exception as error:  # any error is a proof that failed, and the next ones still matter
             outcome, figure = "failed", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         yield asdict(Proof(name, outcome, figure, round(time.perf_counter() - start, 2)))
 

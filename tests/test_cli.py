@@ -208,7 +208,7 @@ def test_the_summary_shows_what_was_tried_again_and_halved() -> None:
     rows = dict(summary_rows(RunProgress(units, attempts=attempts, oom_splits=3).report("complete", "", "out")))
     assert rows["tried again"].startswith("7 of 8 units: u7 (5 attempts), u0 (2 attempts)")
     assert rows["tried again"].endswith("and 2 more")
-    assert rows["memory"] == "3 micro-batches halved for want of memory"
+    assert rows["memory"] == "3 micro-batches halved: memory ran short"
 
 
 SECRETS = {"AWS_ACCESS_KEY_ID": "AKIA-fake-id", "AWS_SECRET_ACCESS_KEY": "fake/secret+key", "HF_TOKEN": "hf_fake_token"}

@@ -211,7 +211,7 @@ class AttemptTracker:
         starts = self._starts.setdefault(replica, _Starts())
         starts.add(node)
         if starts.of_node > MAX_STARTS:
-            why = starts.error or "its process died, perhaps for want of memory"
+            why = starts.error or "its process died, perhaps because it ran out of memory"
             raise self.give_up(ReplicaError(f"A replica could not start in {MAX_STARTS} attempts: {why}"))
         if starts.lost > _MAX_LOST_STARTS:
             raise self.give_up(ReplicaError(f"A replica lost its node {starts.lost} times while it loaded its model."))

@@ -67,7 +67,7 @@ def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
 
 def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
     """Shares of a replica's time: computing, scoring the sample again, waiting for a unit, and for Ray to move it."""
-    seconds = {name: step_s.get(name, 0.0) for name in ("score", "rescore", "wait_for_input", "hand_over")}
+    seconds = {name: step_s.get(name, 0.0) for name in ("score", "rescore", "wait_for_input", "transfer")}
     whole = sum(seconds.values())
     return {name: value / whole for name, value in seconds.items()} if whole else {}
 

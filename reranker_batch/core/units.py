@@ -130,10 +130,10 @@ def tiling_problems(units: Sequence[WorkUnit], files: Mapping[str, Mapping[str, 
         except ValueError as error:
             problems.append(f"The record of {path} is damaged: {error}.")
             continue
-        held = sorted(by_file[path], key=lambda unit: unit.row_start)
-        problems += _identity_problems(index, held, identity)
+        in_file = sorted(by_file[path], key=lambda unit: unit.row_start)
+        problems += _identity_problems(index, in_file, identity)
         num_empty = 1 if is_empty and index == 0 else 0
-        problems += _range_problems(path, held, num_rows) if num_rows else _empty_problems(path, held, num_empty)
+        problems += _range_problems(path, in_file, num_rows) if num_rows else _empty_problems(path, in_file, num_empty)
     return problems
 
 

@@ -67,7 +67,7 @@ class Replica:
         timings = {
             **prepared.timings,
             "wait_for_input": arrived - self._free_since,
-            "hand_over": started - arrived,
+            "transfer": started - arrived,
             "rescore": rescored_s,
         }
         self._free_since = time.time()

@@ -11,7 +11,7 @@ _ACTIVITIES = {
     "score": "computing",
     "rescore": "scoring the sample again",
     "wait_for_input": "waiting for input",
-    "hand_over": "between units",
+    "transfer": "between units",
 }
 
 
@@ -30,7 +30,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         *([("skipped files", "\n".join(report.skipped_files.values()))] if report.skipped_files else []),
         ("units", f"{report.units_published:,} of {report.units:,}, {report.units_skipped:,} from an earlier attempt"),
         *([("tried again", _attempts(report))] if report.attempts else []),
-        *([("memory", f"{report.oom_splits:,} micro-batches halved for want of memory")] if report.oom_splits else []),
+        *([("memory", f"{report.oom_splits:,} micro-batches halved: memory ran short")] if report.oom_splits else []),
     ]
     if (precision := report.precision) is not None:
         rows.append(("precision", _precision(precision)))

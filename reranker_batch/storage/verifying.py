@@ -38,7 +38,7 @@ class Verification:
 
     @property
     def is_sound(self) -> bool:
-        """Whether the output is what its record says. It may be gated all the same."""
+        """Whether the output is what its record says. It may still be gated."""
         return not self.problems
 
     @property

@@ -84,7 +84,7 @@ def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
 def _notes(recipe: Recipe, config: Mapping[str, Any], prompt: str | None) -> Iterable[str]:
     activation = own_activation(config)
     if activation and activation != "Sigmoid":
-        yield f"the repository's own activation is {activation}; relevance_score is a sigmoid all the same"
+        yield f"the repository's own activation is {activation}; relevance_score is a sigmoid anyway"
     if prompt and recipe.instruct == prompt:
         yield f"the repository's default prompt is the instruction: {prompt!r}"
 

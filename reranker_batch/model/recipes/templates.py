@@ -25,7 +25,7 @@ def readings(recipe: Recipe, rendered: RenderedPairs) -> Iterator[tuple[Recipe, 
     """Texts of the template, each with the recipe whose prompts they must be; one that agrees is enough.
 
     With an instruction it is given to the template. One whose template has the family's own instruction built in is
-    of the family all the same, and another instruction may be put in that place.
+    of the family anyway, and another instruction may be put in that place.
     """
     asked = recipe.instruct if recipe.uses_instruct else None
     if asked and rendered.instructed:
