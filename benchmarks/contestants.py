@@ -64,10 +64,10 @@ class Ours:
     batch_size = None
 
     def __init__(self, folder: Path, entry: Entry, *, device: str, recipe: str, max_tokens: int) -> None:
-        from reranker_batch.model.checks import start_scorer
-        from reranker_batch.model.files import read_config
+        from reranker_batch.model.checks.start import start_scorer
+        from reranker_batch.model.encoding.tokenizing import load_pair_encoder
         from reranker_batch.model.recipes import choose_recipe
-        from reranker_batch.model.tokenizing import load_pair_encoder
+        from reranker_batch.model.source.files import read_config
 
         found = choose_recipe(folder, read_config(folder), model=str(folder), name=recipe).recipe
         self._encoder = load_pair_encoder(folder, recipe=found)

@@ -15,7 +15,7 @@ import transformers
 
 from reranker_batch.core.pairs import EncodedPairs, FloatArray
 from reranker_batch.core.ragged import Ragged
-from reranker_batch.model.forward import Forward
+from reranker_batch.model.forward.padded import Forward
 
 CPU = torch.device("cpu")
 LONGEST = 64

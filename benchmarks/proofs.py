@@ -21,17 +21,17 @@ import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.pairs import EncodedPairs, encode_text_pairs
-from reranker_batch.model.agreement import trial_logits
-from reranker_batch.model.batch_tokens import find_batch_tokens
-from reranker_batch.model.choosing import choose_causal_forward, choose_forward
-from reranker_batch.model.files import resolve_model
-from reranker_batch.model.forward import Forward, PaddedForward
-from reranker_batch.model.kernel_check import AttentionShape, kernel_fault
-from reranker_batch.model.kernels import FlashKernel, PlainKernel, RunsKernel, VarlenKernel, flash_obstacle
-from reranker_batch.model.packed import PackedForward
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
+from reranker_batch.model.forward.agreement import trial_logits
+from reranker_batch.model.forward.batch_tokens import find_batch_tokens
+from reranker_batch.model.forward.choosing import choose_causal_forward, choose_forward
+from reranker_batch.model.forward.kernel_check import AttentionShape, kernel_fault
+from reranker_batch.model.forward.kernels import FlashKernel, PlainKernel, RunsKernel, VarlenKernel, flash_obstacle
+from reranker_batch.model.forward.packed import PackedForward
+from reranker_batch.model.forward.padded import Forward, PaddedForward
 from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import resolve_model
 
 Test = Callable[[torch.device], str]
 HERE = Path(__file__).parent

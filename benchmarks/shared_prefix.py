@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from reranker_batch.core.ragged import IntArray, Ragged
-from reranker_batch.model.causal import SharedPrefixForward
+from reranker_batch.model.forward.causal import SharedPrefixForward
 
 # The sizes of Qwen3-Reranker-0.6B; fewer layers and words, which the ratio does not depend on.
 _SIZES = {

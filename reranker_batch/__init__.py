@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from reranker_batch.job.estimate import estimate_job as plan
     from reranker_batch.reranker import Reranker
     from reranker_batch.runtime.driver import run
-    from reranker_batch.storage.acceptance import accept_output as accept
-    from reranker_batch.storage.redriving import redrive_output as redrive
-    from reranker_batch.storage.status import output_status as status
-    from reranker_batch.storage.verifying import Verification, verify_output
-    from reranker_batch.storage.verifying import verify_output as verify
+    from reranker_batch.storage.output.acceptance import accept_output as accept
+    from reranker_batch.storage.output.redriving import redrive_output as redrive
+    from reranker_batch.storage.output.status import output_status as status
+    from reranker_batch.storage.output.verifying import Verification, verify_output
+    from reranker_batch.storage.output.verifying import verify_output as verify
 
 __all__ = [
     "JobConfig",
@@ -48,15 +48,15 @@ _HOMES = {
     "Reranker": "reranker.Reranker",
     "RerankerBatchError": "errors.RerankerBatchError",
     "RunReport": "core.report.RunReport",
-    "Verification": "storage.verifying.Verification",
-    "accept": "storage.acceptance.accept_output",
+    "Verification": "storage.output.verifying.Verification",
+    "accept": "storage.output.acceptance.accept_output",
     "plan": "job.estimate.estimate_job",
-    "redrive": "storage.redriving.redrive_output",
+    "redrive": "storage.output.redriving.redrive_output",
     "rerank_table": "frames.rerank_table",
     "run": "runtime.driver.run",
-    "status": "storage.status.output_status",
-    "verify": "storage.verifying.verify_output",
-    "verify_output": "storage.verifying.verify_output",
+    "status": "storage.output.status.output_status",
+    "verify": "storage.output.verifying.verify_output",
+    "verify_output": "storage.output.verifying.verify_output",
 }
 
 

@@ -162,8 +162,8 @@ def verify(output: Annotated[str, typer.Argument(help="The output.path of a fini
 
     Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
     """
+    from reranker_batch.storage.output.verifying import verify_output
     from reranker_batch.storage.places import check_access
-    from reranker_batch.storage.verifying import verify_output
 
     check_access(output)
     found = verify_output(output)
@@ -188,8 +188,8 @@ def status(
     Exit code 0 only for an output that may be served (complete, accepted). 1: failed, or still running. 2: no run.
     3: too many failed. 4: gated. 130: interrupted, the same `run` command resumes it.
     """
+    from reranker_batch.storage.output.status import output_status
     from reranker_batch.storage.places import check_access
-    from reranker_batch.storage.status import output_status
 
     check_access(output)
     found = output_status(output)
@@ -206,7 +206,7 @@ def accept(
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who accepts it; the user of the system.")] = None,
 ) -> None:
     """Let a gated output be served: verify it, record who accepts it and when, write scores/_SUCCESS."""
-    from reranker_batch.storage.acceptance import accept_output
+    from reranker_batch.storage.output.acceptance import accept_output
     from reranker_batch.storage.places import check_access
 
     check_access(output)
@@ -221,8 +221,8 @@ def redrive(
     target: Annotated[str, typer.Argument(help="A new folder for the input of a second run.")],
 ) -> None:
     """Turn dead letters into an input of the original layout, once their cause is fixed."""
+    from reranker_batch.storage.output.redriving import redrive_output
     from reranker_batch.storage.places import check_access
-    from reranker_batch.storage.redriving import redrive_output
 
     check_access(output, target)
     redriven = redrive_output(output, target)
@@ -264,8 +264,8 @@ def recipes(
 
 
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None) -> int:
-    from reranker_batch.model.files import resolve_model
-    from reranker_batch.model.inspection import inspect_model
+    from reranker_batch.model.checks.inspection import inspect_model
+    from reranker_batch.model.source.files import resolve_model
 
     inspection = inspect_model(resolve_model(name, revision=revision), recipe=recipe, instruct=instruct)
     show_rows(name, inspection.rows)

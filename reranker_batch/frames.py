@@ -17,11 +17,11 @@ from reranker_batch.errors import ConfigError, InputError, RowError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings
 from reranker_batch.reranker import Reranker, checked_top_n, memory_unit
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.columns import InputColumns, inspect_columns
-from reranker_batch.storage.merging import merge_columns
-from reranker_batch.storage.planning import refuse_own_names
-from reranker_batch.storage.query_runs import refuse_returning_rows
-from reranker_batch.storage.unit_rows import unit_rows
+from reranker_batch.storage.input.columns import InputColumns, inspect_columns
+from reranker_batch.storage.input.merging import merge_columns
+from reranker_batch.storage.input.planning import refuse_own_names
+from reranker_batch.storage.input.query_runs import refuse_returning_rows
+from reranker_batch.storage.input.unit_rows import unit_rows
 from reranker_batch.storage.values import conform_table, one_chunk
 
 logger = logging.getLogger(__name__)

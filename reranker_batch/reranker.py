@@ -20,7 +20,7 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import FileIdentity, WorkUnit, unit_id_of
 from reranker_batch.errors import ConfigError, RowError
-from reranker_batch.model.hardware import cpu_capabilities, slow_precision
+from reranker_batch.model.forward.hardware import cpu_capabilities, slow_precision
 from reranker_batch.model.opening import open_model
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.pipeline import (

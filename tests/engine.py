@@ -32,8 +32,8 @@ from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.job.spec import WorkerSpec, model_files
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.storage import crash_points
-from reranker_batch.storage.planning import plan_input
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.output import crash_points
 
 TOP_N = 3
 FILES = model_files(ModelConfig(name="builtin:mini"))

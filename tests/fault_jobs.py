@@ -27,9 +27,9 @@ from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.job.job import Job
 from reranker_batch.job.spec import WorkerSpec, model_files
-from reranker_batch.model.files import ModelFiles
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.storage.planning import plan_input
+from reranker_batch.model.source.files import ModelFiles
+from reranker_batch.storage.input.planning import plan_input
 
 _MARK = re.compile(rb"<(kill|raise|refuse|hang|stop|slow|creep|split)(?::(\w+))?>")
 _SLOW_S = 0.3

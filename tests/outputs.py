@@ -15,7 +15,7 @@ from engine import NAN, NanScorer, SmallJob
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.run_state import RunState
+from reranker_batch.storage.output.run_state import RunState
 
 REASON = "2 dead letters are more than output.max_failed=0"
 

@@ -44,6 +44,31 @@ LAYERS = {
     "__init__": 9,
     "__main__": 10,
 }
+ROOMS = {
+    "model": {
+        "quiet": 0,
+        "folder": 1,
+        "recipes": 2,
+        "source": 3,
+        "encoding": 4,
+        "forward": 4,
+        "scorer": 5,
+        "checks": 6,
+        "opening": 7,
+    },
+    "storage": {
+        "filesystem": 0,
+        "documents": 0,
+        "retrying": 0,
+        "walking": 0,
+        "values": 0,
+        "globbing": 1,
+        "places": 2,
+        "input": 3,
+        "output": 4,
+    },
+}
+WHERE_INPUT_AND_OUTPUT_MEET = {"dead_letters.py", "redriving.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -72,8 +97,38 @@ def test_imports_point_down_and_heavy_libraries_stay_at_home(path: Path) -> None
                 assert LAYERS[target] < LAYERS[home], f"{home} must not import {module}"
 
 
-def test_no_layer_is_forgotten() -> None:
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[1].removesuffix(".py")
+
+
+def in_rooms(home: str) -> list[Path]:
+    return [path for path in FILES if home_of(path) == home and path != PACKAGE / home / "__init__.py"]
+
+
+@pytest.mark.parametrize("home", ROOMS)
+def test_imports_between_rooms_point_down(home: str) -> None:
+    ranks = ROOMS[home]
+    for path in in_rooms(home):
+        for module in imported_modules(path):
+            parts = module.split(".")
+            if parts[:2] == ["reranker_batch", home] and parts[2] != room_of(path):
+                assert ranks[parts[2]] < ranks[room_of(path)], f"{home}/{room_of(path)} must not import {module}"
+
+
+def test_input_and_output_meet_in_two_files() -> None:
+    meeting = {
+        path.name
+        for path in FILES
+        if path.parent == PACKAGE / "storage" / "output"
+        and any(module.startswith("reranker_batch.storage.input.") for module in imported_modules(path))
+    }
+    assert meeting == WHERE_INPUT_AND_OUTPUT_MEET
+
+
+def test_no_layer_and_no_room_is_forgotten() -> None:
     assert {home_of(path) for path in FILES} == LAYERS.keys()
+    for home, ranks in ROOMS.items():
+        assert {room_of(path) for path in in_rooms(home)} == ranks.keys()
 
 
 def test_the_public_names_are_these() -> None:
@@ -100,7 +155,7 @@ def test_the_public_names_are_these() -> None:
 
 def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
     code = (
-        "import sys; import reranker_batch.model.scorer, reranker_batch.model.tokenizing; "
+        "import sys; import reranker_batch.model.scorer, reranker_batch.model.encoding.tokenizing; "
         "print(sorted({'ray', 'pydantic', 'polars'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

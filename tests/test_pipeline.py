@@ -19,8 +19,8 @@ from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.core.ranking import relevance_scores
 from reranker_batch.errors import CommitError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import read_unit
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import read_unit
 
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
 

@@ -12,7 +12,7 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.job import Job, open_job
 from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import PreparedUnit, prepare_unit
-from reranker_batch.storage.reader import read_unit
+from reranker_batch.storage.input.reader import read_unit
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8

@@ -13,14 +13,14 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.job.engine import Replicas
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.model.files import ModelFiles
 from reranker_batch.model.opening import open_model
 from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.source.files import ModelFiles
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.places import check_access, refuse_overlap
-from reranker_batch.storage.planning import InputPlan, plan_input
 
 
 @dataclass(frozen=True)

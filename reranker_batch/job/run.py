@@ -18,10 +18,10 @@ from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.job import Job
 from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.gate import conclude
-from reranker_batch.storage.lock import Lock, hold_lock
-from reranker_batch.storage.published import published_parts
-from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.output.gate import conclude
+from reranker_batch.storage.output.lock import Lock, hold_lock
+from reranker_batch.storage.output.published import published_parts
+from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None)
 
 def _warn_of_slow_precision(dtype: str) -> None:
     """By this machine's CPU, which replicas on other nodes have too, as a rule."""
-    from reranker_batch.model.hardware import (
+    from reranker_batch.model.forward.hardware import (
         cpu_capabilities,
         slow_precision,
     )  # needs torch, which this process does not

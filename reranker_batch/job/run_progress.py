@@ -12,7 +12,7 @@ from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, totals_of
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.storage.parts import PublishedPart
+from reranker_batch.storage.output.parts import PublishedPart
 from reranker_batch.version import __version__
 
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")

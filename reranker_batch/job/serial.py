@@ -78,6 +78,6 @@ def device_of(config: JobConfig) -> Device:
         return config.model.device
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return "cpu"
-    from reranker_batch.model.loading import choose_device
+    from reranker_batch.model.source.loading import choose_device
 
     return "cuda" if choose_device("auto").type == "cuda" else "cpu"

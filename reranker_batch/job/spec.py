@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from reranker_batch.config import InputConfig, ModelConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
-from reranker_batch.model.files import ModelFiles, resolve_model
 from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.source.files import ModelFiles, resolve_model
 from reranker_batch.pipeline import ResultSettings
-from reranker_batch.storage.columns import InputColumns
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.lock import LockTicket
+from reranker_batch.storage.input.columns import InputColumns
+from reranker_batch.storage.output.lock import LockTicket
 
 if TYPE_CHECKING:
-    from reranker_batch.model.tokenizing import ModelPairEncoder
+    from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class WorkerSpec:
 
     def load_scorer(self) -> PairScorer:
         # The steps run this module in many processes, which need not all pay for importing torch.
-        from reranker_batch.model.checks import start_scorer
-        from reranker_batch.model.loading import use_threads
+        from reranker_batch.model.checks.start import start_scorer
+        from reranker_batch.model.source.loading import use_threads
 
         use_threads(self.threads)
         with _planned_files(self.model, self.model_hashes) as files:
@@ -111,7 +111,7 @@ def _planned_files(model: ModelConfig, hashes: Mapping[str, str], *, with_weight
 @lru_cache(maxsize=2)
 def _load_encoder(model: ModelConfig, recipe: Recipe, hashes: tuple[tuple[str, str], ...]) -> ModelPairEncoder:
     """Once a process: Ray runs many tasks in one."""
-    from reranker_batch.model.tokenizing import load_pair_encoder
+    from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 
     with _planned_files(model, dict(hashes), with_weights=False) as files:
         return load_pair_encoder(files.folder, recipe=recipe, trust_remote_code=model.trust_remote_code)

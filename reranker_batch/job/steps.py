@@ -14,9 +14,9 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
-from reranker_batch.storage.dead_letters import dead_letter_table
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
-from reranker_batch.storage.reader import read_source, read_unit
+from reranker_batch.storage.input.reader import read_source, read_unit
+from reranker_batch.storage.output.dead_letters import dead_letter_table
+from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def expected_work_s(job: Job) -> float:
 
     A token costs two operations for each weight that is no embedding (https://arxiv.org/abs/2001.08361, section 2.1).
     """
-    from reranker_batch.model.weights import weight_shapes
+    from reranker_batch.model.folder.weights import weight_shapes
 
     shapes = weight_shapes(job.files.folder)
     weights = sum(prod(shape) for name, shape in shapes.items() if len(shape) > 1 and "embed" not in name)

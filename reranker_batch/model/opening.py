@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from reranker_batch.config import LimitsConfig, ModelConfig
 from reranker_batch.core.limits import RequestLimits, resolve_limits
 from reranker_batch.errors import ConfigError
-from reranker_batch.model.files import ModelFiles, resolve_model
+from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
 from reranker_batch.model.recipes import Recipe, choose_recipe
-from reranker_batch.model.tokenizing import ModelPairEncoder, load_pair_encoder
+from reranker_batch.model.source.files import ModelFiles, resolve_model
 
 if TYPE_CHECKING:
     from reranker_batch.model.scorer import CrossEncoderScorer
@@ -35,7 +35,7 @@ class OpenedModel:
         Raises:
             ModelError: The model cannot be used; says what was seen and what to do.
         """
-        from reranker_batch.model.checks import start_scorer  # imports torch, which a plan does not need
+        from reranker_batch.model.checks.start import start_scorer  # imports torch, which a plan does not need
 
         return start_scorer(
             self.files.folder,

@@ -15,15 +15,15 @@ import torch
 from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs, ignore_progress
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.errors import RowError
-from reranker_batch.model.batch_tokens import find_batch_tokens
-from reranker_batch.model.canaries import TRIAL_PAIRS
-from reranker_batch.model.choosing import choose_causal_forward, choose_forward
-from reranker_batch.model.forward import Forward
-from reranker_batch.model.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
-from reranker_batch.model.prompting import PromptPairEncoder
+from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
+from reranker_batch.model.encoding.prompting import PromptPairEncoder
+from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
+from reranker_batch.model.forward.batch_tokens import find_batch_tokens
+from reranker_batch.model.forward.choosing import choose_causal_forward, choose_forward
+from reranker_batch.model.forward.padded import Forward
+from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.streams import Streams, streams_for
-from reranker_batch.model.tokenizing import ModelPairEncoder
+from reranker_batch.model.source.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 
 _LOG = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from reranker_batch.job.job import Job, open_job
 from reranker_batch.job.serial import local_engine
 from reranker_batch.job.work import expected_work_s
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.run_state import MANIFEST, RunState
+from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
 _OF_RAY = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 """Set where a cluster is named, and inside of a job that was submitted to one."""

@@ -17,8 +17,8 @@ from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import RowError
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, prepare_unit, score_unit
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import read_unit
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import read_unit
 
 RESULTS = ResultSettings("pairs", 2, False, 0.0, ())
 

@@ -18,16 +18,16 @@ from tiny_models import random_text
 
 from reranker_batch.core.pairs import EncodedPairs
 from reranker_batch.errors import ModelError, PairTooLongError
-from reranker_batch.model.canaries import TRIAL_PAIRS
-from reranker_batch.model.causal import BlockAttention, SharedPrefixForward, attend_block
-from reranker_batch.model.checks import encode_text_pairs, score_pairs, start_scorer
-from reranker_batch.model.choosing import choose_causal_forward
-from reranker_batch.model.files import read_config
-from reranker_batch.model.loading import answer_weights
-from reranker_batch.model.prompting import PromptPairEncoder
+from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
+from reranker_batch.model.encoding.prompting import PromptPairEncoder
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
+from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
+from reranker_batch.model.forward.choosing import choose_causal_forward
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import RECIPES, Recipe, is_causal
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import read_config
+from reranker_batch.model.source.loading import answer_weights
 
 GetFolder = Callable[[str], Path]
 Pairs = list[tuple[str, str]]

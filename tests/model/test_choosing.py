@@ -16,13 +16,13 @@ from test_logits import load
 from tiny_models import save_model
 from wrong_kernels import WRONG, Wrong
 
-from reranker_batch.model.agreement import trial_logits
-from reranker_batch.model.choosing import choose_forward
-from reranker_batch.model.forward import PaddedForward
-from reranker_batch.model.kernels import PlainKernel, RunsKernel
-from reranker_batch.model.packed import PackedForward
+from reranker_batch.model.forward.agreement import trial_logits
+from reranker_batch.model.forward.choosing import choose_forward
+from reranker_batch.model.forward.kernels import PlainKernel, RunsKernel
+from reranker_batch.model.forward.packed import PackedForward
+from reranker_batch.model.forward.padded import PaddedForward
+from reranker_batch.model.forward.widening import in_float32
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.widening import in_float32
 
 GetFolder = Callable[[str], Path]
 PRECISIONS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)

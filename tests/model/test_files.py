@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.files import resolve_model
+from reranker_batch.model.source.files import resolve_model
 
 GetFolder = Callable[[str], Path]
 
@@ -287,7 +287,7 @@ def test_a_model_downloaded_before_is_used_while_the_hub_is_away(tmp_path: Path,
     write(cache / "snapshots" / commit, "model.safetensors")
     (cache / "refs").mkdir()
     (cache / "refs/main").write_text(commit)
-    code = "from reranker_batch.model.files import resolve_model; print(resolve_model('some/model').revision)"
+    code = "from reranker_batch.model.source.files import resolve_model; print(resolve_model('some/model').revision)"
     environment = os.environ | {"HF_HOME": str(tmp_path)} | settings
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == commit
@@ -296,7 +296,7 @@ def test_a_model_downloaded_before_is_used_while_the_hub_is_away(tmp_path: Path,
 
 def test_an_unreachable_hub_is_named_with_a_way_out_and_no_secret(tmp_path: Path) -> None:
     """In a process of its own, because the hub client reads its settings when it is imported."""
-    code = "from reranker_batch.model.files import resolve_model; resolve_model('some/model')"
+    code = "from reranker_batch.model.source.files import resolve_model; resolve_model('some/model')"
     settings = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_TOKEN": "hf_secret"}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]

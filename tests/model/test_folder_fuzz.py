@@ -20,11 +20,11 @@ from tiny_causal import save_causal
 from tiny_models import save_model
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.files import resolve_model
-from reranker_batch.model.loading import load_model
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import resolve_model
+from reranker_batch.model.source.loading import load_model
 
 Mutation = Callable[[bytes], bytes]
 ODD = st.one_of(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from reranker_batch.model.hardware import cpu_capabilities, slow_precision
+from reranker_batch.model.forward.hardware import cpu_capabilities, slow_precision
 
 AVX2 = {"avx2": True, "avx512_bf16": False, "amx_bf16": False, "architecture": "x86_64"}
 

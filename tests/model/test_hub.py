@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from reranker_batch.model.checks import score_pairs, start_scorer
-from reranker_batch.model.files import resolve_model
-from reranker_batch.model.golden import GOLDEN, RED_PLANET, find_golden
-from reranker_batch.model.prompting import PromptPairEncoder
+from reranker_batch.model.checks.golden import GOLDEN, RED_PLANET, find_golden
+from reranker_batch.model.checks.start import score_pairs, start_scorer
+from reranker_batch.model.encoding.prompting import PromptPairEncoder
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import resolve_model
 
 pytestmark = [pytest.mark.hub, pytest.mark.slow, pytest.mark.timeout(1800)]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tiny_causal import qwen, save_causal
 
-from reranker_batch.model.files import resolve_model
-from reranker_batch.model.golden import GOLDEN, RED_PLANET, find_golden
-from reranker_batch.model.inspection import inspect_model
+from reranker_batch.model.checks.golden import GOLDEN, RED_PLANET, find_golden
+from reranker_batch.model.checks.inspection import inspect_model
+from reranker_batch.model.source.files import resolve_model
 
 
 def test_a_generative_model_is_shown_with_prompt_ids_and_answers(tmp_path: Path) -> None:

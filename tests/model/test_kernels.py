@@ -14,8 +14,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from wrong_kernels import WRONG, Wrong
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.kernel_check import AttentionShape, kernel_fault
-from reranker_batch.model.kernels import (
+from reranker_batch.model.forward.kernel_check import AttentionShape, kernel_fault
+from reranker_batch.model.forward.kernels import (
     FlashKernel,
     PlainKernel,
     RunsKernel,

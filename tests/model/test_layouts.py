@@ -16,10 +16,10 @@ from tiny_models import MAX_TOKENS, byte_bpe_backend, save_model, wordpiece, wra
 
 from reranker_batch.core.pairs import encode_text_pairs
 from reranker_batch.errors import ModelError
-from reranker_batch.model.checks import score_pairs, start_scorer
+from reranker_batch.model.checks.start import score_pairs, start_scorer
+from reranker_batch.model.encoding.tokenizing import TokenizerPairEncoder, load_pair_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import CROSS_ENCODER
-from reranker_batch.model.tokenizing import TokenizerPairEncoder, load_pair_encoder
 
 Change = Callable[[dict[str, Any]], None]
 PAIRS = [("ab", "a bear " * 30), ("WHERE Is It", "IN China"), ("abc", "déjà vu")]

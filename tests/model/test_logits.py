@@ -14,12 +14,12 @@ import transformers
 from sentence_transformers import CrossEncoder
 
 from reranker_batch.core.pairs import cut_pairs
-from reranker_batch.model.checks import encode_text_pairs, start_scorer
-from reranker_batch.model.files import read_config
+from reranker_batch.model.checks.start import encode_text_pairs, start_scorer
+from reranker_batch.model.encoding.tokenizing import TokenizerPairEncoder, load_pair_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer
-from reranker_batch.model.tokenizing import TokenizerPairEncoder, load_pair_encoder
+from reranker_batch.model.source.files import read_config
 
 GetFolder = Callable[[str], Path]
 Pairs = list[tuple[str, str]]

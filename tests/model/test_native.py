@@ -15,10 +15,10 @@ from tiny_models import save_model
 from torch.nn.functional import gelu, layer_norm, linear
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.checks import encode_text_pairs, score_pairs, start_scorer
-from reranker_batch.model.files import read_config, resolve_model
+from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.recipes import CROSS_ENCODER, choose_recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import read_config, resolve_model
 
 Weights = dict[str, torch.Tensor]
 PAIRS = [("what is a panda?", "A bear of China."), ("мир", "планета " * 9), ("", ""), ("a", "東京")]

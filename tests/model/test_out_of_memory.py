@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from reranker_batch.core.packing import pack_micro_batches
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
-from reranker_batch.model.checks import encode_text_pairs
-from reranker_batch.model.files import resolve_model
+from reranker_batch.model.checks.start import encode_text_pairs
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.recipes import RECIPES, choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import resolve_model
 
 CPU = torch.device("cpu")
 

@@ -18,12 +18,12 @@ from transformers import PreTrainedModel
 
 from reranker_batch.core.pairs import EncodedPairs, encode_text_pairs
 from reranker_batch.errors import ModelError
-from reranker_batch.model.canaries import TRIAL_PAIRS
-from reranker_batch.model.choosing import choose_forward
-from reranker_batch.model.forward import Forward, PaddedForward
-from reranker_batch.model.kernels import PlainKernel, RunsKernel
-from reranker_batch.model.packed import PackedForward
-from reranker_batch.model.prepacking import PrepackedLinear, prepack
+from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
+from reranker_batch.model.forward.choosing import choose_forward
+from reranker_batch.model.forward.kernels import PlainKernel, RunsKernel
+from reranker_batch.model.forward.packed import PackedForward
+from reranker_batch.model.forward.padded import Forward, PaddedForward
+from reranker_batch.model.forward.prepacking import PrepackedLinear, prepack
 
 GetFolder = Callable[[str], Path]
 OWN_ATTENTION = {"deberta-v2"}

@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_model
 
 from reranker_batch.errors import ModelError, PairTooLongError
-from reranker_batch.model.checks import check_canaries, encode_text_pairs, score_pairs, start_scorer
-from reranker_batch.model.files import read_config, resolve_model
+from reranker_batch.model.checks.start import check_canaries, encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.recipes import CROSS_ENCODER, choose_recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.files import read_config, resolve_model
 
 GetFolder = Callable[[str], Path]
 
@@ -164,7 +164,7 @@ def test_loading_says_nothing_and_leaves_the_switches_of_transformers_alone(bert
     code = (
         "import logging, sys, transformers\n"
         "from pathlib import Path\n"
-        "from reranker_batch.model.checks import start_scorer\n"
+        "from reranker_batch.model.checks.start import start_scorer\n"
         "from reranker_batch.model.recipes import CROSS_ENCODER\n"
         "start_scorer(Path(sys.argv[1]), recipe=CROSS_ENCODER)\n"
         "from transformers.utils import logging as switches\n"

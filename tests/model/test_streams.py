@@ -16,9 +16,9 @@ from test_out_of_memory import SmallDevice, pairs_of
 
 from reranker_batch.core.pairs import encode_text_pairs
 from reranker_batch.core.ragged import LongArray, Ragged
+from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import RECIPES
 from reranker_batch.model.scorer import CrossEncoderScorer
-from reranker_batch.model.streams import Streams, streams_for
 
 GetFolder = Callable[[str], Path]
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ from tiny_causal import qwen
 from tiny_models import save_tokenizer
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.config_json import read_config
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
+from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.recipes import CROSS_ENCODER, RECIPES, Recipe, choose_recipe
-from reranker_batch.model.tokenizing import load_pair_encoder
 
 SYSTEM = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "

@@ -17,11 +17,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from reranker_batch.core.pairs import EncodedPairs, PairEncoder
 from reranker_batch.errors import ModelError
-from reranker_batch.model.checks import encode_text_pairs
-from reranker_batch.model.joint import JointPairEncoder
+from reranker_batch.model.checks.start import encode_text_pairs
+from reranker_batch.model.encoding.joint import JointPairEncoder
+from reranker_batch.model.encoding.tokenizing import TokenizerPairEncoder, load_pair_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import CROSS_ENCODER
-from reranker_batch.model.tokenizing import TokenizerPairEncoder, load_pair_encoder
 
 GetFolder = Callable[[str], Path]
 CONTROL_TEXTS = (

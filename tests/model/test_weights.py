@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_model
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.checks import score_pairs, start_scorer
-from reranker_batch.model.config_json import read_config
-from reranker_batch.model.loading import load_model
+from reranker_batch.model.checks.start import score_pairs, start_scorer
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
+from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.recipes import CROSS_ENCODER
-from reranker_batch.model.tokenizing import load_pair_encoder
+from reranker_batch.model.source.loading import load_model
 
 GetFolder = Callable[[str], Path]
 PAIRS = [("what is a panda", "a bear"), ("abc", "d")]

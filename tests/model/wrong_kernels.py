@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from reranker_batch.model.kernels import SequenceBounds, VarlenKernel
+from reranker_batch.model.forward.kernels import SequenceBounds, VarlenKernel
 
 WRONG = ("window one too wide", "window one too narrow", "a neighbour's keys", "scale 1 % too large")
 

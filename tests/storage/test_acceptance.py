@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from reranker_batch.cli import app
 from reranker_batch.errors import CommitError, ConfigError, LockedError
-from reranker_batch.storage.acceptance import accept_output
-from reranker_batch.storage.gate import Acceptance, Gate, read_gate, remove_gate, set_gate, write_gate
-from reranker_batch.storage.lock import hold_lock
-from reranker_batch.storage.run_state import GATED, MANIFEST, REPORT
-from reranker_batch.storage.status import output_status
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.gate import Acceptance, Gate, read_gate, remove_gate, set_gate, write_gate
+from reranker_batch.storage.output.lock import hold_lock
+from reranker_batch.storage.output.run_state import GATED, MANIFEST, REPORT
+from reranker_batch.storage.output.status import output_status
+from reranker_batch.storage.output.verifying import verify_output
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import nested_table, random_groups, write
 
-from reranker_batch.storage.acceptance import accept_output
-from reranker_batch.storage.crash_points import EXIT_CODE, POINTS
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.crash_points import EXIT_CODE, POINTS
+from reranker_batch.storage.output.verifying import verify_output
 
 GROUPS = random_groups(12, max_candidates=6, seed=5)
 Files = dict[str, tuple[int, bytes]]

@@ -17,12 +17,12 @@ from outputs import Output, finished
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import RerankerBatchError
-from reranker_batch.storage.acceptance import accept_output
-from reranker_batch.storage.gate import read_gate
-from reranker_batch.storage.redriving import redrive_output
-from reranker_batch.storage.run_state import GATED, MANIFEST, PLAN, REPORT
-from reranker_batch.storage.status import output_status
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.gate import read_gate
+from reranker_batch.storage.output.redriving import redrive_output
+from reranker_batch.storage.output.run_state import GATED, MANIFEST, PLAN, REPORT
+from reranker_batch.storage.output.status import output_status
+from reranker_batch.storage.output.verifying import verify_output
 
 NAMES = [MANIFEST, PLAN, REPORT, GATED]
 _LEAVES = st.one_of(

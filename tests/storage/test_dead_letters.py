@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from reranker_batch.config import InputConfig
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.storage.dead_letters import dead_letter_table
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import read_source, read_unit
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import read_source, read_unit
+from reranker_batch.storage.output.dead_letters import dead_letter_table
 
 MORE = pa.struct([("a", pa.duration("s")), ("none", pa.null())])
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
 from reranker_batch.errors import InputError
-from reranker_batch.storage.encryption import encrypted_columns
-from reranker_batch.storage.planning import plan_input
+from reranker_batch.storage.input.encryption import encrypted_columns
+from reranker_batch.storage.input.planning import plan_input
 
 KEYS = {"footer": "0123456789112345", "column": "1234567890123450"}
 

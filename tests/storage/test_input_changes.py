@@ -14,10 +14,10 @@ from pyarrow import fs
 from reranker_batch.config import InputConfig
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
-from reranker_batch.storage.footers import check_pages, open_parquet
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.query_runs import scan_queries
-from reranker_batch.storage.reader import read_source, read_unit
+from reranker_batch.storage.input.footers import check_pages, open_parquet
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.query_runs import scan_queries
+from reranker_batch.storage.input.reader import read_source, read_unit
 
 CHANGED = "f.parquet has changed since the plan was made"
 

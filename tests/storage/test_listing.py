@@ -13,8 +13,8 @@ import pytest
 
 from reranker_batch.config import InputConfig
 from reranker_batch.errors import InputError
-from reranker_batch.storage.listing import list_input
-from reranker_batch.storage.planning import plan_input
+from reranker_batch.storage.input.listing import list_input
+from reranker_batch.storage.input.planning import plan_input
 
 
 def write(path: Path) -> Path:

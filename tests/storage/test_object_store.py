@@ -11,12 +11,12 @@ from outputs import REASON, groups
 from tables import nested_table, write
 
 from reranker_batch.errors import ConfigError
-from reranker_batch.storage.acceptance import accept_output
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.redriving import redrive_output
-from reranker_batch.storage.run_state import RunState
-from reranker_batch.storage.status import output_status
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.redriving import redrive_output
+from reranker_batch.storage.output.run_state import RunState
+from reranker_batch.storage.output.status import output_status
+from reranker_batch.storage.output.verifying import verify_output
 
 
 @pytest.fixture

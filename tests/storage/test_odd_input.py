@@ -15,9 +15,9 @@ from tables import Group, nested_table, pairs_table, random_groups, write
 from reranker_batch.config import InputConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.pipeline import prepare_unit, score_unit
-from reranker_batch.storage.crash_points import EXIT_CODE
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import read_unit
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import read_unit
+from reranker_batch.storage.output.crash_points import EXIT_CODE
 
 IDS = [
     "../../x",

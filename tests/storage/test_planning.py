@@ -15,9 +15,9 @@ from reranker_batch.config import InputConfig
 from reranker_batch.core.fingerprint import differences
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.cutting import cut_file
-from reranker_batch.storage.planning import InputPlan, plan_input
-from reranker_batch.storage.query_runs import QueryRuns, refuse_returning
+from reranker_batch.storage.input.cutting import cut_file
+from reranker_batch.storage.input.planning import InputPlan, plan_input
+from reranker_batch.storage.input.query_runs import QueryRuns, refuse_returning
 
 IDENTITY = FileIdentity(1, None, "0" * 64)
 STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string())])

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
 from reranker_batch.errors import InputError
-from reranker_batch.storage.planning import InputPlan, plan_input
-from reranker_batch.storage.reader import UnitRows, read_unit
+from reranker_batch.storage.input.planning import InputPlan, plan_input
+from reranker_batch.storage.input.reader import UnitRows, read_unit
 
 TEXTS = st.one_of(st.none(), st.text(max_size=8))
 
@@ -516,7 +516,7 @@ def test_memory_is_bounded_by_the_unit_and_not_by_the_row_group(tmp_path: Path) 
     plan = plan_input(config, unit_pairs=1_000)
     assert len(plan.units) == 100
     code = (
-        "import pickle, sys, pyarrow as pa; from reranker_batch.storage.reader import read_unit; "
+        "import pickle, sys, pyarrow as pa; from reranker_batch.storage.input.reader import read_unit; "
         "rows = read_unit(*pickle.load(sys.stdin.buffer)); "
         "print(len(rows.candidates), pa.default_memory_pool().max_memory())"
     )
@@ -540,7 +540,7 @@ def test_a_small_file_that_unpacks_to_very_much_is_an_error_that_names_it(tmp_pa
     config = config_of(path, "pairs")
     plan = plan_input(config, unit_pairs=num_rows)
     code = (
-        "import pickle, sys, pyarrow as pa\nfrom reranker_batch.storage.reader import read_unit\n"
+        "import pickle, sys, pyarrow as pa\nfrom reranker_batch.storage.input.reader import read_unit\n"
         "try: read_unit(*pickle.load(sys.stdin.buffer), max_bytes=16 << 20)\n"
         "except Exception as error: print(repr(error), pa.default_memory_pool().max_memory(), sep='\\n')"
     )

@@ -15,8 +15,8 @@ from outputs import finished
 from tables import Group, nested_table, pairs_table, random_groups, write
 
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.redriving import PLACES, redrive_output
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.redriving import PLACES, redrive_output
+from reranker_batch.storage.output.verifying import verify_output
 
 USAGE = Path(__file__).parents[2] / "docs" / "usage.md"
 TOP_N = 3

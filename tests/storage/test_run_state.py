@@ -17,10 +17,10 @@ from tables import nested_table, random_groups, write
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
 from reranker_batch.storage.filesystem import Folder, is_inside
-from reranker_batch.storage.parts import publish_part, read_part, read_table
-from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT, RunState
-from reranker_batch.storage.status import output_status
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.parts import publish_part, read_part, read_table
+from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.output.status import output_status
+from reranker_batch.storage.output.verifying import verify_output
 
 GROUPS = random_groups(9, max_candidates=5)
 

@@ -23,11 +23,11 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit, tiling_problems
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
-from reranker_batch.storage.dead_letters import dead_letter_table
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.parts import DEAD_LETTERS, SCORES, STAGING, PartRecord, publish_part, read_table
-from reranker_batch.storage.planning import plan_input
-from reranker_batch.storage.reader import UnitRows, read_source, read_unit
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import UnitRows, read_source, read_unit
+from reranker_batch.storage.output.dead_letters import dead_letter_table
+from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, STAGING, PartRecord, publish_part, read_table
 
 LIMITS = RequestLimits(max_item_tokens=100, max_pair_tokens=400)
 ID_TYPES = [*INTEGERS, *FLOATS, *TIMES, *DECIMALS, *BYTES, *TEXT_TYPES, pa.uuid(), pa.bool_(), pa.null()]

@@ -22,9 +22,9 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.planning import InputPlan, plan_input
-from reranker_batch.storage.promotion import common_type, keeps_values
-from reranker_batch.storage.reader import read_unit
+from reranker_batch.storage.input.planning import InputPlan, plan_input
+from reranker_batch.storage.input.promotion import common_type, keeps_values
+from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.values import conform, conform_table
 
 FAR, NEAR = dt.datetime(9999, 12, 31), dt.datetime(2026, 11, 20)

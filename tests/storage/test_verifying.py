@@ -17,9 +17,9 @@ from outputs import Output, finished
 from reranker_batch.core.report import RunReport, totals_of
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.parts import publish_part, read_part, read_table
-from reranker_batch.storage.run_state import MANIFEST, PLAN, REPORT
-from reranker_batch.storage.verifying import verify_output
+from reranker_batch.storage.output.parts import publish_part, read_part, read_table
+from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT
+from reranker_batch.storage.output.verifying import verify_output
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.chat_templates import render_pairs
+from reranker_batch.model.folder.chat_templates import render_pairs
+from reranker_batch.model.folder.st_settings import default_prompt, stated_answers
 from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
 from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
@@ -18,7 +19,6 @@ from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERAN
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
-from reranker_batch.model.st_settings import default_prompt, stated_answers
 
 _LOG = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from reranker_batch.model.chat_templates import CANARY_PAIRS, RenderedPairs
+from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs
 from reranker_batch.model.recipes.recipe import Recipe
 
 _SHOWN_CHARACTERS = 1_500

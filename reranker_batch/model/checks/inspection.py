@@ -1,0 +1,102 @@
+"""What `recipes --check` shows of a model: how it would be scored, and whether that works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+
+from reranker_batch.core.pairs import FloatArray, PairEncoder
+from reranker_batch.model.checks.golden import RED_PLANET, find_golden
+from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
+from reranker_batch.model.encoding.canaries import SCORED_PAIRS
+from reranker_batch.model.encoding.joint import JointPairEncoder
+from reranker_batch.model.encoding.prompting import PromptPairEncoder
+from reranker_batch.model.encoding.tokenizing import load_pair_encoder
+from reranker_batch.model.recipes import Detected, Recipe, choose_recipe
+from reranker_batch.model.source.files import ModelFiles
+
+_PAIR = ("what is a panda?", "A bear.")
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Rows to show, and whether published values, if there are any, came out."""
+
+    rows: list[tuple[str, str]]
+    agrees: bool
+
+
+def inspect_model(
+    files: ModelFiles,
+    *,
+    recipe: str = "auto",
+    instruct: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+) -> Inspection:
+    """Run the start-up checks on a model and say what was found.
+
+    Raises:
+        ModelError: A check failed.
+    """
+    found = choose_recipe(files.folder, files.config(), model=files.name, name=recipe, instruct=instruct)
+    encoder = load_pair_encoder(files.folder, recipe=found.recipe, trust_remote_code=files.trust_remote_code)
+    scorer = start_scorer(
+        files.folder, recipe=found.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
+    )
+    logits = score_pairs(scorer, encoder, SCORED_PAIRS)
+    rows = [*_about(found), *_template(encoder, found.recipe)]
+    rows += [
+        ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
+        for (query, document), logit, score in zip(SCORED_PAIRS, logits, _scores(logits, found.recipe), strict=True)
+    ]
+    golden = find_golden(files.name)
+    if golden is None:
+        return Inspection([*rows, ("published values", "none known for this name")], True)
+    worst = float(golden.differences(score_pairs(scorer, encoder, RED_PLANET)).max())
+    agrees = worst <= golden.tolerance
+    verdict = "agree" if agrees else "DO NOT AGREE"
+    rows.append(("published values", f"{verdict}: largest difference {worst:.2g}, allowed {golden.tolerance:g}"))
+    return Inspection(rows, agrees)
+
+
+def _about(found: Detected) -> list[tuple[str, str]]:
+    recipe = found.recipe
+    shift = f" - {recipe.logit_shift:g}" if recipe.logit_shift else ""
+    return [
+        ("recipe", f"{recipe.name} (version {recipe.version})"),
+        ("because", found.reason),
+        *(("note", note) for note in found.notes),
+        ("instruction", recipe.resolved_instruct or ("none" if recipe.uses_instruct else "not taken")),
+        ("relevance_score", f"sigmoid(logit{shift})"),
+    ]
+
+
+def _template(encoder: PairEncoder, recipe: Recipe) -> list[tuple[str, str]]:
+    pairs = encode_text_pairs(encoder, [_PAIR])
+    ids, template = pairs.input_ids[0], encoder.num_special_tokens
+    rows = [
+        ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
+        ("ids of a pair", " ".join(str(token_id) for token_id in ids)),
+    ]
+    if recipe.prompt is None or not isinstance(encoder, PromptPairEncoder):
+        return [*rows, ("template", " ".join(_spelled(encoder, int(token_id)) for token_id in ids))]
+    answers = " minus ".join(f"{_spelled(encoder, item)} ({item})" for item in encoder.answer_ids)
+    return [
+        *rows,
+        ("template", "\n".join(piece.replace("\n", "\\n") for piece in recipe.prompt.pieces)),
+        ("shared by a query", f"the first {pairs.first_segment[0]} ids"),
+        ("logit", f"of {answers}"),
+    ]
+
+
+def _spelled(encoder: PairEncoder, token_id: int) -> str:
+    holder: Any = encoder if isinstance(encoder, JointPairEncoder) else cast(Any, encoder).reader
+    return str(holder.backend.id_to_token(token_id))
+
+
+def _scores(logits: FloatArray, recipe: Recipe) -> FloatArray:
+    return (1 / (1 + np.exp(-(logits.astype(np.float64) - recipe.logit_shift)))).astype(np.float32)

@@ -1,0 +1,111 @@
+"""Texts to token ids, in bulk, none of them a control token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from reranker_batch.core.pairs import BoolArray
+from reranker_batch.core.ragged import Ragged, offsets_of
+from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
+from reranker_batch.model.encoding.control_tokens import ControlTokens
+
+_TEXTS_A_CALL = 1024
+"""Texts given to the tokenizer at once: bounds the memory of what it says beside the ids."""
+_CHARACTERS_A_TOKEN = 16
+"""More than ordinary text has; a head with too few tokens is read again, whole."""
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Ids of texts without special tokens, none of them a control token."""
+
+    backend: Tokenizer
+    control: ControlTokens
+
+    @cached_property
+    def splits_at_spaces(self) -> bool:
+        """Whether the tokens before a single space never depend on what follows it.
+
+        By how the tokenizer takes words apart, and tried on every single space of the canary texts.
+        """
+        pre_tokenizer = self.backend.pre_tokenizer
+        if pre_tokenizer is None or len(pre_tokenizer.pre_tokenize_str("two words")) < 2:
+            return False
+        heads = [(text, text[:at]) for text in PLAIN_TEXTS for at in range(1, len(text)) if text[at] == " "]
+        whole = self.backend.encode_batch_fast([text for text, _ in heads], add_special_tokens=False)
+        parts = self.backend.encode_batch_fast([head for _, head in heads], add_special_tokens=False)
+        return all(one.ids[: len(part.ids)] == part.ids for one, part in zip(whole, parts, strict=True))
+
+    def read(self, texts: Sequence[str], *, more_than: int | None = None) -> Ragged:
+        """Token ids of each text, whole; with `more_than`, at least one more than so many of a longer one.
+
+        The tokenizer reads a text to its end before it cuts (huggingface/tokenizers#1573), so a text that is far too
+        long is cut first, where that costs no token that is asked for.
+        """
+        parts = []
+        for at in range(0, len(texts), _TEXTS_A_CALL):
+            some = texts[at : at + _TEXTS_A_CALL]
+            parts.append(self._read(some) if more_than is None else self._read_heads(some, more_than))
+        return _concatenate(parts)
+
+    def read_cut(self, texts: Sequence[str], *, max_tokens: int | None) -> tuple[Ragged, BoolArray]:
+        """Token ids of each text, cut after `max_tokens`, and which texts lost some."""
+        tokens = self.read(texts, more_than=max_tokens)
+        if max_tokens is None:
+            return tokens, np.zeros(len(texts), dtype=np.bool_)
+        lengths = tokens.lengths
+        is_cut = lengths > max_tokens
+        return (tokens.head(np.minimum(lengths, max_tokens)) if is_cut.any() else tokens), is_cut
+
+    def _read(self, texts: Sequence[str]) -> Ragged:
+        return self.control.spell_out(_read(self.backend, texts))
+
+    def _read_heads(self, texts: Sequence[str], more_than: int) -> Ragged:
+        characters = more_than * _CHARACTERS_A_TOKEN
+        if all(len(text) <= characters for text in texts) or not self.splits_at_spaces:
+            return self._read(texts)
+        heads = [_head(text, characters) for text in texts]
+        tokens = self._read(heads)
+        is_short = np.array([len(head) < len(text) for head, text in zip(heads, texts, strict=True)], dtype=np.bool_)
+        again = np.flatnonzero(is_short & (tokens.lengths <= more_than)).tolist()
+        if not again:
+            return tokens
+        whole = self._read([texts[at] for at in again])
+        place = np.arange(len(texts))
+        place[again] = len(texts) + np.arange(len(again))
+        return _concatenate([tokens, whole]).take(place)
+
+    def input_id_limit(self, template_ids: Sequence[int]) -> int:
+        """One more than the largest id that texts or the template can give."""
+        ids = set(self.backend.get_vocab(with_added_tokens=True).values()) - self.control.ids
+        return max(ids | set(template_ids)) + 1
+
+
+def _head(text: str, characters: int) -> str:
+    """The text up to the last single space before so many characters, all of it if there is none."""
+    if len(text) <= characters:
+        return text
+    at = text.rfind(" ", 0, characters)
+    while at > 0 and (text[at - 1].isspace() or text[at + 1].isspace()):
+        at = text.rfind(" ", 0, at)
+    return text[:at] if at > 0 else text
+
+
+def _read(backend: Tokenizer, texts: Sequence[str]) -> Ragged:
+    encodings = backend.encode_batch_fast(list(texts), add_special_tokens=False)
+    lengths = np.fromiter((len(encoding) for encoding in encodings), dtype=np.int64, count=len(encodings))
+    ids = chain.from_iterable(encoding.ids for encoding in encodings)
+    return Ragged(np.fromiter(ids, dtype=np.int32, count=int(lengths.sum())), offsets_of(lengths))
+
+
+def _concatenate(parts: Sequence[Ragged]) -> Ragged:
+    if not parts:
+        return Ragged.from_lists([])
+    values = np.concatenate([part.values for part in parts])
+    return Ragged(values, offsets_of(np.concatenate([part.lengths for part in parts])))

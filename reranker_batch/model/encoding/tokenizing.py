@@ -1,0 +1,251 @@
+"""Texts to model inputs with a model's own tokenizer, each distinct text read once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, normalizers
+
+from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairTemplate, assemble_pairs
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import ModelError, RerankerBatchError
+from reranker_batch.model.encoding.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
+from reranker_batch.model.encoding.control_tokens import find_control_tokens
+from reranker_batch.model.encoding.input_checks import (
+    require_same_answers,
+    require_same_pairs,
+    require_same_template,
+    require_separate_texts,
+    require_type_embeddings,
+)
+from reranker_batch.model.encoding.joint import JointPairEncoder
+from reranker_batch.model.encoding.prompting import PromptPairEncoder, load_prompt_encoder
+from reranker_batch.model.encoding.template import join_pairs, learn_template, reproduces
+from reranker_batch.model.encoding.text_reader import TextReader
+from reranker_batch.model.encoding.tokenizer_bounds import load_raw_tokenizer, plain
+from reranker_batch.model.folder.config_json import read_config
+from reranker_batch.model.folder.st_settings import ModuleSettings, module_settings
+from reranker_batch.model.quiet import quiet_loading
+from reranker_batch.model.recipes import Recipe
+
+_LOG = logging.getLogger(__name__)
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+_SANE_MAXIMUM = 1 << 24
+"""A longer `model_max_length` is transformers' word for 'not known'."""
+
+
+@dataclass(frozen=True)
+class TokenizerPairEncoder:
+    """Tokenizes texts apart and puts pairs together from ids, as the tokenizer's own pair encoding would."""
+
+    reader: TextReader
+    template: PairTemplate
+    max_pair_tokens: int
+    has_segments: bool
+    """Whether the tokenizer tells query and document apart by token type."""
+
+    @property
+    def num_special_tokens(self) -> int:
+        return self.template.num_special_tokens
+
+    @property
+    def input_id_limit(self) -> int:
+        """One more than the largest id that an input can hold."""
+        return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
+
+    def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
+        return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
+
+    def encode_pairs(
+        self,
+        queries: EncodedTexts,
+        documents: EncodedTexts,
+        query_at: LongArray,
+        document_at: LongArray,
+        *,
+        max_pair_tokens: int,
+    ) -> EncodedPairs:
+        pairs = assemble_pairs(
+            self.template,
+            queries.tokens,
+            documents.tokens,
+            query_at,
+            document_at,
+            max_pair_tokens=max_pair_tokens,
+        )
+        if self.has_segments:
+            return pairs
+        return replace(pairs, first_segment=pairs.input_ids.lengths.astype(np.int32))
+
+
+ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder | PromptPairEncoder
+
+
+def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool = False) -> ModelPairEncoder:
+    """Load a model's tokenizer, without its weights, and prove on canary texts that pairs come out right.
+
+    Pairs are assembled from ids where that equals the tokenizer's own pair encoding; else each pair goes through
+    the tokenizer. One log line says which. A recipe with a prompt makes that instead.
+
+    Raises:
+        ModelError: There is no usable tokenizer; or it makes other inputs than its own tokenizer.json, or than the
+            repository's own template.
+    """
+    try:
+        return _load_encoder(folder, recipe, trust_remote_code=trust_remote_code)
+    except RerankerBatchError:
+        raise
+    except BaseException as error:  # The tokenizers library raises plain exceptions, and panics, which are none.
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        raise ModelError(
+            f"The tokenizer in {folder} does not read ordinary texts: {type(error).__name__}: {str(error)[:300]}. Copy "
+            "its files again from the source."
+        ) from error
+
+
+def _load_encoder(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> ModelPairEncoder:
+    config = read_config(folder)
+    settings = module_settings(folder)
+    path = folder / "tokenizer.json"
+    raw = load_raw_tokenizer(path) if path.is_file() else None
+    tokenizer = _load_tokenizer(folder, trust_remote_code=trust_remote_code)
+    # Not a copy: one made through JSON rounds the scores of a Unigram model, which then decides ties otherwise.
+    backend = plain(tokenizer.backend_tokenizer)
+    _require_right_truncation(folder, tokenizer)
+    if raw is not None:
+        _require_agreement(path, raw, backend)
+    maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length, settings)
+    encoder: ModelPairEncoder
+    if recipe.prompt is None:
+        encoder = _load_plain_encoder(folder, tokenizer, raw, config, settings, maximum)
+    else:
+        _lower_case(backend, settings)
+        maximum = min(maximum, recipe.max_tokens or maximum)
+        encoder = load_prompt_encoder(backend, tokenizer.all_special_ids, recipe=recipe, max_pair_tokens=maximum)
+        require_same_answers(folder, encoder.answer_ids)
+    require_same_template(folder, recipe, encoder, tokenizer)
+    return encoder
+
+
+def _load_plain_encoder(
+    folder: Path,
+    tokenizer: Any,
+    raw: Tokenizer | None,
+    config: Mapping[str, Any],
+    settings: ModuleSettings,
+    maximum: int,
+) -> TokenizerPairEncoder | JointPairEncoder:
+    """The encoder of a recipe without a prompt, whose pairs are the tokenizer's own."""
+    backend = tokenizer.backend_tokenizer
+    num_types = _num_types(config) if "token_type_ids" in tokenizer.model_input_names else None
+    require_same_pairs(raw, tokenizer, path=folder / "tokenizer.json", reads_types=(num_types or 0) > 1)
+    _lower_case(backend, settings)
+    probe = join_pairs(tokenizer, PLAIN_TEXTS[:1], PLAIN_TEXTS[1:2])[0]
+    require_separate_texts(folder, probe)
+    require_type_embeddings(folder, probe, num_types)
+    control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
+    reader = TextReader(backend, control)
+    has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
+    template = learn_template(probe)
+    if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
+        _LOG.info("tokenizer of %s: pairs are assembled from ids (checked on canary pairs)", folder)
+        return TokenizerPairEncoder(reader, template, maximum, has_segments)
+    _LOG.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
+    return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_segments)
+
+
+def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not any(any(folder.glob(pattern)) for pattern in _TOKENIZER_FILES):
+        # transformers would make up an empty one from the family's defaults.
+        raise ModelError(
+            f"No tokenizer in {folder} (looked for {', '.join(_TOKENIZER_FILES)}). Copy it from the source."
+        )
+    try:
+        with quiet_loading():
+            settings = read_config(folder)
+            # The folder's own config.json would be read with the class that its author wrote.
+            native = {"config": AutoConfig.for_model(**settings)} if "converted_from" in settings else {}
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code, **native
+            )
+    except Exception as error:  # Depending on what is missing, transformers raises about anything.
+        raise ModelError(
+            f"The tokenizer in {folder} cannot be loaded: {type(error).__name__}: {error}. A folder with "
+            "tokenizer.json and tokenizer_config.json works, as AutoTokenizer.save_pretrained writes it."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"The tokenizer in {folder} ({type(tokenizer).__name__}) is not one of the `tokenizers` library, "
+            "which is needed to cut texts exactly. Add its tokenizer.json."
+        )
+    return tokenizer
+
+
+def _num_types(config: Mapping[str, Any]) -> int | None:
+    """Token types that the model has embeddings for, by its config.json or the default of its class."""
+    from transformers import AutoConfig
+
+    if config.get("type_vocab_size") is not None:
+        return int(config["type_vocab_size"])
+    try:
+        return getattr(AutoConfig.for_model(str(config.get("model_type"))), "type_vocab_size", None)
+    except ValueError:
+        return None
+
+
+def _require_right_truncation(folder: Path, tokenizer: Any) -> None:
+    if tokenizer.truncation_side != "right":
+        raise ModelError(
+            f"The tokenizer in {folder} cuts long texts at their beginning "
+            f"(truncation_side={tokenizer.truncation_side!r}), and here they are cut at their end. Set it to right if "
+            "the model was not trained that way."
+        )
+
+
+def _lower_case(backend: Tokenizer, settings: ModuleSettings) -> None:
+    """Lower-case texts before anything else where sentence-transformers' settings ask for it."""
+    if settings.is_lower_cased:
+        own = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *own])
+
+
+def _require_agreement(path: Path, raw: Tokenizer, backend: Tokenizer) -> None:
+    """Compare with the raw file: transformers rebuilds some tokenizers from its own defaults (mteb #5377)."""
+    wrong = _first_difference(raw, backend, PLAIN_TEXTS)
+    if wrong is not None:
+        raise ModelError(
+            f"transformers reads {path} otherwise than the file says: {wrong!r} gives "
+            f"{backend.encode(wrong, add_special_tokens=False).ids[:12]}, by the file "
+            f"{raw.encode(wrong, add_special_tokens=False).ids[:12]}. Scores would be wrong without an error. "
+            'Set "tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json if the file is right.'
+        )
+    odd = _first_difference(raw, backend, SPACED_TEXTS)
+    if odd is not None:
+        _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' way is used", path, odd)
+
+
+def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str | None:
+    ids = (tokenizer.encode_batch_fast(list(texts), add_special_tokens=False) for tokenizer in (one, other))
+    return next((text for text, a, b in zip(texts, *ids, strict=True) if a.ids != b.ids), None)
+
+
+def _max_pair_tokens(folder: Path, positions: int | None, tokenizer_maximum: float, settings: ModuleSettings) -> int:
+    known = [maximum for maximum in (positions, settings.max_tokens) if maximum]
+    if isinstance(tokenizer_maximum, int | float) and 0 < tokenizer_maximum < _SANE_MAXIMUM:
+        known.append(int(tokenizer_maximum))
+    if not known:
+        raise ModelError(
+            f"Neither config.json (max_position_embeddings) nor tokenizer_config.json (model_max_length) in {folder} "
+            "says how many tokens the model reads. Add model_max_length."
+        )
+    if min(known) < 1:
+        raise ModelError(f"The files in {folder} say that the model reads {min(known)} tokens. Copy them again.")
+    return min(known)

@@ -1,0 +1,73 @@
+"""Whether a way to run a model gives the logits that it should for the trial pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.model.forward.padded import Forward
+
+_EXACT_ABSOLUTE = _EXACT_RELATIVE = 1e-4
+_NOISE_FACTOR = 3
+_LAST_BITS = 2
+"""By so many of its last bits a logit of half precision may differ in any case."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the logits of the trial pairs should be, and how far they may be from that: each, and on average.
+
+    The average is the root of the mean square, which says more about noise than the worst of a few pairs.
+    """
+
+    logits: FloatArray
+    each: FloatArray
+    average: float
+
+    @classmethod
+    def exactly(cls, logits: FloatArray) -> Expected:
+        """These logits, within the rounding of float32."""
+        return cls(logits, np.float32(_EXACT_ABSOLUTE) + np.float32(_EXACT_RELATIVE) * np.abs(logits), np.inf)
+
+    @classmethod
+    def in_half(cls, exact: FloatArray, plain: FloatArray, dtype: torch.dtype) -> Expected:
+        """On average at most three times as far from float32 as the plain pass in half precision is.
+
+        A single one may be three times as far again. `exact` is the plain pass in float32, `plain` in half precision;
+        where that overflows, any other has to.
+        """
+        is_finite = np.isfinite(plain)
+        noise = np.abs(plain - exact)[is_finite]
+        last_bits = np.float32(_LAST_BITS * torch.finfo(dtype).eps) * np.abs(exact)
+        wanted = exact.copy()
+        wanted[~is_finite] = np.nan
+        average = _NOISE_FACTOR * _average(noise) + _average(last_bits[is_finite])
+        return cls(wanted, np.float32(_NOISE_FACTOR) * average + last_bits, average)
+
+    def fault(self, logits: FloatArray) -> str | None:
+        """The trial pair whose logit is furthest off, if that is too far."""
+        with np.errstate(invalid="ignore"):
+            off = np.abs(logits - self.logits)
+        is_near = (off <= self.each) | ~(np.isfinite(logits) | np.isfinite(self.logits))
+        if is_near.all() and _average(off[np.isfinite(off)]) <= self.average:
+            return None
+        worst = int(np.argmax(np.nan_to_num(off - self.each, nan=np.inf)))
+        return f"Trial pair {worst} has the logit {logits[worst]:.6g} instead of {self.logits[worst]:.6g}."
+
+
+def _average(values: FloatArray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
+
+
+def trial_logits(forward: Forward, pairs: EncodedPairs) -> FloatArray:
+    """In two micro-batches or more, so that pairs of different lengths meet in one."""
+    ids, segments = pairs.input_ids, pairs.first_segment
+    logits = np.full(len(ids), np.nan, dtype=np.float32)
+    budget = max(int(ids.lengths.max()), int(ids.offsets[-1]) // 2)
+    with torch.inference_mode():
+        for rows in forward.micro_batches(ids, segments, max_batch_tokens=budget):
+            logits[rows] = forward(ids, segments, rows).float().cpu().numpy()
+    return logits

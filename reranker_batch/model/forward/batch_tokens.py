@@ -1,0 +1,47 @@
+"""How many tokens a device computes at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from reranker_batch.core.ragged import LongArray, Ragged
+from reranker_batch.model.forward.padded import Forward
+
+_LOG = logging.getLogger(__name__)
+_CPU_BATCH_TOKENS = 4096
+_GPU_BATCH_TOKENS = 32768
+_PROBE_TOKENS = 2048
+_MEMORY_SHARE = 0.7
+"""Of the free memory of a GPU: the rest is for what the allocator cannot use, and for whoever shares the device."""
+
+
+def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.device) -> int:
+    """A token budget for the device: what its caches or cores want, less where its memory is too small for that.
+
+    It is a power of two, so that small differences in free memory do not change which pairs share a micro-batch.
+    """
+    if device.type != "cuda":
+        return max(_CPU_BATCH_TOKENS, longest_pair)
+    try:
+        per_token = _bytes_per_token(forward, longest_pair, device)
+    except torch.OutOfMemoryError as error:
+        _LOG.warning("the memory of %s is too small for a pair of %d tokens: %s", device, longest_pair, error)
+        return longest_pair
+    fitting = int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / per_token)
+    return max(min(_GPU_BATCH_TOKENS, 1 << max(fitting, 1).bit_length() - 1), longest_pair)
+
+
+def _bytes_per_token(forward: Forward, longest_pair: int, device: torch.device) -> float:
+    """Measured on one micro-batch of pairs as long as they come."""
+    pairs = Ragged.from_lists([[1] * longest_pair] * max(1, _PROBE_TOKENS // longest_pair))
+    rows: LongArray = np.arange(len(pairs))
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    with torch.inference_mode():
+        forward(pairs, np.zeros(len(pairs), dtype=np.int32), rows)
+    torch.cuda.synchronize(device)
+    used = torch.cuda.max_memory_allocated(device) - before
+    return max(used, 1) / forward.tokens(pairs, np.zeros(len(pairs), dtype=np.int32), rows)

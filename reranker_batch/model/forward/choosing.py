@@ -1,0 +1,203 @@
+"""Which way a model is run.
+
+A faster way is taken only if it is shown to be right when the model is loaded. Its logic is compared with the plain
+pass in float32, whatever precision the model has, so that rounding hides no fault. Its attention kernel is tried alone
+in the model's own precision. The logits of the whole model in half precision may then be three times as far from those
+of float32 as the plain pass is.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel
+
+from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.errors import ModelError
+from reranker_batch.model.forward.agreement import Expected, trial_logits
+from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
+from reranker_batch.model.forward.kernel_check import RecordingKernel, kernel_fault
+from reranker_batch.model.forward.kernels import HALF, PlainKernel, VarlenKernel, kernels_for
+from reranker_batch.model.forward.packed import PackedForward
+from reranker_batch.model.forward.padded import Forward, PaddedForward, use_plain_outputs
+from reranker_batch.model.forward.prepacking import prepack
+from reranker_batch.model.forward.widening import in_float32
+from reranker_batch.model.source.loading import answer_weights
+
+_LOG = logging.getLogger(__name__)
+_NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."
+
+
+class _UnfitError(Exception):
+    """Not for users: says why a model cannot be run in some way."""
+
+
+@contextmanager
+def _unfit_on_error() -> Iterator[None]:
+    """What a family, or a kernel that the device lacks, makes of an input of another shape is not known beforehand."""
+    try:
+        yield
+    except ModelError as error:
+        raise _UnfitError(str(error)) from error
+    except Exception as error:
+        raise _UnfitError(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def choose_forward(
+    model: PreTrainedModel,
+    trial: EncodedPairs,
+    *,
+    device: torch.device,
+    kernels: Sequence[VarlenKernel] | None = None,
+) -> Forward:
+    """The fastest way that gives the logits of the plain padded one for the trial pairs.
+
+    `kernels` are tried in this order; without them, those that the device and the precision can use.
+    """
+    use_plain_outputs(model)
+    plain = PaddedForward(model, device)
+    logits = trial_logits(plain, trial)
+    packing = _Packing(model, trial, device, Expected.exactly(logits), kernels)
+    if model.dtype in HALF:
+        try:
+            with _unfit_on_error(), in_float32(model):
+                exact = trial_logits(plain, trial)
+        except _UnfitError as error:
+            _LOG.warning("pairs are padded, which is slower: this model cannot be checked in float32. %s", error)
+            return plain
+        packing.check_logic(exact)
+        packing.expected = Expected.in_half(exact, logits, model.dtype)
+    return _fastest(plain, packing)
+
+
+def _fastest(plain: PaddedForward, packing: _Packing) -> Forward:
+    """Packed or padded, with prepacked layers or without them: the first that gives what is expected."""
+    prepacking = prepack(packing.model) if packing.device.type == "cpu" else None
+    forward = packing.forward()
+    if forward is None and prepacking and (fault := packing.expected.fault(trial_logits(plain, packing.trial))):
+        _LOG.warning("%s %s", _NOT_PREPACKED, fault)
+        prepacking.release()
+        forward = packing.forward()
+    if forward is None:
+        _LOG.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
+        return plain
+    _LOG.info("pairs are computed without padding, attention by %s; the trial pairs agree", forward.kernel.name)
+    return forward
+
+
+class _Packing:
+    """Tries to run a model packed. `obstacle` says what was in the way."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        trial: EncodedPairs,
+        device: torch.device,
+        expected: Expected,
+        kernels: Sequence[VarlenKernel] | None,
+    ) -> None:
+        self.model = model
+        self.trial = trial
+        self.device = device
+        self.expected = expected
+        self.obstacle = ""
+        self._kernels = kernels or kernels_for(device, model.dtype)
+        self._is_logical = True
+
+    def check_logic(self, exact: FloatArray) -> None:
+        """Run the model packed in float32, by the plain kernel. Unless it gives these logits, it never is packed."""
+        with in_float32(self.model):
+            forward = self._try(PlainKernel(), Expected.exactly(exact))
+            if forward is not None:
+                forward.release()
+        self._is_logical = forward is not None
+
+    def forward(self) -> PackedForward | None:
+        """With the first kernel that is right; None if there is none."""
+        self.obstacle = "" if self._is_logical else self.obstacle
+        for kernel in self._kernels if self._is_logical else ():
+            recording = RecordingKernel(kernel)
+            forward = self._try(recording, self.expected)
+            if forward is None:
+                continue
+            if self._is_right(recording):
+                if self.obstacle:
+                    _LOG.warning("attention is computed by %s, which is slower. %s", kernel.name, self.obstacle)
+                forward.kernel = kernel
+                return forward
+            forward.release()
+        return None
+
+    def _try(self, kernel: VarlenKernel, expected: Expected) -> PackedForward | None:
+        forward: PackedForward | None = None
+        try:
+            with _unfit_on_error():
+                forward = PackedForward(self.model, self.device, kernel)
+                fault = expected.fault(trial_logits(forward, self.trial))
+        except _UnfitError as error:
+            fault = str(error)
+        if fault is None:
+            return forward
+        self._note(kernel, fault)
+        if forward is not None:
+            forward.release()
+        return None
+
+    def _is_right(self, recording: RecordingKernel) -> bool:
+        fault: str | None = None
+        try:
+            with _unfit_on_error(), torch.inference_mode():
+                for shape in recording.shapes:
+                    fault = fault or kernel_fault(recording.kernel, shape, device=self.device, dtype=self.model.dtype)
+        except _UnfitError as error:
+            fault = str(error)
+        if fault is not None:
+            self._note(recording, fault)
+        return fault is None
+
+    def _note(self, kernel: VarlenKernel, fault: str) -> None:
+        self.obstacle = fault
+        _LOG.info("not run packed with attention by %s: %s", kernel.name, fault)
+
+
+def choose_causal_forward(
+    model: PreTrainedModel,
+    answer_ids: Sequence[int],
+    trial: EncodedPairs,
+    *,
+    device: torch.device,
+    attention: BlockAttention = attend_block,
+) -> Forward:
+    """The way of a model that is scored through a prompt: what pairs share is computed once.
+
+    Raises:
+        ModelError: The model's attention is of another kind, or the logits are not those of the model's own pass.
+    """
+    use_plain_outputs(model)
+    forward = SharedPrefixForward(model, answer_weights(model, answer_ids), device, attention=attention)
+    expected = Expected.exactly(forward.plain_logits(trial.input_ids))
+    if model.dtype in HALF:
+        plain = expected.logits
+        with in_float32(model.base_model):
+            expected = Expected.exactly(forward.plain_logits(trial.input_ids))
+            _require_agreement(expected.fault(trial_logits(forward, trial)))
+        expected = Expected.in_half(expected.logits, plain, model.dtype)
+    prepacking = prepack(model) if device.type == "cpu" else None
+    fault = expected.fault(trial_logits(forward, trial))
+    if fault and prepacking:
+        _LOG.warning("%s %s", _NOT_PREPACKED, fault)
+        prepacking.release()
+        fault = expected.fault(trial_logits(forward, trial))
+    _require_agreement(fault)
+    return forward
+
+
+def _require_agreement(fault: str | None) -> None:
+    if fault:
+        raise ModelError(
+            f"With shared prefixes the logits are not those of the model's own pass. {fault} This version of "
+            "transformers runs the model in a way that is not known here; use one that constraints.txt names."
+        )

@@ -1,0 +1,198 @@
+"""Which files an input path means, and which it leaves out."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pyarrow import fs
+
+from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.storage.filesystem import absolute, is_builtin, join, resolve
+from reranker_batch.storage.globbing import has_glob, matches, split_glob
+from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC, first_line
+from reranker_batch.storage.input.table_formats import refuse_tables_around, refuse_tables_in
+from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
+from reranker_batch.uris import is_uri, split_options
+
+_SUFFIXES = (".parquet", ".pq")
+_OTHER_SUFFIXES = (
+    *(".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".html", ".log", ".crc"),
+    *(".orc", ".avro", ".arrow", ".feather", ".ipc", ".lance", ".gz", ".bz2", ".zst", ".zip", ".tar", ".py", ".sql"),
+)
+_PROBE_THREADS = 16
+_SHOWN_FILES = 3
+_NO_FILE = "neither a file nor a folder"
+
+
+@dataclass(frozen=True)
+class ListedFile:
+    """A file by its path below the root of the input."""
+
+    path: str
+    size_bytes: int
+    """0 where the store does not tell."""
+    modified_ns: int | None
+    """Unlike the size, not known on every store."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of an input, sorted by path. `resolve(root)` and a file's path lead to it from any process."""
+
+    root: str
+    files: tuple[ListedFile, ...]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Files and folders that were there and are not read, by path, each with the reason. The marks that jobs leave in
+    their output, such as `_SUCCESS`, are not among them."""
+
+
+def list_input(path_or_uri: str) -> Listing:
+    """All files that a file, folder, glob or URI means, each once, whatever links lead to it.
+
+    Of a folder that is every `*.parquet` and `*.pq` at any depth, and every file of no known suffix that begins like a
+    Parquet file, as Hive and Athena write them. Names that begin with `.`, or with `_` and have no `=`, are left out,
+    as Spark and Hive do with their own leftovers. A glob takes what it matches, whatever its suffix. What exists under
+    the very name wins over what the name matches as a pattern.
+
+    Raises:
+        InputError: Nothing is there, or it is a table whose files alone do not say which rows it has.
+        ConfigError: See `resolve`.
+    """
+    place = absolute(path_or_uri)
+    try:
+        listing = _list_exact(place) or _list_glob(place)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path_or_uri} cannot be listed: {first_line(error)}. Check input.path.") from error
+    if listing is None:
+        raise InputError(f"{path_or_uri} does not exist. Check input.path{_relative_hint(path_or_uri)}.")
+    if not listing.files:
+        more = f" Left out: {shown_left_out(listing.left_out)}." if listing.left_out else ""
+        raise InputError(f"{path_or_uri} holds no Parquet file. Check input.path.{more}")
+    return listing
+
+
+def shown_left_out(left_out: Mapping[str, str]) -> str:
+    """The first few, and how many more."""
+    shown = ", ".join(f"{path} ({reason})" for path, reason in list(left_out.items())[:_SHOWN_FILES])
+    return shown + (f" and {len(left_out) - _SHOWN_FILES:,} more" if len(left_out) > _SHOWN_FILES else "")
+
+
+def _list_exact(place: str) -> Listing | None:
+    try:
+        filesystem, path = resolve(place)
+    except ConfigError:
+        if has_glob(place):
+            return None
+        raise
+    entry = single(filesystem, path)
+    if entry is None:
+        return None
+    if entry.kind == "other":
+        raise InputError(f"{place} is neither a file nor a folder. Check input.path.")
+    if entry.kind == "file":
+        return Listing(_parent(place), (_listed(entry, posixpath.dirname(path)),))
+    refuse_tables_around(filesystem, [path])
+    return _listing(filesystem, place, path, _data_below(filesystem, path))
+
+
+def _list_glob(place: str) -> Listing | None:
+    if is_builtin(place) or not has_glob(place):
+        return None
+    root, pattern = split_glob(place)
+    filesystem, path = resolve(root)
+    found = matches(filesystem, path, pattern)
+    refuse_tables_around(filesystem, [entry.path for entry in found.entries])
+    folders = [_data_below(filesystem, entry.path) for entry in found.entries if entry.kind == "folder"]
+    left_out = {entry.path: _NO_FILE for entry in found.entries if entry.kind == "other"} | found.left_out
+    named = Tree([entry for entry in found.entries if entry.kind == "file"], left_out)
+    listing = _listing(filesystem, root, path, named, *folders)
+    if not listing.files:
+        raise InputError(f"{place} matches no file. Check input.path.")
+    return listing
+
+
+def _listing(filesystem: fs.FileSystem, root: str, path: str, *trees: Tree) -> Listing:
+    entries = {entry.path: entry for tree in trees for entry in tree.entries}
+    left_out = {name: reason for tree in trees for name, reason in tree.left_out.items() if name not in entries}
+    tree = without_repeats(filesystem, path, entries.values())
+    files = sorted((_listed(entry, path) for entry in tree.entries), key=lambda file: file.path)
+    reasons = {relative(name, path): reason for name, reason in (left_out | tree.left_out).items()}
+    return Listing(root, tuple(files), dict(sorted(reasons.items())))
+
+
+def _data_below(filesystem: fs.FileSystem, folder: str) -> Tree:
+    """The data files of a folder at any depth."""
+    found = walk(filesystem, folder, into_hidden=False)
+    refuse_tables_in(found.entries)
+    data: list[Entry] = []
+    unsure: list[Entry] = []
+    left_out = dict(found.left_out)
+    for entry in found.entries:
+        name = relative(entry.path, folder)
+        if is_hidden(name):
+            left_out |= _hidden(entry, name, folder)
+        elif entry.kind != "folder" and (reason := _reason_to_leave_out(entry)):
+            left_out[entry.path] = reason
+        elif entry.kind == "file":
+            (data if _has_suffix(name) else unsure).append(entry)
+    with ThreadPoolExecutor(_PROBE_THREADS) as pool:
+        is_data = list(pool.map(lambda entry: _begins_like_parquet(filesystem, entry.path), unsure))
+    data += [entry for entry, is_right in zip(unsure, is_data, strict=True) if is_right]
+    left_out |= {
+        e.path: "does not begin like Parquet" for e, is_right in zip(unsure, is_data, strict=True) if not is_right
+    }
+    return Tree(data, left_out)
+
+
+def _hidden(entry: Entry, name: str, folder: str) -> dict[str, str]:
+    """A hidden folder stands for all that lies in it; of hidden files only data is worth a word."""
+    parts = name.split("/")
+    depth = next(at for at, part in enumerate(parts, start=1) if is_hidden(part))
+    if depth == len(parts) and entry.kind != "folder" and not _has_suffix(name):
+        return {}
+    return {join(folder, *parts[:depth]): "hidden by its name"}
+
+
+def _reason_to_leave_out(entry: Entry) -> str | None:
+    if entry.kind == "other":
+        return _NO_FILE
+    if _has_suffix(entry.path):
+        return None
+    if entry.path.lower().endswith(_OTHER_SUFFIXES):
+        return "no Parquet by its name"
+    if entry.size_bytes == 0:
+        return "empty"
+    return None
+
+
+def _has_suffix(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+def _begins_like_parquet(filesystem: fs.FileSystem, path: str) -> bool:
+    """A link that leads nowhere does not."""
+    try:
+        with filesystem.open_input_stream(path) as source:
+            return source.read(len(MAGIC)) in (MAGIC, ENCRYPTED_MAGIC)
+    except FileNotFoundError:
+        return False
+
+
+def _parent(place: str) -> str:
+    if is_builtin(place):
+        return "builtin:"
+    plain, options = split_options(place)
+    parent = posixpath.dirname(plain.rstrip("/"))
+    return (parent if not is_uri(place) or "://" in parent else plain.partition("://")[0] + "://") + options
+
+
+def _listed(entry: Entry, root: str) -> ListedFile:
+    return ListedFile(relative(entry.path, root), entry.size_bytes or 0, entry.modified_ns)
+
+
+def _relative_hint(path_or_uri: str) -> str:
+    path = absolute(path_or_uri)
+    return "" if path == path_or_uri else f" (looked at {path})"

@@ -1,0 +1,243 @@
+"""List the input, look into every footer, cut work units."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+
+from reranker_batch.config import Columns, InputConfig
+from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, unit_id_of
+from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.input.columns import FileColumns, InputColumns, inspect_columns
+from reranker_batch.storage.input.cutting import cut_file
+from reranker_batch.storage.input.footers import Footer, check_pages, first_line, read_footer
+from reranker_batch.storage.input.likely_ids import LikelyIds, id_warnings, likely_ids
+from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
+from reranker_batch.storage.input.merging import merge_columns
+from reranker_batch.storage.input.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
+from reranker_batch.storage.input.statistics import may_hold_null_ids, num_values, value_ranges
+from reranker_batch.storage.retrying import retried
+
+logger = logging.getLogger(__name__)
+
+_FOOTER_THREADS = 16
+_SCAN_THREADS = 4
+_SHOWN_PROBLEMS = 50
+_PLACE_COLUMNS = {"query_at", "row"}
+"""Columns of a unit's own tables, beside those of the output."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file as it was when the plan was made. `path` is relative to the plan's root."""
+
+    path: str
+    num_rows: int
+    identity: FileIdentity
+    row_group_rows: tuple[int, ...]
+    row_group_pairs: tuple[int, ...]
+    """What the footer promises: a row whose list is null or empty counts as one pair."""
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The input and how it is cut. Says the same on every machine that sees the input.
+
+    `num_queries` is exact. Every row belongs to one unit, in the order of the input. An input without rows is one
+    unit without rows.
+    """
+
+    root: str
+    files: tuple[InputFile, ...]
+    columns: InputColumns
+    units: tuple[WorkUnit, ...]
+    num_queries: int
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Files that cannot be used and are left out because `input.skip_bad_files` says so, each with what is wrong."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """See `Listing.left_out`."""
+    warnings: tuple[str, ...] = ()
+    """What may not be as it was meant; each has been logged."""
+
+    @property
+    def num_pairs(self) -> int:
+        return sum(unit.num_pairs for unit in self.units)
+
+    def identity(self) -> dict[str, dict[str, Any]]:
+        """What tells an input that has changed from one that has not, by file; where it lies does not matter."""
+        return {
+            "skipped": dict.fromkeys(self.skipped, True),
+            "files": {file.path: {"num_rows": file.num_rows, **asdict(file.identity)} for file in self.files},
+        }
+
+
+@dataclass(frozen=True)
+class _OpenedFile:
+    file: InputFile
+    columns: FileColumns
+    has_null_ids: bool
+    likely_ids: LikelyIds
+
+
+def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
+    """Read all footers and cut the input into work units of about `unit_pairs`.
+
+    Reads no text, except with `layout: pairs`, where the column that tells queries apart is streamed once, and with
+    `check_pages`, where everything is.
+
+    Raises:
+        InputError: Nothing is there, or files cannot be used: all of them are named, each with what is wrong.
+        ConfigError: The path cannot be used.
+    """
+    refuse_own_names(config.columns)
+    listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
+    opened, skipped = _open_all(listing, config)
+    columns = merge_columns(((held.file.path, held.columns) for held in opened), config.columns.passthrough)
+    files = [held.file for held in opened]
+    num_pairs = sum(sum(file.row_group_pairs) for file in files)
+    aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
+    runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
+    units = [unit for index, file in enumerate(files) for unit in _cut(index, file, aim, runs[index] if runs else None)]
+    if not units:  # so that an empty output has its columns too
+        units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0, files[0].identity)]
+    num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
+    warnings = _warn(listing, opened)
+    return InputPlan(
+        listing.root, tuple(files), columns, tuple(units), num_queries, skipped, listing.left_out, warnings
+    )
+
+
+def refuse_own_names(names: Columns) -> None:
+    """Refuse passthrough names that the tables of a unit use themselves.
+
+    `query` is allowed where it is the query's text, which those tables have under that name.
+
+    Raises:
+        ConfigError: Names the columns.
+    """
+    own = _PLACE_COLUMNS if names.query == "query" else _PLACE_COLUMNS | {"query"}
+    if taken := sorted(set(names.passthrough) & own):
+        raise ConfigError(
+            f"input.columns.passthrough: {', '.join(taken)} is a name that the job needs itself. "
+            "Rename it in the input."
+        )
+
+
+def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile], dict[str, str]]:
+    """The files that can be used, and by path what is wrong with the others."""
+    filesystem, root = resolve(listing.root)
+
+    def open_one(listed: ListedFile) -> _OpenedFile | str:
+        try:
+            path = join(root, listed.path)
+            footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
+            if config.check_pages:
+                identity = _identity_of(listed, footer)
+                retried(lambda: check_pages(filesystem, path, identity), f"Reading {path}")
+        except (InputError, OSError) as error:
+            return f"{listed.path} cannot be used: {first_line(error)}."
+        try:
+            return _open(listed, footer, config)
+        except InputError as error:
+            return str(error)
+
+    results = _in_threads(open_one, listing.files, _FOOTER_THREADS)
+    named = zip(listing.files, results, strict=True)
+    problems = {listed.path: result for listed, result in named if isinstance(result, str)}
+    if problems and (len(problems) == len(results) or not config.skip_bad_files):
+        raise InputError(_listed([*problems.values()], len(results), listing.root))
+    for problem in problems.values():
+        logger.warning("Skipped, as input.skip_bad_files says: %s", problem)
+    return [result for result in results if not isinstance(result, str)], problems
+
+
+def _warn(listing: Listing, opened: Sequence[_OpenedFile]) -> tuple[str, ...]:
+    warnings = [*id_warnings([held.likely_ids for held in opened])]
+    if listing.left_out:
+        warnings.append(f"Of {listing.root} these were left out: {shown_left_out(listing.left_out)}.")
+    for warning in warnings:
+        logger.warning("%s", warning)
+    return tuple(warnings)
+
+
+def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFile:
+    if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
+        raise InputError(
+            f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
+            f"{footer.size_bytes} now, so somebody is writing it."
+        )
+    names, schema = config.columns, footer.schema
+    columns = inspect_columns(schema, config, listed.path)
+    groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
+    rows = tuple(group.num_rows for group in groups)
+    pairs = rows if config.layout == "pairs" else num_values(groups, schema, names.candidates, names.document)
+    columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(names, columns)))
+    file = InputFile(listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, pairs)
+    has_null_ids = may_hold_null_ids(groups, schema, names.query_id)
+    return _OpenedFile(file, columns, has_null_ids, likely_ids(schema, names, columns, listed.path))
+
+
+def _passthrough_places(names: Columns, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
+    """Column, field and type by name. In pairs candidates are rows, so that their fields are columns."""
+    inner = {
+        name: (name, None, data_type) if columns.shape == "pairs" else (names.candidates, name, data_type)
+        for name, data_type in columns.candidate_passthrough.items()
+    }
+    return inner | {name: (name, None, data_type) for name, data_type in columns.query_passthrough.items()}
+
+
+def _identity_of(listed: ListedFile, footer: Footer) -> FileIdentity:
+    return FileIdentity(footer.size_bytes, listed.modified_ns, footer.digest)
+
+
+def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> list[QueryRuns]:
+    filesystem, folder = resolve(root)
+    names = config.columns
+
+    def scan(held: _OpenedFile) -> QueryRuns:
+        path = join(folder, held.file.path)
+        identity = held.file.identity
+        return retried(
+            lambda: scan_queries(filesystem, path, identity, names, has_null_ids=held.has_null_ids), f"Reading {path}"
+        )
+
+    found = _in_threads(scan, opened, _SCAN_THREADS)
+    read_key = key_reader(filesystem, folder, {held.file.path: held.file.identity for held in opened}, names)
+    sort_by = names.query_id if any(held.columns.query_id is not None for held in opened) else names.query
+    files = [held.file.path for held in opened]
+    refuse_returning(list(zip(files, found, strict=True)), read_key, sort_by=str(sort_by))
+    return found
+
+
+def _cut(index: int, file: InputFile, unit_pairs: int, runs: QueryRuns | None) -> list[WorkUnit]:
+    return cut_file(
+        index,
+        file.path,
+        file.identity,
+        file.row_group_rows,
+        file.row_group_pairs,
+        unit_pairs=unit_pairs,
+        query_starts=None if runs is None else runs.starts,
+    )
+
+
+def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> list[Result]:
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(function, items))
+
+
+def _listed(problems: Sequence[str], num_files: int, root: str) -> str:
+    if len(problems) == 1:
+        return f"{problems[0]} (input: {root})"
+    shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN_PROBLEMS])
+    more = f"\n  and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
+    return f"{len(problems)} of {num_files} files of {root} cannot be used:\n{shown}{more}"

@@ -1,0 +1,131 @@
+"""Refused candidates as rows that keep their whole input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reranker_batch.core.pairs import BoolArray
+from reranker_batch.core.ragged import LongArray, offsets_of, positions_of
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.schema import dead_letter_schema, output_type
+from reranker_batch.storage.input.candidates import unit_candidates
+from reranker_batch.storage.input.columns import InputColumns
+from reranker_batch.storage.input.reader import SourceRows
+from reranker_batch.storage.values import conform_table, list_lengths, list_values, scrubbed
+
+_WHOLE_ROW = "unequal_lists"
+_PIECE_ROWS = 1_024
+
+
+def dead_letter_table(rejects: pa.Table, source: SourceRows, unit: WorkUnit, columns: InputColumns) -> pa.Table:
+    """One row per refused candidate, in the order of `rejects`, which may come from the reader or later steps.
+
+    `input` is the input row with this one candidate left in its lists, so that it is input again once the cause
+    is gone. A row with lists of unequal length has no such parts: the first of its dead letters keeps the whole
+    row and the others a null `input`. Bytes that are no valid UTF-8 show as U+FFFD, since most readers refuse a
+    file that holds them; `file` and `row` lead to the original.
+    """
+    letters = _Letters(source, unit, columns)
+    kinds = _Kinds.of(rejects)
+    starts = range(0, len(rejects), _PIECE_ROWS)
+    pieces = [letters.table(rejects.slice(start, _PIECE_ROWS), kinds.slice(start)) for start in starts]
+    return pa.concat_tables([letters.schema.empty_table(), *pieces])
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Which dead letters keep their row whole, and which keep none because an earlier one does."""
+
+    is_whole: BoolArray
+    is_repeated: BoolArray
+
+    @classmethod
+    def of(cls, rejects: pa.Table) -> _Kinds:
+        is_whole = np.asarray(pc.equal(rejects["reason_code"], _WHOLE_ROW).to_numpy(zero_copy_only=False), np.bool_)
+        firsts = np.unique(np.where(is_whole, rejects["row"].to_numpy(), -1), return_index=True)[1]
+        is_repeated = is_whole.copy()
+        is_repeated[firsts] = False
+        return cls(is_whole & ~is_repeated, is_repeated)
+
+    def slice(self, start: int) -> _Kinds:
+        piece = slice(start, start + _PIECE_ROWS)
+        return _Kinds(self.is_whole[piece], self.is_repeated[piece])
+
+
+class _Letters:
+    """Builds dead letters of one unit, piece by piece."""
+
+    def __init__(self, source: SourceRows, unit: WorkUnit, columns: InputColumns) -> None:
+        self._rows = source.table
+        self._unit = unit
+        self._found = unit_candidates(source.table, source.config.columns, columns, unit)
+        self._is_pairs = columns.shape == "pairs"
+        rows = self._found.candidates["row"].to_numpy() - unit.row_start
+        self._first_candidate = offsets_of(np.bincount(rows, minlength=len(source.table)).astype(np.int64))
+        self._lists = {
+            name: _Lists.of(source.table.column(name).chunk(0)) for name in _candidate_lists(source, columns)
+        }
+        self.schema = dead_letter_schema(output_type(pa.struct(list(source.table.schema))))
+
+    def table(self, rejects: pa.Table, kinds: _Kinds) -> pa.Table:
+        rows = rejects["row"].to_numpy() - self._unit.row_start
+        index = rejects["index"].fill_null(0).to_numpy().astype(np.int64)
+        places = rows if self._is_pairs else self._first_candidate[rows] + index
+        values = {
+            "query_id": self._found.queries["query_id"].take(rejects["query_at"]),
+            "doc_id": self._found.candidates["doc_id"].take(pa.array(places)),
+            "file": pa.array([self._unit.file] * len(rejects)),
+            "input": self._input(rows, index, kinds),
+            **{name: rejects[name] for name in ("index", "row", "reason_code", "message")},
+        }
+        return conform_table(pa.table(values).select(self.schema.names), self.schema)
+
+    def _input(self, rows: LongArray, index: LongArray, kinds: _Kinds) -> pa.Array:
+        places = pa.array(rows, mask=kinds.is_repeated)
+        columns = [
+            self._lists[field.name].elements(rows, index, kinds)
+            if field.name in self._lists
+            else self._rows.column(field.name).chunk(0).take(places)
+            for field in self._rows.schema
+        ]
+        fields = list(self._rows.schema)
+        return scrubbed(pa.StructArray.from_arrays(columns, fields=fields, mask=pa.array(kinds.is_repeated)))
+
+
+def _candidate_lists(source: SourceRows, columns: InputColumns) -> set[str]:
+    """The columns that hold an element a candidate."""
+    names = source.config.columns
+    if columns.shape == "pairs":
+        return set()
+    lists = {names.candidates, names.doc_id} if columns.shape == "parallel_lists" else {names.candidates}
+    return {field.name for field in source.table.schema if field.name in lists and pa.types.is_large_list(field.type)}
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """A list column taken apart, so that single elements are reached without copying their lists."""
+
+    elements_flat: pa.Array
+    starts: LongArray
+    lengths: LongArray
+    is_null: BoolArray
+    type: pa.DataType
+
+    @classmethod
+    def of(cls, lists: pa.Array) -> _Lists:
+        lengths = list_lengths(lists)
+        is_null = lists.is_null().to_numpy(zero_copy_only=False)
+        return cls(list_values(lists), offsets_of(lengths)[:-1], lengths, is_null, lists.type)
+
+    def elements(self, rows: LongArray, index: LongArray, kinds: _Kinds) -> pa.Array:
+        """Lists of row `rows[i]`: whole, or cut to element `index[i]`."""
+        lengths = np.where(kinds.is_whole, self.lengths[rows], np.minimum(self.lengths[rows], 1))
+        lengths[kinds.is_repeated] = 0
+        places = positions_of(self.starts[rows] + np.where(kinds.is_whole, 0, index), lengths)
+        elements = self.elements_flat.take(pa.array(places))
+        is_null = pa.array(self.is_null[rows])
+        return pa.LargeListArray.from_arrays(pa.array(offsets_of(lengths)), elements, type=self.type, mask=is_null)

@@ -1,0 +1,176 @@
+"""Dead letters as input again, and where each of them came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from reranker_batch.config import InputConfig
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import CommitError, ConfigError
+from reranker_batch.storage.filesystem import Folder, absolute
+from reranker_batch.storage.input.candidates import unit_candidates
+from reranker_batch.storage.input.columns import inspect_columns
+from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reader import read_source
+from reranker_batch.storage.output.parts import DEAD_LETTERS, part_name, read_table
+from reranker_batch.storage.output.run_state import RunState
+from reranker_batch.storage.output.verifying import Record, verify_output
+from reranker_batch.storage.places import is_within
+
+PLACES = "_places.parquet"
+"""Beside the input files; its name keeps it from being taken for one."""
+_UNIT_PAIRS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Redriven:
+    """What was written."""
+
+    reasons: Counter[str]
+    has_unique_places: bool
+    """Whether query id and index tell the candidates of the new input apart, which merging relies on."""
+
+    @property
+    def num_candidates(self) -> int:
+        return self.reasons.total()
+
+
+def redrive_output(output: str, target: str) -> Redriven:
+    """Write the dead letters of a finished run to the folder `target`, in the layout of the run's own input.
+
+    The refused candidates of a query become one query again, whole rows stay whole. `_places.parquet` says for each
+    candidate by its new `query_id` and `index` which query id, document id and index it had: `was`.
+
+    Raises:
+        ConfigError: There is no finished run, or `target` cannot be used.
+        CommitError: The output is not what its record says.
+    """
+    state, goal = RunState(Folder.at(output)), Folder.at(target)
+    config, unit_ids = _finished_run(state, output)
+    _refuse_places(goal, target, output=output, input_path=config.path)
+    letters = {part_name(unit_id): _letters(state, unit_id) for unit_id in unit_ids}
+    if not letters:
+        return Redriven(Counter(), True)
+    _made(goal)
+    for name, table in letters.items():
+        _write(goal, name, _input_rows(table, config, name))
+    places = _places(goal, config, letters)
+    _write(goal, PLACES, places)
+    keys = set(zip(places["query_id"].to_pylist(), places["index"].to_pylist(), strict=True))
+    return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places))
+
+
+def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[str]]:
+    """How the input was read, and the units that have dead letters. A gated output may be redriven too."""
+    record = Record.read(state)
+    if record is None:
+        raise ConfigError(f"{output} holds no run: run/manifest.json or run/plan.json is not there.")
+    if not record.is_finished(is_marked=state.is_complete):
+        raise ConfigError(f"{output} holds a run that has not finished. Finish it first: the same command resumes it.")
+    if problems := verify_output(output).problems:
+        raise CommitError(
+            f"{output} is not what its record says, so nothing is taken from it: {problems[0]} "
+            "`reranker-batch verify` lists all; the run's own command repairs parts and dead letters."
+        )
+    names = state.dead_letter_names()
+    return record.manifest.config.input, [unit.unit_id for unit in record.units if part_name(unit.unit_id) in names]
+
+
+def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -> None:
+    """Raises ConfigError for a target that is no new folder, or that the first run would read or refuse."""
+    try:
+        info = goal.filesystem.get_file_info(goal.path)
+        selector = pafs.FileSelector(goal.path, allow_not_found=True)
+        is_taken = info.is_file or bool(goal.filesystem.get_file_info(selector))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{target} cannot be used: {error}") from error
+    if is_taken:
+        raise ConfigError(f"{target} is not empty. Give a new folder for the input of the second run.")
+    for place, what in ((Folder.at(output).uri, "the output"), (absolute(input_path.partition("**")[0]), "the input")):
+        if is_within(goal.uri, place):
+            raise ConfigError(f"{target} lies in {what}, {place}. Give a folder of its own.")
+
+
+def _made(goal: Folder) -> None:
+    try:
+        goal.filesystem.create_dir(goal.path, recursive=True)
+    except OSError as error:
+        raise ConfigError(f"{goal.uri} cannot be used: {error}") from error
+
+
+def _letters(state: RunState, unit_id: str) -> pa.Table:
+    """In the order of the input."""
+    table = read_table(state.output, DEAD_LETTERS, unit_id)
+    keys = [("row", "ascending"), ("index", "ascending")]
+    return table.take(pc.sort_indices(table.select(["row", "index"]), sort_keys=keys))
+
+
+def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
+    """The rows of the input that the letters keep; those of one row and so of one query become one again."""
+    held = letters.filter(pc.is_valid(letters["input"]))
+    rows = pa.Table.from_struct_array(held["input"].combine_chunks())
+    shape = inspect_columns(rows.schema, config, file).shape
+    if shape == "pairs":
+        return rows
+    numbers = held["row"].to_numpy()
+    starts = np.flatnonzero(np.append([True], numbers[1:] != numbers[:-1]))
+    names = config.columns
+    lists = {names.candidates, names.doc_id} if shape == "parallel_lists" else {names.candidates}
+    columns = [
+        _joined(rows[field.name].combine_chunks(), starts)
+        if field.name in lists and not pa.types.is_null(field.type)
+        else rows[field.name].take(pa.array(starts))
+        for field in rows.schema
+    ]
+    return pa.table(columns, names=rows.schema.names)
+
+
+def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
+    """Neighbouring lists as one list each; those of a row are all null or none is."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = np.append(ends[:-1][starts], ends[-1])
+    mask = lists.is_null().take(pa.array(starts))
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists), mask=mask)
+
+
+def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> pa.Table:
+    """How a run will name the candidates of the new input, as its own reader says, beside what they were."""
+    again = config.model_copy(update={"path": goal.uri, "skip_bad_files": False})
+    plan = plan_input(again, unit_pairs=_UNIT_PAIRS)
+    seen: dict[str, list[pa.Table]] = {name: [] for name in letters}
+    for unit in plan.units:
+        source = read_source(plan.root, again, unit)
+        found = unit_candidates(source.table, again.columns, plan.columns, unit)
+        query_ids = found.queries["query_id"].take(found.candidates["query_at"])
+        seen[unit.file].append(pa.table({"query_id": query_ids, "index": found.candidates["index"]}))
+    return pa.concat_tables(_beside(pa.concat_tables(seen[name]), table, name) for name, table in letters.items())
+
+
+def _beside(named: pa.Table, letters: pa.Table, file: str) -> pa.Table:
+    if len(named) != len(letters):
+        raise CommitError(f"{len(letters)} dead letters became {len(named)} candidates in {file}.")
+    was = [letters[name].combine_chunks() for name in ("query_id", "doc_id", "index")]
+    return (
+        pa.table({"query_id": named["query_id"].cast(pa.string()), "index": named["index"]})
+        .append_column("was", pa.StructArray.from_arrays(was, ["query_id", "doc_id", "index"]))
+        .append_column("file", letters["file"])
+        .append_column("row", letters["row"])
+        .append_column("reason_code", letters["reason_code"])
+    )
+
+
+def _write(folder: Folder, name: str, table: pa.Table) -> None:
+    path = folder.child(name)
+    try:
+        with folder.filesystem.open_output_stream(path) as sink:
+            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    except OSError as error:
+        raise CommitError(f"{path} cannot be written: {error}") from error
