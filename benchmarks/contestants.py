@@ -129,7 +129,7 @@ class CrossEncoder:
 
     def score(self, pairs: Pairs) -> Any:
         self.computed_tokens = None if self.computed_tokens is None else 0
-        batch = {"batch_size": self.batch_size} if self.batch_size else {}
+        batch: dict[str, Any] = {"batch_size": self.batch_size} if self.batch_size else {}
         return self._model.predict(pairs, activation_fn=self._activation, show_progress_bar=False, **batch)
 
 
@@ -191,7 +191,7 @@ class Transformers:
     def _logits(self, inputs: Any) -> Any:
         if not self._is_causal:
             return self._model(**inputs).logits[:, 0]
-        yes, no = self._tokenizer.convert_tokens_to_ids(["yes", "no"])
+        yes, no = (self._tokenizer.convert_tokens_to_ids(answer) for answer in ("yes", "no"))
         last = self._model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1].float()
         return last[:, yes] - last[:, no]
 
@@ -234,7 +234,7 @@ class FlagEmbedding:
         self.batch_size = None
 
     def score(self, pairs: Pairs) -> Any:
-        batch = {"batch_size": self.batch_size} if self.batch_size else {}
+        batch: dict[str, Any] = {"batch_size": self.batch_size} if self.batch_size else {}
         return self._model.compute_score([list(pair) for pair in pairs], normalize=False, **batch)
 
 

@@ -130,7 +130,7 @@ def memory_of(pid: int) -> int:
         found = [root.memory_info(), *(child.memory_info() for child in root.children(recursive=True))]
     except psutil.Error:  # one ended while it was looked at
         return 0
-    return sum(one.rss - one.shared for one in found) + max(one.shared for one in found)
+    return int(sum(one.rss - one.shared for one in found) + max(one.shared for one in found))
 
 
 # --- the comparison ----------------------------------------------------------------------------------

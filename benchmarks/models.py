@@ -132,7 +132,7 @@ def write(shape: Shape) -> Path:
     settings = dict(shape.config) | ids
     config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
     is_causal = bool(shape.prompt)
-    kind = transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForSequenceClassification
+    kind: Any = transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForSequenceClassification
     torch.manual_seed(0)
     model = kind.from_config(config)
     model.save_pretrained(aside)

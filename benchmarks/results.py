@@ -60,7 +60,7 @@ def ratios(case: Case, name: str, reference: str) -> list[float]:
 
 def pace(case: Case, name: str) -> float:
     """Pairs a second, by the median round."""
-    return case["pairs"] / median(case["entries"][name]["seconds"])
+    return float(case["pairs"] / median(case["entries"][name]["seconds"]))
 
 
 def share_of_peak(case: Case, name: str) -> float | None:
@@ -69,7 +69,7 @@ def share_of_peak(case: Case, name: str) -> float | None:
     peaks = case["peaks"].get(dtype)
     if not peaks:
         return None
-    return case["flops"] / median(case["entries"][name]["seconds"]) / max(peaks)
+    return float(case["flops"] / median(case["entries"][name]["seconds"]) / max(peaks))
 
 
 def padding(case: Case, name: str) -> float | None:

@@ -74,6 +74,9 @@ class Worker:
                 text=True,
                 env=environment,
             )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._into, self._out_of = self._process.stdin, self._process.stdout
         self._log = log
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
@@ -83,9 +86,9 @@ class Worker:
             WorkerError: The contestant raised, or its process died.
         """
         try:
-            self._process.stdin.write(json.dumps({"do": command} | arguments) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
+            self._into.write(json.dumps({"do": command} | arguments) + "\n")
+            self._into.flush()
+            line = self._out_of.readline()
         except BrokenPipeError:
             line = ""
         if not line:
@@ -96,7 +99,7 @@ class Worker:
         return answer
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._into.close()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -136,7 +139,7 @@ class Race:
             if truth is not None:
                 entry |= differences(np.load(self._file(name, "npy")), truth, queries)
 
-    def _truth(self) -> np.ndarray | None:
+    def _truth(self) -> Any:
         """Logits of plain transformers in float32, by a process that is gone when the race begins."""
         with ExitStack() as stack, self._or_left_out(TRUTH):
             say(f"{self.shape.name} {self.workload.name}: reference scores")
@@ -232,7 +235,7 @@ def race_all(arguments: argparse.Namespace, *, until: float = math.inf) -> dict[
 
     None begins after `until`, on the clock of `time.monotonic`.
     """
-    results = {"machine": machine(arguments.device), "settings": settings_of(arguments), "cases": []}
+    results: dict[str, Any] = {"machine": machine(arguments.device), "settings": settings_of(arguments), "cases": []}
     for shape in (models.SHAPES[name] for name in arguments.models):
         folder = models.write(shape)
         for name in arguments.workloads:

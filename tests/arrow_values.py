@@ -61,8 +61,8 @@ def array_of(data_type: pa.DataType, length: int, chance: random.Random, *, wild
     if pa.types.is_list(data_type) or pa.types.is_large_list(data_type) or pa.types.is_map(data_type):
         return _lists(data_type, mask, chance, wild)
     if isinstance(data_type, pa.UuidType):
-        values = [uuid.UUID(int=chance.getrandbits(128)).bytes for _ in range(length)]
-        storage = pa.array([None if gone else value for value, gone in zip(values, mask, strict=True)], pa.binary(16))
+        uuids = [uuid.UUID(int=chance.getrandbits(128)).bytes for _ in range(length)]
+        storage = pa.array([None if gone else value for value, gone in zip(uuids, mask, strict=True)], pa.binary(16))
         return pa.ExtensionArray.from_storage(data_type, storage)
     values = [None if gone else _value(data_type, chance, wild) for gone in mask]
     return _leaf_array(data_type, values)

@@ -45,7 +45,7 @@ def nested_table(groups: Sequence[Group], **more: Sequence[Any]) -> pa.Table:
 
 def pairs_table(groups: Sequence[Group]) -> pa.Table:
     rows = [(group[0], group[1], *candidate) for group in groups for candidate in group[2]]
-    columns = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    columns: list[Sequence[Any]] = [*zip(*rows, strict=True)] if rows else [(), (), (), ()]
     names = ["query_id", "query", "doc_id", "text"]
     return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 

@@ -163,7 +163,7 @@ def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
 
 
 def test_help_shows_the_public_names() -> None:
-    shown = pydoc.render_doc(reranker_batch, renderer=pydoc.plaintext)
+    shown = pydoc.render_doc(reranker_batch, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # typeshed lacks it
     for name in ["class Reranker", "rerank_table", "run", "plan", "verify", "redrive", "accept", "status"]:
         assert re.search(rf"^ +{name}\b.*\(", shown, re.MULTILINE), name
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -32,7 +33,7 @@ OWN_LINE = "^[0-9,]+ of [0-9,]+ pairs · "
 ON_RAY = ("--set", "runtime.engine=ray")
 
 
-def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str | Path, cwd: Any = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "reranker_batch", *map(str, arguments)],
         stdin=subprocess.DEVNULL,

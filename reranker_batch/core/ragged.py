@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ class Ragged:
     offsets: LongArray
 
     @classmethod
-    def from_lists(cls, lists: Iterable[Sequence[int]]) -> Ragged:
+    def from_lists(cls, lists: Iterable[Sequence[int] | npt.NDArray[Any]]) -> Ragged:
         """Copy python lists or arrays, in order."""
         arrays = [np.asarray(ids, dtype=np.int32) for ids in lists]
         lengths = np.fromiter((len(ids) for ids in arrays), dtype=np.int64, count=len(arrays))

@@ -1,4 +1,5 @@
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_a_pair_is_never_longer_than_the_model_reads() -> None:
         ({"max_pair_tokens": 12}, "max_pair_tokens=12 leaves no token for a document"),
     ],
 )
-def test_limits_that_no_request_can_meet_are_refused_with_the_numbers(overrides: dict[str, int], message: str) -> None:
+def test_limits_that_no_request_can_meet_are_refused_with_the_numbers(overrides: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(**overrides)
 

@@ -80,10 +80,7 @@ def test_the_digest_depends_on_every_field_and_on_the_order() -> None:
     changed = [
         UNITS[:2],
         UNITS[::-1],
-        *(
-            [replace(UNITS[0], **{name: value}), *UNITS[1:]]
-            for name, value in {"num_pairs": 8, "identity": OTHER}.items()
-        ),
+        *([unit, *UNITS[1:]] for unit in (replace(UNITS[0], num_pairs=8), replace(UNITS[0], identity=OTHER))),
     ]
     digests = {units_digest(units) for units in [UNITS, *changed]}
     assert len(digests) == 1 + len(changed)

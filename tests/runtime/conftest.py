@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-_HERE = Path(__file__).parent
-WORKER_PATH = os.pathsep.join(map(str, (_HERE, _HERE.parent, _HERE.parents[1])))
-"""Where Ray's workers, and drivers of their own, find the package and the helpers of these tests."""
+from worker_path import WORKER_PATH
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +23,6 @@ def local_ray(worker_environment: None) -> Iterator[None]:
         warnings.simplefilter("ignore")
         import ray
 
-        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         yield
         ray.shutdown()

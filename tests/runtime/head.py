@@ -16,8 +16,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import WORKER_PATH
 from ray.job_submission import JobDetails, JobSubmissionClient
+from worker_path import WORKER_PATH
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -26,10 +27,10 @@ def lose(cluster: Cluster, node: Any, scores: Path) -> None:
 
 
 def main(folder: Path, num_gpus: int) -> int:
-    node = {"object_store_memory": 100 << 20, "num_cpus": 2, "num_gpus": num_gpus}
+    node: dict[str, Any] = {"object_store_memory": 100 << 20, "num_cpus": 2, "num_gpus": num_gpus}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     other = cluster.add_node(**node)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     threading.Thread(target=lose, args=(cluster, other, folder / "out" / "scores"), daemon=True).start()
     device = "cuda" if num_gpus else "cpu"
     job = oracle_job(folder, model={"device": device}, runtime={"min_replicas": 2, "max_replicas": 2})

@@ -6,6 +6,7 @@ and goes at its deadline, in the middle of its units.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -15,13 +16,13 @@ from typing import Any
 
 import ray
 from fault_jobs import flags_of, oracle_job
-from ray._raylet import GcsClient
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled
 from ray.cluster_utils import Cluster
-from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason  # type: ignore[attr-defined]  # generated
 
 from reranker_batch.runtime.driver import run_job
 
-NODE = {"object_store_memory": 100 << 20, "num_cpus": 2, "num_gpus": 1}
+NODE: dict[str, Any] = {"object_store_memory": 100 << 20, "num_cpus": 2, "num_gpus": 1}
 LOADS = 4
 """Nodes that go while a replica loads; more than the starts that a replica has."""
 GRACE_S = 3.0
@@ -60,7 +61,7 @@ def until(is_so: Callable[[], bool], run: Future[Any]) -> None:
 def main(folder: Path) -> int:
     cluster = Cluster(initialize_head=True, head_node_args={**NODE, "num_gpus": 0, "include_dashboard": False})
     node = cluster.add_node(**NODE)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     flags_of(folder).arm("start_hangs")
     with ThreadPoolExecutor(1) as thread:  # nodes can be added in the main thread alone
         run = thread.submit(run_job, oracle_job(folder, model={"device": "cuda"}, runtime={"max_replicas": 1}))

@@ -23,9 +23,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("worker
 NODE_ID = "f" * 56
 DRIVER = "tests/runtime/cluster_driver.py"
 _TABLES = ("auth", "docker", "file_mounts")
-_LISTS = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
-_LISTS += ("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files")
-_LISTS += ("rsync_exclude", "rsync_filter")
+_LISTS = [
+    *("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands"),
+    *("head_start_ray_commands", "worker_start_ray_commands", "cluster_synced_files"),
+    *("rsync_exclude", "rsync_filter"),
+]
 AUTOSCALER: dict[str, Any] = {
     "cluster_name": "test",
     "max_workers": 2,

@@ -110,7 +110,8 @@ def wait_until(is_true: Callable[[], bool]) -> None:
 @contextmanager
 def killing(*, times: int, every_s: float) -> Iterator[list[str]]:
     """Meanwhile, SIGKILL workers of this session's Ray that run a step; gives their names as they die."""
-    chance, is_over, killed = random.Random(3), threading.Event(), []
+    chance, is_over = random.Random(3), threading.Event()
+    killed: list[str] = []
 
     def kill() -> None:
         while len(killed) < times and not is_over.wait(every_s):

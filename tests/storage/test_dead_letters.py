@@ -38,7 +38,7 @@ def letters_of(
 
 def test_a_nested_dead_letter_keeps_its_row_with_this_one_candidate(tmp_path: Path) -> None:
     struct = pa.struct([("doc_id", pa.int64()), ("text", pa.large_string()), ("more", pa.list_(pa.string()))])
-    rows = [
+    rows: list[list[Any]] = [
         [{"doc_id": 1, "text": "a", "more": ["m"]}, {"doc_id": 2, "text": None, "more": None}, None],
         [{"doc_id": None, "text": "b", "more": []}],
     ]
@@ -53,7 +53,7 @@ def test_a_nested_dead_letter_keeps_its_row_with_this_one_candidate(tmp_path: Pa
     later = [{"query_at": 0, "row": 0, "index": 0, "reason_code": "non_finite_score", "message": "NaN."}]
     _, letters = letters_of(tmp_path, table, later=later)
     shown = letters.drop_columns(["input", "message"]).to_pylist()
-    base = {"query_id": "f.parquet#0", "file": "f.parquet", "row": 0}
+    base: dict[str, Any] = {"query_id": "f.parquet#0", "file": "f.parquet", "row": 0}
     assert shown == [
         {**base, "doc_id": "2", "index": 1, "reason_code": "null_document"},
         {**base, "doc_id": "f.parquet#0/2", "index": 2, "reason_code": "null_document"},
@@ -104,8 +104,12 @@ def test_a_row_of_unequal_lists_is_kept_whole_and_once(tmp_path: Path) -> None:
 
 def test_unequal_lists_under_a_query_without_text_take_no_id_of_another_row(tmp_path: Path) -> None:
     """The row is kept whole, whatever else is wrong with it and whether rows stand behind it."""
-    bad = {"query": [None, None, None], "candidates": [["a", "b"], [], ["c"]], "doc_id": [["x"], ["y"], ["z", "w"]]}
-    good = {"query": ["q"], "candidates": [["d"]], "doc_id": [["other"]]}
+    bad: dict[str, list[Any]] = {
+        "query": [None, None, None],
+        "candidates": [["a", "b"], [], ["c"]],
+        "doc_id": [["x"], ["y"], ["z", "w"]],
+    }
+    good: dict[str, list[Any]] = {"query": ["q"], "candidates": [["d"]], "doc_id": [["other"]]}
     for behind in (False, True):
         table = pa.table({name: values + (good[name] if behind else []) for name, values in bad.items()})
         rows, letters = letters_of(tmp_path, table.cast(table.schema.set(0, pa.field("query", pa.string()))))

@@ -91,7 +91,8 @@ def test_columns_encrypted_with_the_key_of_a_plain_footer_are_found() -> None:
 
 
 def test_files_without_encryption_have_no_such_columns(tmp_path: Path) -> None:
-    for at, options in enumerate([{}, {"store_schema": False}, {"version": "1.0"}, {"write_page_index": True}]):
+    written: list[dict[str, Any]] = [{}, {"store_schema": False}, {"version": "1.0"}, {"write_page_index": True}]
+    for at, options in enumerate(written):
         pq.write_table(table(), tmp_path / f"{at}.parquet", row_group_size=1, **options)
         for is_signed in (True, False):
             assert encrypted_columns(footer_of(tmp_path / f"{at}.parquet"), is_signed=is_signed) == []

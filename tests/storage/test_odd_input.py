@@ -94,7 +94,7 @@ def test_a_document_of_five_megabytes_is_cut_and_scored(tmp_path: Path) -> None:
 
 def test_pages_are_checked_where_the_writer_left_checksums(tmp_path: Path) -> None:
     """Without checksums a flipped bit of a text cannot be told from another text, by any reader."""
-    found = {}
+    found: dict[bool, bool | str] = {}
     for has_checksums in (True, False):
         path = tmp_path / f"{has_checksums}.parquet"
         table = nested_table([("q", "query", [("d", "needle" * 50)])])

@@ -58,7 +58,8 @@ def merged_as_documented(folder: Path) -> pl.DataFrame:
         code = code.replace(f'"{name}/', f'"{folder}/{name}/')
     values: dict[str, Any] = {"top_n": TOP_N}
     exec(code, values)
-    return values["merged"]
+    merged: pl.DataFrame = values["merged"]
+    return merged
 
 
 @pytest.mark.parametrize("layout", ["nested", "pairs", "parallel lists", "texts without ids"])

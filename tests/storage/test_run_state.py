@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ def job(tmp_path: Path) -> SmallJob:
     job = SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), unit_pairs=8)
     job.run()
     return job
+
+
+def on_units(change: Callable[[list[Any]], object], plan: Any) -> None:
+    change(plan["units"])
 
 
 def edit(job: SmallJob, name: str, change: Callable[[Any], Any]) -> None:
@@ -151,7 +156,7 @@ def test_only_paths_that_stay_inside_are_taken(path: str, is_safe: bool) -> None
 
 def test_rows_that_the_plan_leaves_out_or_has_twice_are_refused(job: SmallJob) -> None:
     """Without this they would be lost or scored twice, without an error."""
-    for change, message in [
+    changes: list[tuple[Callable[[list[Any]], object], str]] = [
         (lambda units: units.pop(1), "belong to no unit"),
         (lambda units: units[0].update(row_stop=units[0]["row_stop"] - 1), "belong to no unit"),
         (lambda units: units[1].update(row_start=units[1]["row_start"] - 1), "belong to two units"),
@@ -161,10 +166,11 @@ def test_rows_that_the_plan_leaves_out_or_has_twice_are_refused(job: SmallJob) -
         (lambda units: units[0].update(num_pairs=1), "not those of the digest"),
         (lambda units: units[0].update(file="b.parquet"), "no file of the input"),
         (lambda units: units[0]["identity"].update(size_bytes=1), "another a.parquet than the one on record"),
-    ]:
+    ]
+    for change, message in changes:
         path = Path(job.output) / "run" / PLAN
         whole = path.read_bytes()
-        edit(job, PLAN, lambda plan, change=change: change(plan["units"]))
+        edit(job, PLAN, partial(on_units, change))
         with pytest.raises(CommitError, match=rf"run/plan.json is not the plan of this run.*({message})"):
             job.run()
         assert not verify_output(job.output).is_sound

@@ -32,7 +32,7 @@ RECORD = PartRecord("00000-0000000000", "f", {})
 TABLE = pa.table({"a": [1, 2, 3]})
 
 
-class FlakyFileSystem(MemoryFileSystem):
+class FlakyFileSystem(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
     """Memory whose next calls fail as told: `faults[operation]` holds the errors to come."""
 
     protocol = "flaky"

@@ -287,6 +287,11 @@ def letters_of(output: Output) -> Path:
     return output.parts("dead_letters")[0]
 
 
+def in_place_of_a_file(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def row_less(path: Path) -> None:
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
@@ -299,7 +304,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a row less": (row_less, "has "),
     "foreign": (lambda path: pq.write_table(pa.table({"a": [1]}), path), "carries no record of this program"),
     "written again": (lambda path: pq.write_table(pq.read_table(path), path), "is not the file that"),
-    "a folder": (lambda path: [path.unlink(), path.mkdir()], "is damaged"),
+    "a folder": (in_place_of_a_file, "is damaged"),
 }
 
 
