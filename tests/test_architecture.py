@@ -1,19 +1,18 @@
 """The shape of the package: imports point down, a heavy library has one home, the public names are these."""
 
-import ast
 import pydoc
 import re
+import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shape import PACKAGE, arrows, functions, imported_modules, room_of
 
 import reranker_batch
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "reranker_batch"
 OWNERS = {
     "ray": "runtime",
     "torch": "model",
@@ -72,14 +71,6 @@ WHERE_INPUT_AND_OUTPUT_MEET = {"dead_letters.py", "redriving.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
-def imported_modules(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
 def home_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -97,10 +88,6 @@ def test_imports_point_down_and_heavy_libraries_stay_at_home(path: Path) -> None
                 assert LAYERS[target] < LAYERS[home], f"{home} must not import {module}"
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[1].removesuffix(".py")
-
-
 def in_rooms(home: str) -> list[Path]:
     return [path for path in FILES if home_of(path) == home and path != PACKAGE / home / "__init__.py"]
 
@@ -113,6 +100,14 @@ def test_imports_between_rooms_point_down(home: str) -> None:
             parts = module.split(".")
             if parts[:2] == ["reranker_batch", home] and parts[2] != room_of(path):
                 assert ranks[parts[2]] < ranks[room_of(path)], f"{home}/{room_of(path)} must not import {module}"
+
+
+def test_functions_stay_short_and_few_arrows_lead_between_rooms() -> None:
+    sizes = functions()
+    assert sizes[0].lines <= 40, sizes[0]
+    assert statistics.median(function.lines for function in sizes) <= 9
+    assert len(arrows("model")) <= 25
+    assert len(arrows("storage")) <= 16
 
 
 def test_input_and_output_meet_in_two_files() -> None:
