@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make quickstart  set up, rerank the demo table that ships with the package, show nDCG@10 before and after"
 	@echo "make bench       set up, measure speed beside other ways to score, on this machine's CPU, in about ten minutes"
-	@echo "make test        set up, run all tests"
+	@echo "make test        set up, run all tests, check the coverage of core and storage"
 	@echo "make fuzz        set up, try the properties on random input with new seeds, for an hour or so"
 	@echo "make check       set up, run format check, lint, types and all tests"
 	@echo "make format      rewrite the code in the project's format"
@@ -22,7 +22,9 @@ bench: $(VENV)/.ready-bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/coverage run -m pytest tests/core tests/storage
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/python -m pytest --ignore tests/core --ignore tests/storage
 
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz --timeout 7200 $(FUZZ)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.job.child import Standby
 from reranker_batch.job.engine import Device, Replicas
 from reranker_batch.job.replica import Replica
 from reranker_batch.job.replica_process import ReplicaProcess
@@ -54,9 +56,9 @@ class SerialEngine:
 
 
 @contextmanager
-def local_engine(config: JobConfig) -> Iterator[SerialEngine]:
-    """The model runs in a child process, which is started again when it dies."""
-    yield SerialEngine(config, ReplicaProcess.open)
+def local_engine(config: JobConfig, *, standby: Standby | None = None) -> Iterator[SerialEngine]:
+    """The model runs in a child process, which is started again when it dies. The first may be on standby."""
+    yield SerialEngine(config, partial(ReplicaProcess.open, standby=standby or Standby()))
 
 
 @contextmanager

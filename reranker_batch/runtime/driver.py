@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
+from typing import TYPE_CHECKING
 
 from reranker_batch.config import JobConfig
-from reranker_batch.core.report import RunReport
-from reranker_batch.job import run as loop
-from reranker_batch.job.engine import OpenEngine
-from reranker_batch.job.job import Job, open_job
-from reranker_batch.job.serial import local_engine
-from reranker_batch.job.work import expected_work_s
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.run_state import MANIFEST, RunState
+from reranker_batch.job.child import Standby, standby
+
+if TYPE_CHECKING:
+    from reranker_batch.core.report import RunReport
+    from reranker_batch.job.engine import OpenEngine
+    from reranker_batch.job.job import Job
+
+# The rest is imported where it is used: the child for the model starts before, and imports meanwhile.
 
 _OF_RAY = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
 """Set where a cluster is named, and inside of a job that was submitted to one."""
@@ -29,31 +31,51 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
         RerankerBatchError: The run failed; `run/report.json` says how far it came.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
-    return run_job(open_job(config), show_progress=show_progress)
+    with standby(is_wanted=not _is_ray_named(config)) as child:
+        from reranker_batch.job.job import open_job
+
+        return run_job(open_job(config), show_progress=show_progress, child=child)
 
 
-def run_job(job: Job, *, show_progress: bool = False) -> RunReport:
+def run_job(job: Job, *, show_progress: bool = False, child: Standby | None = None) -> RunReport:
     """Run a job whose config, model files and input have been checked; raises what `run` raises."""
-    return loop.run_job(job, engine_for(job), show_progress=show_progress)
+    from reranker_batch.job.run import run_job as run_loop
+
+    return run_loop(job, engine_for(job, child), show_progress=show_progress)
 
 
-def engine_for(job: Job) -> OpenEngine:
+def engine_for(job: Job, child: Standby | None = None) -> OpenEngine:
     """As `runtime.engine` says; a run that was begun goes on with the engine that its manifest names."""
+    from reranker_batch.job.serial import local_engine
+    from reranker_batch.storage.filesystem import Folder
+    from reranker_batch.storage.output.run_state import MANIFEST, RunState
+
     engine = job.config.runtime.engine
     if engine == "auto":
         manifest = RunState(Folder.at(job.config.output.path)).read(MANIFEST) or {}
         engine = manifest.get("engine") or ("ray" if _is_for_ray(job) else "local")
     if engine == "local":
-        return local_engine
+        return local_engine if child is None else partial(local_engine, standby=child)
+    if child is not None:
+        child.close()
     from reranker_batch.runtime.engine import ray_engine  # takes a second, and a hundred megabytes
 
     return ray_engine
 
 
 def _is_for_ray(job: Job) -> bool:
-    """Whether a Ray is named or in use already, several replicas are asked for, or the work is worth its start."""
-    runtime = job.config.runtime
+    """Whether Ray is named, or the work is worth its start."""
+    from reranker_batch.job.work import expected_work_s
+
+    return _is_ray_named(job.config) or expected_work_s(job) > _WORTH_RAY_S
+
+
+def _is_ray_named(config: JobConfig) -> bool:
+    """Whether the config or the environment names a Ray, one is in use, or several replicas are asked for."""
+    runtime = config.runtime
+    if runtime.engine != "auto":
+        return runtime.engine == "ray"
     is_named = runtime.ray_address is not None or any(name in os.environ for name in _OF_RAY)
     is_in_use = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     is_many = runtime.min_replicas > 1 or runtime.max_replicas not in ("auto", 1)
-    return is_named or is_in_use or is_many or expected_work_s(job) > _WORTH_RAY_S
+    return is_named or is_in_use or is_many

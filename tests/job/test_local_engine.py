@@ -25,7 +25,7 @@ def run(folder: Path, **tables: dict[str, object]) -> RunReport:
 
 
 def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "replica_process" in " ".join(child.cmdline())]
+    return [child for child in psutil.Process().children() if "replica_child" in " ".join(child.cmdline())]
 
 
 def test_a_pair_that_kills_its_process_or_always_raises_costs_no_other_pair(tmp_path: Path) -> None:
