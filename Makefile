@@ -56,4 +56,4 @@ $(VENV)/.ready-bench: $(READY)
 	touch $@
 
 clean:
-	rm -rf $(VENV) out/quickstart
+	rm -rf $(VENV) out/quickstart out/quickstart-input.parquet

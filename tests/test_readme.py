@@ -57,4 +57,4 @@ def test_the_examples_of_the_python_page_run(tmp_path: Path, monkeypatch: pytest
     for block in blocks:
         exec(compile(block, "docs/python.md", "exec"), names)
     assert names["report"].status == "complete"
-    assert names["found"]["lang"].to_list() == ["en", "en"]
+    assert names["ranked"]["lang"].to_list() == ["en", "en"]
