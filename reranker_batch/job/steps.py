@@ -11,7 +11,7 @@ from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import ReplicaError, RerankerBatchError
+from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
 from reranker_batch.storage.input.reader import read_source, read_unit
@@ -48,11 +48,6 @@ def naming(unit: WorkUnit, step: str) -> Iterator[None]:
     except Exception as error:
         message = f"Unit {unit.unit_id} of {unit.file} cannot be {step}: {described(error)}"
         raise ReplicaError(message, unit_id=unit.unit_id) from error
-
-
-def described(error: BaseException) -> str:
-    """Class and first line of an error that is not ours."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import RunReport
+from reranker_batch.printing import listed
 
-_SHOWN_UNITS = 5
 _ACTIVITIES = {
     "score": "computing",
     "rescore": "scoring the sample again",
@@ -46,9 +46,8 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
 def _attempts(report: RunReport) -> str:
     """Units that took more than one, the most stubborn first."""
     attempts = sorted(report.attempts.items(), key=lambda unit: (-unit[1], unit[0]))
-    shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
-    more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
-    return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
+    shown = listed([f"{unit_id} ({number} attempts)" for unit_id, number in attempts])
+    return f"{len(attempts):,} of {report.units:,} units: {shown}"
 
 
 def _precision(precision: Precision) -> str:
