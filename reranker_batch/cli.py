@@ -15,7 +15,7 @@ import typer
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.limits import PROFILES
-from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError
+from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError, described
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.summary import summary_rows
 from reranker_batch.printing import LEVEL_VARIABLE, complain, say, set_up_logging, show_rows
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 130
-_LONGEST_REASON = 300
 
 app = typer.Typer(
     name="reranker-batch",
@@ -75,9 +74,8 @@ def _exit_code_of(error: BaseException) -> int:
         is_refusal = isinstance(error, ConfigError | InputError | ModelError) and not error.unit_id
         return EXIT_REFUSED if is_refusal else EXIT_FAILED
     logger.debug("Where the unexpected error came from:", exc_info=error)
-    reason = str(error).strip().partition("\n")[0][:_LONGEST_REASON]
     complain(
-        f"error: unexpected error: {type(error).__name__}: {reason}\nPlease report it. {LEVEL_VARIABLE}=DEBUG shows "
+        f"error: unexpected error: {described(error)}\nPlease report it. {LEVEL_VARIABLE}=DEBUG shows "
         "where it came from."
     )
     return EXIT_FAILED

@@ -77,3 +77,18 @@ class StalledError(RerankerBatchError):
 
 class PairTooLongError(RerankerBatchError):
     """One pair alone is over the token budget of a micro-batch."""
+
+
+_MAX_CHARS = 300
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a message that a library wrote, without its full stop; the error's class where it is empty."""
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0][:_MAX_CHARS].rstrip().rstrip(".") or type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """The class of an error that is not ours, and its first line."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"

@@ -145,10 +145,10 @@ def _refuse_returning(table: pa.Table, names: Columns) -> None:
 
 
 def _tell_of_failed(finished: FinishedUnit, on_failed: str) -> None:
-    if not len(finished.rejects):
+    if not len(finished.dead_letters):
         return
     counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(finished.counts.dead_letters.items()))
-    first = finished.rejects.slice(0, 1).to_pylist()[0]
+    first = finished.dead_letters.slice(0, 1).to_pylist()[0]
     message = f"Not scored: {counts}. The first is at row {first['row']} of the table: {first['message']}"
     if on_failed == "raise":
         raise RowError(message, reason_code=first["reason_code"])

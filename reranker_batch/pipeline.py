@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
 from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
@@ -25,7 +26,7 @@ class PreparedUnit:
     """A unit ready for a model.
 
     `queries` has a row per query (place, id, passthrough, requests, total_tokens), `candidates` a row per pair
-    to score, `rejects` a row per candidate that is not scored. Equal pairs share one model input, so that they
+    to score, `dead_letters` a row per candidate that is not scored. Equal pairs share one model input, so that they
     tie whatever micro-batch they would have been in: candidate `i` has the input `input_at[i]`. (Special tokens
     part the two texts and never stand in one, so equal ids are equal pairs.)
     """
@@ -33,10 +34,14 @@ class PreparedUnit:
     unit: WorkUnit
     queries: pa.Table
     candidates: pa.Table
-    rejects: pa.Table
+    dead_letters: pa.Table
     input_ids: Ragged
     first_segment: IntArray
     input_at: LongArray
+
+    @property
+    def model_tokens(self) -> int:
+        return len(self.input_ids.values)
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,11 @@ class ScoredUnit:
     unit: WorkUnit
     queries: pa.Table
     candidates: pa.Table
-    rejects: pa.Table
+    dead_letters: pa.Table
     logits: FloatArray
     model_tokens: int
     oom_splits: int
-    way: str
+    execution: str
 
 
 @dataclass(frozen=True)
@@ -65,29 +70,13 @@ class ResultSettings:
 
 
 @dataclass(frozen=True)
-class UnitCounts:
-    """What a unit was made of and what became of it; the counts of units add up to those of a run."""
-
-    queries: int
-    candidates: int
-    scored: int
-    kept: int
-    truncated: int
-    requests: int
-    total_tokens: int
-    model_tokens: int
-    failed_queries: int
-    dead_letters: dict[str, int]
-
-
-@dataclass(frozen=True)
 class FinishedUnit:
     """The rows of a part in `schema` (still to be cast), and the candidates that became dead letters."""
 
     part: pa.Table
     schema: pa.Schema
-    rejects: pa.Table
-    counts: UnitCounts
+    dead_letters: pa.Table
+    counts: Counts
 
 
 def prepare_unit(
@@ -116,7 +105,7 @@ def prepare_unit(
         unit=unit,
         queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
         candidates=candidates if keep_documents else candidates.drop_columns("document"),
-        rejects=rows.rejects,
+        dead_letters=rows.rejects,
         input_ids=pairs.input_ids.take(inputs),
         first_segment=pairs.first_segment[inputs],
         input_at=input_at,
@@ -150,7 +139,7 @@ def _usage(
 def score_unit(
     prepared: PreparedUnit, scorer: PairScorer, *, on_progress: Callable[[int], None] = ignore_progress
 ) -> ScoredUnit:
-    """Give every candidate its logit, or a place among the rejects if the scorer refused it."""
+    """Give every candidate its logit, or make it a dead letter if the scorer cannot score it."""
     scores = scorer.score(prepared.input_ids, prepared.first_segment, on_progress=on_progress)
     if scores.logits.shape != (len(prepared.input_ids),) or scores.logits.dtype != np.float32:
         raise CommitError(
@@ -162,24 +151,24 @@ def score_unit(
         unit=prepared.unit,
         queries=prepared.queries,
         candidates=prepared.candidates,
-        rejects=prepared.rejects,
+        dead_letters=prepared.dead_letters,
         logits=scores.logits[prepared.input_at],
-        model_tokens=len(prepared.input_ids.values),
+        model_tokens=prepared.model_tokens,
         oom_splits=scores.oom_splits,
-        way=scores.way,
+        execution=scores.way,
     )
-    is_refused = np.isin(prepared.input_at, list(scores.refused))
-    reasons = [scores.refused[at] for at in prepared.input_at[is_refused].tolist()]
-    return _reject(scored, is_refused, [(reason.reason_code, str(reason)) for reason in reasons])
+    is_failed = np.isin(prepared.input_at, list(scores.refused))
+    reasons = [scores.refused[at] for at in prepared.input_at[is_failed].tolist()]
+    return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in reasons])
 
 
 def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
-    """Rank, keep `top_n` and lay out the rows; every candidate is either scored or among the rejects.
+    """Rank, keep `top_n` and lay out the rows; every candidate is scored or a dead letter.
 
     Raises:
         CommitError: The counts do not add up.
     """
-    finite = reject_non_finite(scored)
+    finite = separate_non_finite(scored)
     ranked = rank_candidates(
         finite.candidates["query_at"].to_numpy(),
         finite.candidates["index"].to_numpy(),
@@ -187,30 +176,39 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
         top_n=settings.top_n,
     )
     kept = _kept_rows(finite, ranked, settings)
-    codes = _codes(finite)
-    lay_out = _pairs_part if settings.layout == "pairs" else _nested_part
-    part, schema = lay_out(finite, kept, codes, settings)
-    counts = _count(scored, finite, kept, codes)
-    return FinishedUnit(part=part, schema=schema, rejects=finite.rejects, counts=counts)
+    failures = _failures(finite)
+    if settings.layout == "pairs":
+        part, schema = _pairs_part(finite, kept, settings)
+    else:
+        part, schema = _nested_part(finite, kept, failures, settings)
+    _require_all_candidates(scored, finite)
+    counts = replace(
+        count_unit(finite),
+        kept=len(kept),
+        failed_queries=pc.sum(pc.greater(pc.utf8_length(failures["code"]), 0)).as_py() or 0,
+    )
+    return FinishedUnit(part=part, schema=schema, dead_letters=finite.dead_letters, counts=counts)
 
 
-def reject_non_finite(scored: ScoredUnit) -> ScoredUnit:
-    """Move candidates whose logit is no number to the rejects."""
+def separate_non_finite(scored: ScoredUnit) -> ScoredUnit:
+    """Move candidates whose logit is no number to the dead letters."""
     is_bad = ~np.isfinite(scored.logits)
-    return _reject(scored, is_bad, [("non_finite_score", f"The model gave {seen}.") for seen in scored.logits[is_bad]])
+    return _separate(
+        scored, is_bad, [("non_finite_score", f"The model gave {seen}.") for seen in scored.logits[is_bad]]
+    )
 
 
-def _reject(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str, str]]) -> ScoredUnit:
-    """Move candidates to the rejects; `reasons` are code and message of each."""
+def _separate(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str, str]]) -> ScoredUnit:
+    """Move candidates to the dead letters; `reasons` are code and message of each."""
     if not is_bad.any():
         return scored
-    rejects = scored.candidates.filter(pa.array(is_bad)).select(["query_at", "row", "index"])
+    dead_letters = scored.candidates.filter(pa.array(is_bad)).select(["query_at", "row", "index"])
     for at, name in enumerate(("reason_code", "message")):
-        rejects = rejects.append_column(name, pa.array([reason[at] for reason in reasons], pa.large_string()))
+        dead_letters = dead_letters.append_column(name, pa.array([reason[at] for reason in reasons], pa.large_string()))
     return replace(
         scored,
         candidates=scored.candidates.filter(pa.array(~is_bad)),
-        rejects=pa.concat_tables([scored.rejects, rejects.cast(REJECT_SCHEMA)]),
+        dead_letters=pa.concat_tables([scored.dead_letters, dead_letters.cast(REJECT_SCHEMA)]),
         logits=scored.logits[~is_bad],
     )
 
@@ -226,24 +224,22 @@ def _kept_rows(finite: ScoredUnit, ranked: Ranked, settings: ResultSettings) -> 
     )
 
 
-def _codes(finite: ScoredUnit) -> tuple[list[str], list[str]]:
-    """Reason and message of every query that failed as a whole, empty strings for the others."""
+def _failures(finite: ScoredUnit) -> pa.Table:
+    """`code` and `message` of every query that failed as a whole, empty strings for the others."""
     codes, messages = [""] * len(finite.queries), [""] * len(finite.queries)
     has_scores = np.zeros(len(finite.queries), dtype=bool)
     has_scores[finite.candidates["query_at"].to_numpy()] = True
-    for reject in finite.rejects.select(["query_at", "reason_code", "message"]).to_pylist():
-        query = reject["query_at"]
+    for letter in finite.dead_letters.select(["query_at", "reason_code", "message"]).to_pylist():
+        query = letter["query_at"]
         if not has_scores[query] and not codes[query]:
-            codes[query], messages[query] = reject["reason_code"], reject["message"]
+            codes[query], messages[query] = letter["reason_code"], letter["message"]
     for query in np.flatnonzero(pc.is_null(finite.queries["query"]).to_numpy()):
         if not codes[query]:  # a null query without candidates has no dead letter to say so
             codes[query], messages[query] = "null_query", "The query is null."
-    return codes, messages
+    return pa.table({"code": pa.array(codes, pa.string()), "message": pa.array(messages, pa.string())})
 
 
-def _pairs_part(
-    finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]], settings: ResultSettings
-) -> tuple[pa.Table, pa.Schema]:
+def _pairs_part(finite: ScoredUnit, kept: pa.Table, settings: ResultSettings) -> tuple[pa.Table, pa.Schema]:
     of_query = finite.queries.take(kept["query_at"])
     passthrough = [_passthrough_of(name, kept, of_query) for name in settings.passthrough]
     fields = [output_field(field) for field, _ in passthrough]
@@ -259,7 +255,7 @@ def _passthrough_of(name: str, kept: pa.Table, of_query: pa.Table) -> tuple[pa.F
 
 
 def _nested_part(
-    finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]], settings: ResultSettings
+    finite: ScoredUnit, kept: pa.Table, failures: pa.Table, settings: ResultSettings
 ) -> tuple[pa.Table, pa.Schema]:
     per_candidate = [name for name in settings.passthrough if name in kept.column_names]
     per_query = [name for name in settings.passthrough if name not in kept.column_names]
@@ -274,7 +270,7 @@ def _nested_part(
     columns = {name: finite.queries[name] for name in finite.queries.column_names}
     columns["results"] = pa.LargeListArray.from_arrays(pa.array(offsets), structs)
     columns["request_ids"] = _request_ids(finite)
-    columns["code"], columns["message"] = (pa.array(values, pa.string()) for values in codes)
+    columns |= {name: failures[name] for name in failures.column_names}
     return pa.table({name: columns[name] for name in schema.names}), schema
 
 
@@ -291,24 +287,30 @@ def _request_ids(finite: ScoredUnit) -> pa.Array:
     return pa.array(ids, pa.list_(pa.string()))
 
 
-def _count(scored: ScoredUnit, finite: ScoredUnit, kept: pa.Table, codes: tuple[list[str], list[str]]) -> UnitCounts:
-    reasons = finite.rejects["reason_code"].value_counts().to_pylist()
-    dead_letters = {reason["values"]: reason["counts"] for reason in reasons}
-    num_candidates = len(scored.candidates) + len(scored.rejects)
-    if len(finite.candidates) + sum(dead_letters.values()) != num_candidates:
+def count_unit(unit: PreparedUnit | ScoredUnit) -> Counts:
+    """The counts of a unit as far as it has come: its candidates are those to be scored, or those that are."""
+    reasons = unit.dead_letters["reason_code"].value_counts().to_pylist()
+    return Counts(
+        queries=len(unit.queries),
+        candidates=len(unit.candidates) + len(unit.dead_letters),
+        scored=len(unit.candidates),
+        truncated=_sum(unit.candidates["truncated"]),
+        requests=_sum(unit.queries["requests"]),
+        total_tokens=_sum(unit.queries["total_tokens"]),
+        model_tokens=unit.model_tokens,
+        dead_letters={reason["values"]: reason["counts"] for reason in reasons},
+    )
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    return int(pc.sum(column).as_py() or 0)
+
+
+def _require_all_candidates(scored: ScoredUnit, finite: ScoredUnit) -> None:
+    before, after = count_unit(scored), count_unit(finite)
+    if before.candidates != after.candidates:
         raise CommitError(
-            f"{num_candidates} candidates came in, {len(finite.candidates)} were scored and {dead_letters} refused.",
+            f"{before.candidates} candidates came in, {after.scored} were scored and {after.num_dead_letters} became "
+            "dead letters.",
             unit_id=scored.unit.unit_id,
         )
-    return UnitCounts(
-        queries=len(finite.queries),
-        candidates=num_candidates,
-        scored=len(finite.candidates),
-        kept=len(kept),
-        truncated=pc.sum(finite.candidates["truncated"]).as_py() or 0,
-        requests=pc.sum(finite.queries["requests"]).as_py() or 0,
-        total_tokens=pc.sum(finite.queries["total_tokens"]).as_py() or 0,
-        model_tokens=scored.model_tokens,
-        failed_queries=sum(code != "" for code in codes[0]),
-        dead_letters=dead_letters,
-    )

@@ -38,6 +38,12 @@ def _escaped(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def listed(items: Sequence[str], *, most: int = 5, separator: str = ", ") -> str:
+    """The first few items, and how many more there are."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
+
+
 def say(text: str) -> None:
     """Print to standard output. Never raises."""
     _write(printable(redacted(text)) + "\n", sys.stdout)

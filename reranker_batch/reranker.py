@@ -29,8 +29,8 @@ from reranker_batch.pipeline import (
     ScoredUnit,
     finish_unit,
     prepare_unit,
-    reject_non_finite,
     score_unit,
+    separate_non_finite,
 )
 
 logger = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class Reranker:
         rows = _unit_rows([_text(query, "query")], texts, np.zeros(len(texts), dtype=np.int64))
         settings = ResultSettings("pairs", checked_top_n(top_n), False, self.recipe.logit_shift, ())
         finished = self.rerank_unit(memory_unit("documents", len(texts)), rows, settings)
-        _refuse_rejects(finished.rejects, "documents")
+        _refuse_dead_letters(finished.dead_letters, "documents")
         columns = ["index", "relevance_score", "logit", "rank", "truncated"]
         return [Result(document=texts[row["index"]], **row) for row in finished.part.select(columns).to_pylist()]
 
@@ -135,7 +135,7 @@ class Reranker:
             [query for query, _ in listed], [document for _, document in listed], np.arange(len(listed), dtype=np.int64)
         )
         scored = self._scored(memory_unit("pairs", len(listed)), rows, keep_documents=False)
-        _refuse_rejects(reject_non_finite(scored).rejects, "pairs")
+        _refuse_dead_letters(separate_non_finite(scored).dead_letters, "pairs")
         return scored.logits
 
     def relevance(self, logits: FloatArray) -> FloatArray:
@@ -222,10 +222,10 @@ def _unit_rows(queries: list[str], documents: list[str], query_at: LongArray) ->
     return UnitRows(pa.table(asked), pa.table(candidates), REJECT_SCHEMA.empty_table())
 
 
-def _refuse_rejects(rejects: pa.Table, name: str) -> None:
+def _refuse_dead_letters(dead_letters: pa.Table, name: str) -> None:
     """A caller who asked for a score of each gets all of them or an error."""
-    if len(rejects):
-        first = rejects.slice(0, 1).to_pylist()[0]
+    if len(dead_letters):
+        first = dead_letters.slice(0, 1).to_pylist()[0]
         raise RowError(
             f"{name}[{first['index']}] cannot be scored. {first['message']}", reason_code=first["reason_code"]
         )

@@ -25,3 +25,19 @@ def test_a_row_error_keeps_its_reason() -> None:
 def test_the_drawn_tree_names_every_class() -> None:
     for kind in CLASSES:
         assert kind.__name__ in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("message", "line", "described"),
+    [
+        ("no such host.\nTraceback of a library\n  more", "no such host", "OSError: no such host"),
+        ("\n  second line first  \nthird", "second line first", "OSError: second line first"),
+        ("", "OSError", "OSError"),
+        (" . ", "OSError", "OSError"),
+        ("x" * 5000, "x" * 300, f"OSError: {'x' * 300}"),
+    ],
+    ids=["a full stop", "blank lines", "empty", "nothing but a stop", "long"],
+)
+def test_what_a_library_says_is_told_in_one_line(message: str, line: str, described: str) -> None:
+    assert errors.first_line(OSError(message)) == line
+    assert errors.described(OSError(message)) == described

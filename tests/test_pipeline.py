@@ -255,7 +255,7 @@ def test_a_score_that_is_no_number_never_reaches_a_ranking(tmp_path: Path) -> No
     groups: list[Group] = [("q", "query", [(f"d{at}", f"text {at}") for at in range(7)])]
     path = write(nested_table(groups), tmp_path / "in.parquet")
     (unit,) = run_units(path, scorer=NanScorer())
-    assert unit.rejects["index"].to_pylist() == [0, 3, 6]
+    assert unit.dead_letters["index"].to_pylist() == [0, 3, 6]
     assert unit.counts.dead_letters == {"non_finite_score": 3}
     assert sorted(unit.part["index"].to_pylist()) == [1, 2, 4, 5]
     assert sorted(unit.part["rank"].to_pylist()) == [1, 2, 3, 4]

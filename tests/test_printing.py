@@ -11,7 +11,7 @@ from fuzzing import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reranker_batch.printing import PrintableFormatter, printable
+from reranker_batch.printing import PrintableFormatter, listed, printable
 
 ROOT = Path(__file__).parents[1]
 LEGAL = {"\n", "\t"}
@@ -101,3 +101,10 @@ def test_a_stream_that_was_closed_is_written_to_without_effect() -> None:
     stream.write("x")
     stream.flush()
     assert steady(None) is None
+
+
+def test_a_long_list_is_shown_by_its_first_items() -> None:
+    assert listed([]) == ""
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(number) for number in range(7)], most=5) == "0, 1, 2, 3, 4 and 2 more"
+    assert listed(["a", "b", "c"], most=1, separator="\n  ") == "a and 2 more"

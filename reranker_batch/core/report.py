@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from reranker_batch.core.counts import Counts
+from reranker_batch.core.precision import Precision
 from reranker_batch.errors import ConfigError
 
 Status = Literal["complete", "too_many_failed", "failed", "interrupted"]
 EXIT_CODES: dict[Status, int] = {"complete": 0, "failed": 1, "too_many_failed": 3, "interrupted": 130}
-
-
-@dataclass
-class Totals:
-    """Sums over units, in the names of their counts."""
-
-    queries: int = 0
-    candidates: int = 0
-    scored: int = 0
-    kept: int = 0
-    truncated: int = 0
-    requests: int = 0
-    total_tokens: int = 0
-    model_tokens: int = 0
-    failed_queries: int = 0
-    dead_letters: Counter[str] = field(default_factory=Counter)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "dead_letters": dict(self.dead_letters)}
-
-    def add(self, counts: Mapping[str, Any]) -> None:
-        for name, value in counts.items():
-            if name == "dead_letters":
-                self.dead_letters.update(value)
-            else:
-                setattr(self, name, getattr(self, name) + value)
-
-    @property
-    def num_failed(self) -> int:
-        return self.dead_letters.total()
-
-
-def totals_of(counts: Iterable[Mapping[str, Any]]) -> Totals:
-    totals = Totals()
-    for one in counts:
-        totals.add(one)
-    return totals
 
 
 def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
@@ -72,7 +36,7 @@ def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
     return {name: value / whole for name, value in seconds.items()} if whole else {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PartEntry:
     """A published part as the report lists it; `verify` holds the file against this."""
 
@@ -80,7 +44,14 @@ class PartEntry:
     num_rows: int
     size_bytes: int
     sha256: str
-    counts: Mapping[str, Any]
+    counts: Counts
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PartEntry:
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"])})
 
 
 @dataclass(frozen=True)
@@ -90,7 +61,7 @@ class RunReport:
     status: Status
     message: str
     output: str
-    totals: Totals
+    totals: Counts
     units: int
     units_published: int
     units_skipped: int
@@ -107,16 +78,16 @@ class RunReport:
     """Seconds of each step, added up over the units."""
     replica_time: dict[str, float]
     """Shares of the replicas' time from their first unit to their last."""
-    ways: dict[str, int]
-    """How the logits were computed, with the number of units."""
+    executions: dict[str, int]
+    """How the logits were computed, such as "packed in float32 on cpu", with the number of units."""
     replicas: int
     versions: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     """Of the plan: files that were left out, and columns that may have been meant."""
     skipped_files: dict[str, str] = field(default_factory=dict)
     """Files of the input that could not be used and were left out, each with what is wrong."""
-    precision: dict[str, float] | None = None
-    """What a second scoring of a few pairs of this attempt found, in float32 and one pair at a time."""
+    precision: Precision | None = None
+    """From a second scoring of a few pairs of this attempt, in float32 and one pair at a time."""
 
     @property
     def exit_code(self) -> int:
@@ -128,5 +99,10 @@ class RunReport:
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
 
     def to_dict(self) -> dict[str, Any]:
-        values = asdict(self)
-        return {**values, "exit_code": self.exit_code, "totals": self.totals.to_dict()}
+        return {
+            **{field.name: getattr(self, field.name) for field in fields(self)},
+            "totals": self.totals.to_dict(),
+            "parts": [part.to_dict() for part in self.parts],
+            "precision": None if self.precision is None else self.precision.to_dict(),
+            "exit_code": self.exit_code,
+        }

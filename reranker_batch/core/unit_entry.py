@@ -18,7 +18,7 @@ class UnitEntry:
     timings: Mapping[str, float]
     """Seconds of each step."""
     oom_splits: int
-    way: str
+    execution: str
     precision: Precision | None = None
 
     def to_json(self) -> str:
@@ -29,6 +29,6 @@ class UnitEntry:
         values = json.loads(text)
         precision = values.pop("precision")
         return cls(
-            **values | {"part": PartEntry(**values["part"])},
+            **values | {"part": PartEntry.from_dict(values["part"])},
             precision=None if precision is None else Precision(**precision),
         )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from reranker_batch.core.attempts import Pulse
+from reranker_batch.core.counts import Counts
 from reranker_batch.printing import complain, steady
 
 _LINE_EVERY_S = 5.0
@@ -23,7 +24,7 @@ _SETTLED_S = 5.0
 class Display(Protocol):
     """Told about every published part and every pulse; shown until closed."""
 
-    def advance(self, counts: Mapping[str, Any]) -> None: ...
+    def advance(self, counts: Counts) -> None: ...
 
     def pulse(self, pulse: Pulse) -> None: ...
 
@@ -54,7 +55,7 @@ class Tally:
     ) -> None:
         self.pairs, self.units = pairs, units
         self.done_units = done_units
-        self.new_tokens = self.failed = 0
+        self.new_tokens = self.dead_letters = 0
         self.phase = "starting"
         self._clock = clock
         self._before = self._published = self._most = done_pairs
@@ -62,12 +63,12 @@ class Tally:
         self._tokens_of = 0
         self._scoring_since: float | None = None
 
-    def add(self, counts: Mapping[str, Any]) -> None:
+    def add(self, counts: Counts) -> None:
         self.done_units += 1
-        self._published += counts["candidates"]
-        self._tokens_of += counts["scored"]
-        self.new_tokens += counts["model_tokens"]
-        self.failed += sum(counts["dead_letters"].values())
+        self._published += counts.candidates
+        self._tokens_of += counts.scored
+        self.new_tokens += counts.model_tokens
+        self.dead_letters += counts.num_dead_letters
         self._begin()
         self._most = max(self._most, self._published)
 
@@ -108,7 +109,7 @@ class Tally:
         tokens = f"{tokens_per_s:,.0f} tokens/s · " if tokens_per_s else ""
         return (
             f"{pairs_per_s:,.0f} pairs/s · {tokens}"
-            f"{self.done_units:,} of {self.units:,} units · {self.failed:,} failed · {self._left()}"
+            f"{self.done_units:,} of {self.units:,} units · {self.dead_letters:,} dead letters · {self._left()}"
         )
 
     def line(self) -> str:
@@ -137,7 +138,7 @@ class BarDisplay:
         self._task = self._bar.add_task("", total=tally.pairs, completed=tally.done_pairs, detail=tally.detail())
         self._bar.start()
 
-    def advance(self, counts: Mapping[str, Any]) -> None:
+    def advance(self, counts: Counts) -> None:
         self._tally.add(counts)
         self._redraw()
 
@@ -162,7 +163,7 @@ class LineDisplay:
         self._thread = threading.Thread(target=self._print_lines, daemon=True)
         self._thread.start()
 
-    def advance(self, counts: Mapping[str, Any]) -> None:
+    def advance(self, counts: Counts) -> None:
         self._tally.add(counts)
 
     def pulse(self, pulse: Pulse) -> None:
@@ -181,7 +182,7 @@ class LineDisplay:
 class NoDisplay:
     """For callers that show nothing."""
 
-    def advance(self, counts: Mapping[str, Any]) -> None:
+    def advance(self, counts: Counts) -> None:
         return
 
     def pulse(self, pulse: Pulse) -> None:

@@ -7,27 +7,18 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from reranker_batch.config import JobConfig
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.job import Job, open_job
 from reranker_batch.job.pace import Pace
-from reranker_batch.pipeline import PreparedUnit, prepare_unit
+from reranker_batch.pipeline import count_unit, prepare_unit
 from reranker_batch.storage.input.reader import read_unit
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What was counted in a part of the input."""
-
-    pairs: int
-    model_tokens: int
-    total_tokens: int
-    requests: int
-    truncated: int
-    refused: int
+_SAMPLED = ("queries", "candidates", "truncated", "requests", "total_tokens", "model_tokens")
+"""Counts that are known before anything is scored."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +32,7 @@ class Estimate:
     recipe: str
     profile: str
     limits: RequestLimits
-    sample: Sample
+    sample: Counts
     warnings: tuple[str, ...] = ()
     skipped_files: Mapping[str, str] = field(default_factory=dict)
     """Files that are left out, each with what is wrong."""
@@ -49,14 +40,19 @@ class Estimate:
 
     def scaled(self, count: int) -> int:
         """A count of the sample for the whole input."""
-        return round(count * self.pairs / max(self.sample.pairs, 1))
+        return round(count * self.pairs / max(self.sample.candidates, 1))
 
     def to_dict(self) -> dict[str, Any]:
         """Counts of the whole input, those of `estimated` scaled up from the `sample`. `expected_s` needs a pace."""
-        values = asdict(self)
-        estimated = {name: self.scaled(count) for name, count in values["sample"].items()}
-        expected_s = None if self.pace is None else self.pace.seconds(self.pairs)
-        return {**values, "estimated": estimated, "expected_s": expected_s}
+        sample = {name: getattr(self.sample, name) for name in _SAMPLED} | {
+            "dead_letters": self.sample.num_dead_letters
+        }
+        return {
+            **asdict(self),
+            "sample": sample,
+            "estimated": {name: self.scaled(count) for name, count in sample.items()},
+            "expected_s": None if self.pace is None else self.pace.seconds(self.pairs),
+        }
 
     def rows_to_show(self) -> list[tuple[str, str]]:
         sample = self.sample
@@ -69,8 +65,8 @@ class Estimate:
             ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
             ("requests", f"about {self.scaled(sample.requests):,} with {self.scaled(sample.total_tokens):,} tokens"),
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
-            ("refused", f"about {self.scaled(sample.refused):,} candidates become dead letters"),
-            ("sample", f"{sample.pairs:,} pairs, spread over the input"),
+            ("dead letters", f"about {self.scaled(sample.num_dead_letters):,} candidates"),
+            ("sample", f"{sample.candidates:,} pairs, spread over the input"),
             *([("time", self.pace.shown(self.pairs))] if self.pace else []),
             *([("warnings", "\n".join(self.warnings))] if self.warnings else []),
             *([("skipped files", "\n".join(self.skipped_files.values()))] if self.skipped_files else []),
@@ -93,7 +89,7 @@ def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
         recipe=job.recipe.name,
         profile=config.limits.profile,
         limits=job.limits,
-        sample=_sum([_look_at(job, piece) for piece in sample_units(plan.units)]),
+        sample=sum((_count_sample(job, piece) for piece in sample_units(plan.units)), Counts()),
         warnings=plan.warnings,
         skipped_files=dict(plan.skipped),
         pace=pace,
@@ -115,20 +111,9 @@ def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
     return replace(unit, row_stop=unit.row_start + kept, num_pairs=pairs)
 
 
-def _look_at(job: Job, unit: WorkUnit) -> Sample:
+def _count_sample(job: Job, unit: WorkUnit) -> Counts:
     rows = read_unit(job.plan.root, job.config.input, job.plan.columns, unit)
-    return _count(prepare_unit(unit, rows, job.encoder, job.limits, keep_documents=False))
-
-
-def _count(prepared: PreparedUnit) -> Sample:
-    return Sample(
-        pairs=len(prepared.candidates) + len(prepared.rejects),
-        model_tokens=len(prepared.input_ids.values),
-        total_tokens=prepared.queries["total_tokens"].to_numpy().sum().item(),
-        requests=prepared.queries["requests"].to_numpy().sum().item(),
-        truncated=prepared.candidates["truncated"].to_numpy().sum().item(),
-        refused=len(prepared.rejects),
-    )
+    return count_unit(prepare_unit(unit, rows, job.encoder, job.limits, keep_documents=False))
 
 
 def _shown(limits: RequestLimits) -> str:
@@ -139,8 +124,3 @@ def _shown(limits: RequestLimits) -> str:
         "tokens a pair": limits.max_pair_tokens,
     }
     return ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number is not None)
-
-
-def _sum(samples: list[Sample]) -> Sample:
-    names = Sample.__dataclass_fields__
-    return Sample(**{name: sum(getattr(sample, name) for sample in samples) for name in names})

@@ -63,7 +63,7 @@ def _pace_like(config: JobConfig, output: str) -> Pace:
 def _replicas(config: JobConfig, report: RunReport, before: int) -> int:
     """What is asked for on GPUs, else as many as before: on CPUs replicas share the same cores."""
     runtime = config.runtime
-    is_on_gpus = bool(report.ways) and all(" on cuda" in way for way in report.ways)
+    is_on_gpus = bool(report.executions) and all(" on cuda" in execution for execution in report.executions)
     if not is_on_gpus:
         return before
     if runtime.engine == "local":

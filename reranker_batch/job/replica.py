@@ -11,10 +11,10 @@ from functools import partial
 from reranker_batch.core.attempts import ReplicaListener
 from reranker_batch.core.isolation import IsolatingScorer
 from reranker_batch.core.precision import Precision
-from reranker_batch.errors import RerankerBatchError
+from reranker_batch.errors import RerankerBatchError, described
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.job.steps import Prepared, Scored, described, naming
+from reranker_batch.job.steps import Prepared, Scored, naming
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit, score_unit
 
 _LOG = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.precision import choose_units
-from reranker_batch.core.report import RunReport, Status, is_within, totals_of
+from reranker_batch.core.report import RunReport, Status, is_within
 from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
@@ -110,7 +111,7 @@ class _Run:
     def _display(self, progress: RunProgress) -> Display:
         if not self.show_progress:
             return NoDisplay()
-        done = totals_of(part.counts for part in progress.parts.values())
+        done = sum((part.counts for part in progress.parts.values()), Counts())
         return open_display(
             pairs=sum(unit.num_pairs for unit in progress.units),
             units=len(progress.units),
@@ -124,7 +125,7 @@ class _Run:
         if missing := progress.remaining:
             raise CommitError(f"{len(missing)} units ended without a part, such as {missing[0].unit_id}.")
         report = progress.report("complete", message, output.path)
-        failed, candidates = report.totals.num_failed, report.totals.candidates
+        failed, candidates = report.totals.num_dead_letters, report.totals.candidates
         if is_within(output.max_failed, failed=failed, candidates=candidates):
             return report
         return replace(

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.precision import Precision
-from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, totals_of
+from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.output.parts import PublishedPart
@@ -29,7 +30,7 @@ class RunProgress:
     computed_tokens: int = 0
     step_s: Counter[str] = field(default_factory=Counter)
     oom_splits: int = 0
-    ways: Counter[str] = field(default_factory=Counter)
+    executions: Counter[str] = field(default_factory=Counter)
     precision: Precision | None = None
     attempts: dict[str, int] = field(default_factory=dict)
     replicas: int = 0
@@ -43,10 +44,10 @@ class RunProgress:
 
     def add(self, entry: UnitEntry) -> None:
         self.parts[entry.part.unit_id] = entry.part
-        self.computed_pairs += entry.part.counts["scored"]
-        self.computed_tokens += entry.part.counts["model_tokens"]
+        self.computed_pairs += entry.part.counts.scored
+        self.computed_tokens += entry.part.counts.model_tokens
         self.oom_splits += entry.oom_splits
-        self.ways[entry.way] += 1
+        self.executions[entry.execution] += 1
         self.step_s.update(entry.timings)
         if entry.precision is not None:
             self.precision = (self.precision or Precision()).add(entry.precision)
@@ -61,7 +62,7 @@ class RunProgress:
             status=status,
             message=message,
             output=output,
-            totals=totals_of(part.counts for part in parts),
+            totals=sum((part.counts for part in parts), Counts()),
             units=len(self.units),
             units_published=len(parts),
             units_skipped=self.skipped,
@@ -74,12 +75,12 @@ class RunProgress:
             wall_s=time.monotonic() - self.started,
             step_s=dict(self.step_s),
             replica_time=replica_time(self.step_s),
-            ways=dict(self.ways),
+            executions=dict(self.executions),
             replicas=self.replicas,
             versions=versions(),
             skipped_files=dict(self.skipped_files),
             warnings=list(self.warnings),
-            precision=None if self.precision is None else self.precision.to_dict(),
+            precision=self.precision,
         )
 
 

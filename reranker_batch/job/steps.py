@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import ReplicaError, RerankerBatchError
+from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
 from reranker_batch.storage.input.reader import read_source, read_unit
@@ -50,11 +50,6 @@ def naming(unit: WorkUnit, step: str) -> Iterator[None]:
         raise ReplicaError(message, unit_id=unit.unit_id) from error
 
 
-def described(error: BaseException) -> str:
-    """Class and first line of an error that is not ours."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-
-
 def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     """A unit's place in the input -> its rows, cut, counted and tokenized."""
     started = time.perf_counter()
@@ -78,17 +73,17 @@ def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
         part=part,
         timings={**scored.timings, "finish": time.perf_counter() - started},
         oom_splits=scored.unit.oom_splits,
-        way=scored.unit.way,
+        execution=scored.unit.execution,
         precision=scored.precision,
     )
 
 
 def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> PartEntry:
     """The dead letters first: the part is the record that the unit is done."""
-    record = PartRecord(unit.unit_id, spec.fingerprint, asdict(finished.counts))
-    if len(finished.rejects):
+    record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts)
+    if len(finished.dead_letters):
         source = read_source(spec.input_root, spec.input, unit)
-        table = dead_letter_table(finished.rejects, source, unit, spec.columns)
-        letters = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
-        record = replace(record, dead_letters=letters.as_dead_letters())
+        table = dead_letter_table(finished.dead_letters, source, unit, spec.columns)
+        file = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
+        record = replace(record, dead_letters=file.as_dead_letters())
     return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import RunReport
+from reranker_batch.printing import listed
 
-_SHOWN_UNITS = 5
 _ACTIVITIES = {
     "score": "computing",
     "rescore": "scoring the sample again",
@@ -38,7 +37,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         pace = report.computed_pairs / report.wall_s
         tokens = report.computed_tokens / report.wall_s
         rows.append(("time", f"{report.wall_s:,.1f} s, {pace:,.0f} pairs/s, {tokens:,.0f} tokens/s, start-up included"))
-        rows.append(("scored by", ", ".join(report.ways)))
+        rows.append(("scored by", ", ".join(report.executions)))
         shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
         rows.append(("replicas", f"{report.replicas}: {shares}"))
     return rows
@@ -47,14 +46,13 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
 def _attempts(report: RunReport) -> str:
     """Units that took more than one, the most stubborn first."""
     attempts = sorted(report.attempts.items(), key=lambda unit: (-unit[1], unit[0]))
-    shown = ", ".join(f"{unit_id} ({number} attempts)" for unit_id, number in attempts[:_SHOWN_UNITS])
-    more = f" and {len(attempts) - _SHOWN_UNITS:,} more" if len(attempts) > _SHOWN_UNITS else ""
-    return f"{len(attempts):,} of {report.units:,} units: {shown}{more}"
+    shown = listed([f"{unit_id} ({number} attempts)" for unit_id, number in attempts])
+    return f"{len(attempts):,} of {report.units:,} units: {shown}"
 
 
-def _precision(found: Mapping[str, float]) -> str:
-    largest, mean = found["max_logit_difference"], found["mean_logit_difference"]
+def _precision(precision: Precision) -> str:
+    largest, mean = precision.max_logit_difference, precision.mean_logit_difference
     return (
-        f"{found['pairs']:,.0f} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
-        f"{mean:.2g} on average; {found['changed_places']:,.0f} of {found['places']:,.0f} places change"
+        f"{precision.pairs:,} pairs scored again in float32, one at a time: logits differ by {largest:.2g} at most, "
+        f"{mean:.2g} on average; {precision.changed_places:,} of {precision.places:,} places change"
     )

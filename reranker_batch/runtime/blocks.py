@@ -19,7 +19,7 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.steps import Prepared, Scored
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
 
-_FACTS = ("model_tokens", "oom_splits", "way")
+_FACTS = ("model_tokens", "oom_splits", "execution")
 """Values of a scored unit that are not tables."""
 
 
@@ -28,7 +28,7 @@ def prepared_block(prepared: Prepared) -> pa.Table:
     tables = {
         "queries": unit.queries,
         "candidates": unit.candidates,
-        "rejects": unit.rejects,
+        "dead_letters": unit.dead_letters,
         "inputs": pa.table({"input_ids": unit.input_ids.to_arrow(), "first_segment": unit.first_segment}),
         "input_at": pa.table({"input_at": unit.input_at}),
     }
@@ -41,7 +41,7 @@ def read_prepared(block: pa.Table) -> Prepared:
         unit=read_unit_block(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
-        rejects=_read_table(block, "rejects"),
+        dead_letters=_read_table(block, "dead_letters"),
         input_ids=_read_ragged(inputs["input_ids"]),
         first_segment=inputs["first_segment"].to_numpy(),
         input_at=_read_table(block, "input_at")["input_at"].to_numpy(),
@@ -54,7 +54,7 @@ def scored_block(scored: Scored) -> pa.Table:
     tables = {
         "queries": unit.queries,
         "candidates": unit.candidates,
-        "rejects": unit.rejects,
+        "dead_letters": unit.dead_letters,
         "scores": pa.table({"logit": unit.logits}),
     }
     precision = scored.precision and asdict(scored.precision)
@@ -68,7 +68,7 @@ def read_scored(block: pa.Table) -> Scored:
         unit=read_unit_block(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
-        rejects=_read_table(block, "rejects"),
+        dead_letters=_read_table(block, "dead_letters"),
         logits=_read_table(block, "scores")["logit"].to_numpy(),
         **{name: facts[name] for name in _FACTS},
     )

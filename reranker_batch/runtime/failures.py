@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from ray import exceptions as ray_errors
 from ray.data.exceptions import SystemException
 
-from reranker_batch.errors import ReplicaError, RerankerBatchError
+from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.engine import RESUME
+from reranker_batch.printing import listed
 from reranker_batch.runtime.tracker import TrackerClient
 
 _LOG = logging.getLogger(__name__)
@@ -78,8 +79,8 @@ def _lost(chain: list[BaseException], running: list[str]) -> ReplicaError:
     for kinds, message in _CAUSES:
         for one in chain:
             if isinstance(one, kinds):
-                return ReplicaError(f"{message} {_line(one)} {_shown(running)} {RESUME}")
-    return ReplicaError(f"Ray failed. {_line(chain[0])} {_shown(running)} {RESUME}")
+                return ReplicaError(f"{message} {described(one)}. {_units_shown(running)} {RESUME}")
+    return ReplicaError(f"Ray failed. {described(chain[0])}. {_units_shown(running)} {RESUME}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -88,14 +89,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "cause", None) or error.__cause__
 
 
-def _line(error: BaseException) -> str:
-    """The first line of a message that may hold a traceback of many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"
-
-
-def _shown(units: list[str]) -> str:
+def _units_shown(units: list[str]) -> str:
     if not units:
         return "No unit was being scored."
-    more = f" and {len(units) - 5} more" if len(units) > 5 else ""
-    return f"Being scored: {', '.join(units[:5])}{more}."
+    return f"Being scored: {listed(units)}."

@@ -13,7 +13,7 @@ import ray
 from ray._private import auto_init_hook
 from ray.exceptions import AuthenticationError
 
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import ConfigError, first_line
 from reranker_batch.runtime.local_ray import start_local_ray
 
 _CONNECT_S = 1.0
@@ -98,7 +98,7 @@ def join(address: str) -> None:
         ray.init(address=address, logging_level=logging.WARNING)
     except (AuthenticationError, ConnectionError, ValueError, RuntimeError) as error:
         advice = _TOKEN_ADVICE if _is_about_tokens(error) else ""
-        raise ConfigError(f"runtime.ray_address={address!r} cannot be used: {_first_line(error)} {advice}") from None
+        raise ConfigError(f"runtime.ray_address={address!r} cannot be used: {first_line(error)}. {advice}") from None
 
 
 def _is_about_tokens(error: BaseException) -> bool:
@@ -109,7 +109,3 @@ def _is_about_tokens(error: BaseException) -> bool:
             return True
         chain = chain.__cause__
     return False
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]

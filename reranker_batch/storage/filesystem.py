@@ -13,7 +13,7 @@ import pyarrow as pa
 from fsspec.registry import known_implementations
 from pyarrow import fs
 
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import ConfigError, first_line
 from reranker_batch.uris import is_uri, options_of, problem_of, scheme_of, split_options
 
 BUILTIN_TABLES = {"demo": "demo.parquet"}
@@ -93,9 +93,9 @@ def _filesystem(place: str) -> tuple[fs.FileSystem, str]:
         return _from_uri(place)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if "Unrecognized filesystem" not in str(error) and "not compiled" not in str(error):
-            raise ConfigError(f"{place} cannot be used: {_first_line(error)}.") from None
+            raise ConfigError(f"{place} cannot be used: {first_line(error)}.") from None
     except (ImportError, OSError, pa.ArrowException) as error:
-        raise ConfigError(f"{place} cannot be opened: {_first_line(error)}.") from None
+        raise ConfigError(f"{place} cannot be opened: {first_line(error)}.") from None
     return _from_fsspec(place)
 
 
@@ -112,12 +112,12 @@ def _from_fsspec(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
-        hint = known_implementations.get(scheme, {}).get("err") or _first_line(error)
+        hint = known_implementations.get(scheme, {}).get("err") or first_line(error)
         raise ConfigError(f"{scheme}:// needs a driver that is not installed. {hint.rstrip('.')}.") from None
     except Exception as error:  # a driver's own classes
         if "Protocol not known" in str(error):
             raise ConfigError(f"{scheme}:// is no filesystem known to pyarrow or fsspec.") from None
-        raise ConfigError(f"{uri} cannot be opened: {_first_line(error)}.") from None
+        raise ConfigError(f"{uri} cannot be opened: {first_line(error)}.") from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(path)
 
 
@@ -127,7 +127,3 @@ def _builtin_path(place: str) -> str:
     if name and name not in BUILTIN_TABLES:
         raise ConfigError(f"{place!r} is no table of the package. Known: builtin:{', builtin:'.join(BUILTIN_TABLES)}.")
     return str(folder / BUILTIN_TABLES[name]) if name else str(folder)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from urllib.parse import unquote
 
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import ConfigError, first_line
 from reranker_batch.storage.filesystem import absolute, is_builtin, resolve
 from reranker_batch.storage.globbing import has_glob, matcher, split_glob
 from reranker_batch.storage.walking import is_hidden
@@ -115,6 +115,5 @@ def answer() -> None:
         filesystem, path = resolve(sys.argv[1])
         filesystem.get_file_info(path)
     except Exception as error:  # drivers have classes of their own
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        sys.stdout.buffer.write(reason.encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.write(first_line(error).encode("utf-8", "backslashreplace"))
         sys.exit(1)

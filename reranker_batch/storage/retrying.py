@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from reranker_batch.errors import first_line
+
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -54,7 +56,7 @@ def retried(call: Callable[[], Result], what: str) -> Result:
                 raise
             wait_s = _wait_s(attempt)
             logger.warning(
-                "%s failed (attempt %d of %d), again in %.1f s: %s", what, attempt, ATTEMPTS, wait_s, _shown(error)
+                "%s failed (attempt %d of %d), again in %.1f s: %s", what, attempt, ATTEMPTS, wait_s, first_line(error)
             )
         time.sleep(wait_s)
     return call()
@@ -77,7 +79,3 @@ def is_passing(error: BaseException | None) -> bool:
 def _wait_s(attempt: int) -> float:
     """Doubled each time, and never the same for two processes that failed together."""
     return float(min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5))
-
-
-def _shown(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reranker_batch.core.attempts import Pulse
+from reranker_batch.core.counts import Counts
 from reranker_batch.job.display import Tally
 
 
@@ -18,8 +19,8 @@ def pulse(scored: int, *, is_starting: bool = False, is_loading: bool = False) -
     return Pulse(scored=scored, silent=(), idle_s=0, is_starting=is_starting, is_loading=is_loading)
 
 
-def counts(pairs: int) -> dict[str, object]:
-    return {"candidates": pairs, "scored": pairs, "model_tokens": 10 * pairs, "dead_letters": {}}
+def counts(pairs: int) -> Counts:
+    return Counts(candidates=pairs, scored=pairs, model_tokens=10 * pairs)
 
 
 def test_progress_and_what_is_left_move_within_a_unit_and_do_not_swing() -> None:

@@ -37,7 +37,7 @@ def test_the_estimate_is_near_the_truth(tmp_path: Path) -> None:
     write(pairs_table(GROUPS), tmp_path / "a.parquet", row_group_size=7)
     whole = estimate_job(config(tmp_path, "pairs"))
     assert whole.pairs == NUM_PAIRS
-    assert whole.scaled(whole.sample.pairs) == NUM_PAIRS
+    assert whole.scaled(whole.sample.candidates) == NUM_PAIRS
 
 
 def test_samples_are_spread_over_the_input(tmp_path: Path) -> None:

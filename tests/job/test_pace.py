@@ -39,7 +39,7 @@ def test_a_pace_that_is_given_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("way", "runtime", "pairs_per_s"),
+    ("device", "runtime", "pairs_per_s"),
     [
         ("cpu", {}, 60),
         ("cpu", {"max_replicas": 8}, 60),
@@ -48,10 +48,10 @@ def test_a_pace_that_is_given_is_taken() -> None:
         ("cuda", {"engine": "local"}, 30),
     ],
 )
-def test_an_earlier_run_has_a_pace(earlier: Path, way: str, runtime: dict[str, Any], pairs_per_s: float) -> None:
+def test_an_earlier_run_has_a_pace(earlier: Path, device: str, runtime: dict[str, Any], pairs_per_s: float) -> None:
     """600 pairs in 10 s on two replicas. On GPUs more replicas are faster, on CPUs they share the same cores."""
-    ways = {f"packed in float32 on {way}, 4096 tokens a micro-batch": 1}
-    change_report(earlier, computed_pairs=600, wall_s=10.0, replicas=2, ways=ways)
+    executions = {f"packed in float32 on {device}, 4096 tokens a micro-batch": 1}
+    change_report(earlier, computed_pairs=600, wall_s=10.0, replicas=2, executions=executions)
     config = JobConfig.of({**LEAST, "runtime": runtime})
     pace = pace_of(config, like=str(earlier))
     assert isinstance(pace, Pace)

@@ -71,7 +71,7 @@ def test_scores_and_ranks_are_those_of_sentence_transformers(tmp_path: Path) -> 
     (tmp_path / "in").mkdir()
     demo.write_parquet(tmp_path / "in" / "demo.parquet")
     report = run(job(tmp_path, limits={"profile": "none"}, model={"name": "builtin:mini", "dtype": "float32"}))
-    assert report.ways == {"packed in float32 on cpu, 4096 tokens a micro-batch, 4 at a time": report.units}
+    assert report.executions == {"packed in float32 on cpu, 4096 tokens a micro-batch, 4 at a time": report.units}
     assert report.replica_time["score"] > 0
     assert sum(report.replica_time.values()) == pytest.approx(1)
     pairs = demo.explode("candidates").unnest("candidates")
@@ -105,15 +105,15 @@ def test_replicas_budget_and_unit_size_change_nothing(folder: Path) -> None:
 def test_half_precision_says_how_far_it_is_from_float32(folder: Path, finished: RunReport) -> None:
     """The finished run is in float32, where packing alone is between the two scorings."""
     assert finished.precision is not None
-    assert finished.precision["pairs"] == min(256, finished.totals.scored)
-    assert finished.precision["max_logit_difference"] < 1e-5
+    assert finished.precision.pairs == min(256, finished.totals.scored)
+    assert finished.precision.max_logit_difference < 1e-5
     shutil.rmtree(folder / "out")
     rough = run(job(folder, model={"name": "builtin:mini", "dtype": "bfloat16", "precision_sample": 30}))
     assert rough.precision is not None
-    assert rough.precision["pairs"] == 30
-    assert 1e-4 < rough.precision["mean_logit_difference"] <= rough.precision["max_logit_difference"] < 0.5
+    assert rough.precision.pairs == 30
+    assert 1e-4 < rough.precision.mean_logit_difference <= rough.precision.max_logit_difference < 0.5
     written = json.loads((folder / "out" / "run" / "report.json").read_text())
-    assert written["precision"] == rough.precision
+    assert written["precision"] == rough.precision.to_dict()
     manifest = json.loads((folder / "out" / "run" / "manifest.json").read_text())
     assert manifest["recipe"]["name"] == "cross-encoder"
     assert "model_type='bert'" in manifest["recipe"]["why"]

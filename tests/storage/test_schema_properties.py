@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from oracle import ByteEncoder, HashScorer
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.units import WorkUnit, tiling_problems
 from reranker_batch.errors import InputError
@@ -163,7 +164,7 @@ def written_parts(
     unit: WorkUnit, rows: UnitRows, letters: pa.Table, config: InputConfig, folder: Path
 ) -> Iterator[pa.Table]:
     """The unit's part in both layouts, written and read back; the dead letters are written too."""
-    output, record = Folder.at(str(folder / "out")), PartRecord(unit.unit_id, "made by", {})
+    output, record = Folder.at(str(folder / "out")), PartRecord(unit.unit_id, "made by", Counts())
     for name in (SCORES, DEAD_LETTERS, STAGING):
         (folder / "out" / name).mkdir(parents=True, exist_ok=True)
     publish_part(output, DEAD_LETTERS, letters, letters.schema, record)

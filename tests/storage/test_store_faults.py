@@ -21,6 +21,7 @@ from pyarrow import fs
 from tables import nested_table, random_groups, write
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.counts import Counts
 from reranker_batch.errors import CommitError, InputError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import plan_input
@@ -28,7 +29,7 @@ from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.output.parts import SCORES, PartRecord, publish_part
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
-RECORD = PartRecord("00000-0000000000", "f", {})
+RECORD = PartRecord("00000-0000000000", "f", Counts())
 TABLE = pa.table({"a": [1, 2, 3]})
 
 

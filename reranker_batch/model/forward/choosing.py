@@ -16,7 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.pairs import EncodedPairs, FloatArray
-from reranker_batch.errors import ModelError
+from reranker_batch.errors import ModelError, described
 from reranker_batch.model.forward.agreement import Expected, trial_logits
 from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
 from reranker_batch.model.forward.kernel_check import RecordingKernel, kernel_fault
@@ -43,7 +43,7 @@ def _unfit_on_error() -> Iterator[None]:
     except ModelError as error:
         raise _UnfitError(str(error)) from error
     except Exception as error:
-        raise _UnfitError(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
+        raise _UnfitError(described(error)) from error
 
 
 def choose_forward(

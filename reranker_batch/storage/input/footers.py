@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from reranker_batch.core.units import FileIdentity
-from reranker_batch.errors import InputError
+from reranker_batch.errors import InputError, first_line
 from reranker_batch.storage.input.encryption import encrypted_columns
 from reranker_batch.storage.input.hints import disarmed, original_schema
 
@@ -94,10 +94,6 @@ def check_pages(filesystem: fs.FileSystem, path: str, identity: FileIdentity) ->
                 pass
         except (pa.ArrowException, OSError) as error:
             raise InputError(f"its pages cannot be read ({first_line(error)})") from error
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def _changed(path: str, what: str) -> InputError:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from pyarrow import fs
 
-from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import absolute, is_builtin, join, resolve
 from reranker_batch.storage.globbing import has_glob, matches, split_glob
-from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC, first_line
+from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC
 from reranker_batch.storage.input.table_formats import refuse_tables_around, refuse_tables_in
 from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.uris import is_uri, split_options

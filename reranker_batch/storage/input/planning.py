@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, unit_id_of
-from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.input.columns import FileColumns, InputColumns, inspect_columns
 from reranker_batch.storage.input.cutting import cut_file
-from reranker_batch.storage.input.footers import Footer, check_pages, first_line, read_footer
+from reranker_batch.storage.input.footers import Footer, check_pages, read_footer
 from reranker_batch.storage.input.likely_ids import LikelyIds, id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns

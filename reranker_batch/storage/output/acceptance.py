@@ -8,14 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from reranker_batch.errors import CommitError, ConfigError
+from reranker_batch.printing import listed
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import Acceptance, Gate, write_gate
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.status import OutputStatus, output_status
 from reranker_batch.storage.output.verifying import verify_output
-
-_SHOWN_PROBLEMS = 5
 
 
 def accept_output(path: str, *, by: str | None = None) -> Gate:
@@ -58,9 +57,8 @@ def _sound_gate(path: str) -> Gate:
     verification = verify_output(path)
     problems, gate = verification.problems, verification.gate
     if problems:
-        more = f"\n  and {len(problems) - _SHOWN_PROBLEMS} more" if len(problems) > _SHOWN_PROBLEMS else ""
-        shown = "\n  ".join(problems[:_SHOWN_PROBLEMS])
-        raise CommitError(f"{path} is not accepted, since it is not what its record says:\n  {shown}{more}")
+        shown = listed(problems, separator="\n  ")
+        raise CommitError(f"{path} is not accepted, since it is not what its record says:\n  {shown}")
     if gate is None:
         raise ConfigError(f"{path}: there is nothing to accept.")
     return gate

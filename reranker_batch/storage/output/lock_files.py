@@ -20,7 +20,7 @@ from obstore.store import LocalStore, S3Store, from_url
 from pyarrow import fs
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
+from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError, first_line
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.uris import options_of, scheme_of, split_options
 
@@ -264,8 +264,7 @@ def _named(uri: str) -> Iterator[None]:
     except RerankerBatchError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise CommitError(f"The lock in {uri}/run cannot be used: {reason}") from error
+        raise CommitError(f"The lock in {uri}/run cannot be used: {first_line(error)}.") from error
 
 
 def _content(owner: Owner) -> bytes:

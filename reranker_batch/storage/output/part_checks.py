@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.activation import Activation
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.schema import QUERY_ID_FIELD, RESULT_FIELDS, USAGE_FIELDS
 
@@ -27,16 +28,16 @@ class RowRules:
     top_n: int | None
     activation: Activation
 
-    def problems(self, table: pa.Table, counts: Mapping[str, Any]) -> Iterator[str]:
+    def problems(self, table: pa.Table, counts: Counts) -> Iterator[str]:
         """What is wrong with the rows of a part whose record says `counts`."""
         if wrong := list(self._schema_problems(table)):
             yield from wrong
             return
         results = self._results(table)
-        if len(results.rank) != counts["kept"]:
-            yield f"{len(results.rank)} candidates, its record says {counts['kept']}"
-        if self.layout == "nested" and len(table) != counts["queries"]:
-            yield f"{len(table)} queries, its record says {counts['queries']}"
+        if len(results.rank) != counts.kept:
+            yield f"{len(results.rank)} candidates, its record says {counts.kept}"
+        if self.layout == "nested" and len(table) != counts.queries:
+            yield f"{len(table)} queries, its record says {counts.queries}"
         yield from results.order_problems(self.top_n)
         yield from results.score_problems(self.activation)
 

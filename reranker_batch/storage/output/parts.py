@@ -6,14 +6,14 @@ import hashlib
 import json
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
-from reranker_batch.core.report import PartEntry, Totals
+from reranker_batch.core.counts import Counts
+from reranker_batch.core.report import PartEntry
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
@@ -44,13 +44,9 @@ class PartRecord:
 
     unit_id: str
     fingerprint: str
-    counts: dict[str, Any]
+    counts: Counts
     dead_letters: DeadLetterFile | None = None
     """Published before the part; None where the unit has none."""
-
-    @property
-    def num_dead_letters(self) -> int:
-        return sum(self.counts.get("dead_letters", {}).values())
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ def read_part(output: Folder, unit_id: str, *, fingerprint: str | None = None) -
     if fingerprint not in (None, part.record.fingerprint):
         raise CommitError(f"{path} was made by other settings than this run's.", unit_id=unit_id)
     letters = part.record.dead_letters
-    if part.record.num_dead_letters != (letters.num_rows if letters else 0):
+    if part.record.counts.num_dead_letters != (letters.num_rows if letters else 0):
         raise CommitError(f"{path} contradicts itself about its dead letters.", unit_id=unit_id)
     return part
 
@@ -216,17 +212,12 @@ class _Footer(PartRecord):
     num_rows: int = field(kw_only=True)
 
 
-_FOOTER, _COUNTS = TypeAdapter(_Footer), TypeAdapter(Totals)
-_COUNT_NAMES = {count.name for count in fields(Totals)}
+_FOOTER = TypeAdapter(_Footer)
 
 
 def _record_of(metadata: dict[bytes, bytes] | None, path: str) -> tuple[PartRecord, int]:
     try:
-        found = _FOOTER.validate_json((metadata or {})[_METADATA_KEY], strict=True)
-        counts = vars(_COUNTS.validate_json(json.dumps(found.counts), strict=True))
+        footer = _FOOTER.validate_json((metadata or {})[_METADATA_KEY], strict=True)
     except (KeyError, ValueError):
         raise CommitError(f"{path} carries no record of this program: it is a foreign or a damaged file.") from None
-    numbers = [found.num_rows, *counts.pop("dead_letters").values(), *counts.values()]
-    if min(numbers) < 0 or not found.counts.keys() <= _COUNT_NAMES:
-        raise CommitError(f"{path} has counts that no run writes: it is a foreign or a damaged file.")
-    return PartRecord(found.unit_id, found.fingerprint, found.counts, found.dead_letters), found.num_rows
+    return PartRecord(footer.unit_id, footer.fingerprint, footer.counts, footer.dead_letters), footer.num_rows

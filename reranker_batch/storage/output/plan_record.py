@@ -33,12 +33,6 @@ def plan_problems(manifest: Mapping[str, Any], units: Sequence[WorkUnit]) -> lis
     return problems
 
 
-def shown(problems: Sequence[str], most: int = 3) -> str:
-    """The first few problems, for a message."""
-    more = f" (and {len(problems) - most:,} more)" if len(problems) > most else ""
-    return " ".join(problems[:most]) + more
-
-
 def _unit_of(values: Any, path: str) -> WorkUnit:
     try:
         unit = WorkUnit.from_dict(values)

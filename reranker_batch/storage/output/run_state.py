@@ -15,12 +15,13 @@ from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.report import PartEntry, RunReport
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
+from reranker_batch.printing import listed
 from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, STAGING, part_name
-from reranker_batch.storage.output.plan_record import plan_problems, shown, units_of
+from reranker_batch.storage.output.plan_record import plan_problems, units_of
 from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,9 @@ class RunState:
         if manifest is None or units is None:
             return None
         if problems := plan_problems(manifest, units):
-            raise CommitError(f"{self.path_of(PLAN)} is not the plan of this run. {shown(problems)} {REMEDY}")
+            raise CommitError(
+                f"{self.path_of(PLAN)} is not the plan of this run. {listed(problems, most=3, separator=' ')} {REMEDY}"
+            )
         return units
 
     def read_units(self) -> list[WorkUnit] | None:

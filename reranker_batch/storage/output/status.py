@@ -52,7 +52,7 @@ class OutputStatus:
             "units": None if report is None else report.units,
             "units_published": None if report is None else report.units_published,
             "candidates": None if report is None else report.totals.candidates,
-            "dead_letters": None if report is None else report.totals.num_failed,
+            "dead_letters": None if report is None else report.totals.num_dead_letters,
         }
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from reranker_batch.core.report import PartEntry, RunReport, totals_of
+from reranker_batch.core.counts import Counts
+from reranker_batch.core.report import PartEntry, RunReport
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
@@ -73,7 +74,7 @@ def verify_output(path: str) -> Verification:
     return Verification(
         parts=len(parts),
         rows=sum(part.num_rows for part in parts),
-        dead_letters=totals_of(part.record.counts for part in parts).num_failed,
+        dead_letters=sum((part.record.counts for part in parts), Counts()).num_dead_letters,
         problems=[*record.problems(is_marked=is_marked), *problems, *_total_problems(parts, record.report)],
         gate=record.gate,
         is_marked=is_marked,
@@ -141,10 +142,10 @@ def _status_problems(report: RunReport, gate: Gate | None, *, is_marked: bool) -
 
 
 def _total_problems(parts: Iterable[PublishedPart], report: RunReport) -> list[str]:
-    found, told = totals_of(part.record.counts for part in parts).to_dict(), report.totals.to_dict()
+    counted, told = sum((part.record.counts for part in parts), Counts()).to_dict(), report.totals.to_dict()
     return [
         f"{name}: the parts add up to {value}, the report says {told[name]}"
-        for name, value in found.items()
+        for name, value in counted.items()
         if value != told[name]
     ]
 
@@ -182,13 +183,12 @@ class _PartCheck:
             table = read_table(output, SCORES, unit.unit_id)
         except CommitError as error:
             return None, [str(error)]
-        counts = totals_of([part.record.counts]).to_dict()
-        problems = [*self.rules.problems(table, counts), *self._count_problems(unit, part)]
+        problems = [*self.rules.problems(table, part.record.counts), *self._count_problems(unit, part)]
         return part, [f"{SCORES}/{part_name(unit.unit_id)}: {problem}" for problem in problems]
 
     def _count_problems(self, unit: WorkUnit, part: PublishedPart) -> Iterator[str]:
-        counts = totals_of([part.record.counts])
-        if counts.scored + counts.num_failed != counts.candidates:
+        counts = part.record.counts
+        if counts.scored + counts.num_dead_letters != counts.candidates:
             yield "scored and dead-lettered candidates are not all candidates"
         num_rows = unit.row_stop - unit.row_start
         rows = counts.queries if self.manifest.settings.input.layout == "nested" else counts.candidates
