@@ -279,11 +279,10 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _request_ids(finite: ScoredUnit) -> pa.Array:
-    rows, counts = finite.queries["row"].to_pylist(), finite.queries["requests"].to_pylist()
-    ids = [
-        [request_id_of(finite.unit.unit_id, row, chunk) for chunk in range(count)]
-        for row, count in zip(rows, counts, strict=True)
-    ]
+    spans, rows = finite.unit.places_of(finite.queries["row"].to_numpy())
+    files = [finite.unit.spans[at].file_index for at in spans]
+    places = zip(files, rows.tolist(), finite.queries["requests"].to_pylist(), strict=True)
+    ids = [[request_id_of(file, row, chunk) for chunk in range(count)] for file, row, count in places]
     return pa.array(ids, pa.list_(pa.string()))
 
 

@@ -18,7 +18,7 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
-from reranker_batch.core.units import FileIdentity, WorkUnit, unit_id_of
+from reranker_batch.core.units import FileIdentity, Span, WorkUnit, unit_id_of
 from reranker_batch.errors import ConfigError, RowError
 from reranker_batch.model.forward.hardware import cpu_capabilities, slow_precision
 from reranker_batch.model.opening import open_model
@@ -154,7 +154,7 @@ class Reranker:
 
 def memory_unit(name: str, num_rows: int) -> WorkUnit:
     """Rows that no file has; `name` stands in messages and in derived ids."""
-    return WorkUnit(unit_id_of(0, 0), name, 0, num_rows, num_rows, FileIdentity(0, None, ""))
+    return WorkUnit(unit_id_of(0, 0), (Span(0, name, 0, num_rows, FileIdentity(0, None, "")),), num_rows)
 
 
 def checked_top_n(top_n: int | None) -> int | None:

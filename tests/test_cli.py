@@ -18,7 +18,7 @@ from tables import nested_table, random_groups, write
 
 from reranker_batch import JobConfig, __version__
 from reranker_batch.cli import guarded, run_command
-from reranker_batch.core.units import FileIdentity, WorkUnit
+from reranker_batch.core.units import FileIdentity, Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.job.run_progress import RunProgress
 from reranker_batch.job.summary import summary_rows
@@ -202,7 +202,7 @@ def test_an_interrupt_while_planning_is_one_line_and_exit_code_130(tmp_path: Pat
 
 def test_the_summary_shows_what_was_tried_again_and_halved() -> None:
     identity = FileIdentity(1, None, "0" * 64)
-    units = [WorkUnit(f"u{number}", "a.parquet", number, number + 1, 1, identity) for number in range(8)]
+    units = [WorkUnit(f"u{at}", (Span(0, "a.parquet", at, at + 1, identity),), 1) for at in range(8)]
     quiet = RunProgress(units).report("complete", "", "out")
     assert not {"tried again", "memory"} & dict(summary_rows(quiet)).keys()
     attempts = {"u0": 2, "u1": 2, "u2": 2, "u3": 2, "u4": 2, "u5": 2, "u7": 5}

@@ -15,16 +15,16 @@ REJECT_SCHEMA = pa.schema(
         pa.field("message", pa.large_string()),
     ]
 )
-"""`query_at` is the position among the unit's queries, `row` the row of the file, `index` the place of the candidate
-among its query's; it is null for a row that has ids beside no texts."""
+"""`query_at` is the position among the unit's queries, `row` the row of the unit, `index` the place of the candidate
+among its query's; it is null for a row that has ids beside no texts. `WorkUnit.places_of` leads from rows to files."""
 
 
 @dataclass(frozen=True)
 class UnitRows:
     """A unit as queries and candidates, both in input order; texts are valid UTF-8 and types canonical.
 
-    queries: `row` (where the query begins), `query_id` (never null), `query` (null where there is no usable
-    text), then the passthrough columns of queries.
+    queries: `row` (at which row of the unit the query begins), `query_id` (never null), `query` (null where there is no
+    usable text), then the passthrough columns of queries.
     candidates: those that can be scored: `query_at` (position in `queries`), `row`, `index`, `doc_id` (never null),
     `document` (never null), then the passthrough columns of candidates.
     rejects: all others, as `REJECT_SCHEMA`.

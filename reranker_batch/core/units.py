@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from reranker_batch.core.fingerprint import fingerprint
+from reranker_batch.core.ragged import LongArray, offsets_of
 
 _UNIT_ID = re.compile(r"\d{5,}-\d{10,}")
 _SECOND_NS = 1_000_000_000
@@ -54,19 +58,84 @@ class FileIdentity:
 
 
 @dataclass(frozen=True)
-class WorkUnit:
-    """The rows `row_start` up to `row_stop` of one input file; no query stands in two units.
+class Span:
+    """The rows `row_start` up to `row_stop` of one input file.
 
-    `file` is relative to the input's root. `num_pairs` is what the footers promise; the true number is
-    known when the rows have been read. `identity` is the file's when the plan was made.
+    `file` is relative to the input's root, `file_index` its place among the files of the input, and `identity` is the
+    file's when the plan was made.
     """
 
-    unit_id: str
+    file_index: int
     file: str
     row_start: int
     row_stop: int
-    num_pairs: int
     identity: FileIdentity
+
+    @property
+    def num_rows(self) -> int:
+        return self.row_stop - self.row_start
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Span:
+        """Read what `asdict` gives.
+
+        Raises:
+            ValueError: It is anything else.
+        """
+        span = _from_exact_fields(cls, values)
+        is_right = isinstance(span.file, str) and all(map(_is_count, (span.file_index, span.row_start, span.row_stop)))
+        if not is_right or span.row_start > span.row_stop:
+            raise ValueError(f"not rows of a file: {str(values)[:200]}")
+        return replace(span, identity=FileIdentity.from_dict(values["identity"]))
+
+    def __str__(self) -> str:
+        return f"{self.file}, rows {self.row_start} to {max(self.row_start, self.row_stop - 1)}"
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """Neighbouring rows of the input, of one file or of several small ones; no query stands in two units.
+
+    A row of the unit is counted from 0 over all spans. `num_pairs` is what the footers promise; the true number is
+    known when the rows have been read.
+    """
+
+    unit_id: str
+    spans: tuple[Span, ...]
+    num_pairs: int
+
+    @cached_property
+    def offsets(self) -> LongArray:
+        """The row of the unit at which each span begins; one more for the end."""
+        return offsets_of(np.asarray([span.num_rows for span in self.spans], dtype=np.int64))
+
+    @property
+    def num_rows(self) -> int:
+        return sum(span.num_rows for span in self.spans)
+
+    def places_of(self, rows: LongArray) -> tuple[LongArray, LongArray]:
+        """Where rows of the unit stand: the position of each one's span, and its row in that file."""
+        at = np.searchsorted(self.offsets[1:-1], rows, side="right")
+        starts = np.asarray([span.row_start for span in self.spans], dtype=np.int64)
+        return at, rows - self.offsets[at] + starts[at]
+
+    def head(self, num_rows: int, num_pairs: int) -> WorkUnit:
+        """The first rows alone, at least one where there are any; a query of several rows may be cut."""
+        kept = [
+            replace(span, row_stop=min(span.row_stop, span.row_start + num_rows - int(before)))
+            for span, before in zip(self.spans, self.offsets[:-1], strict=True)
+            if before < num_rows
+        ]
+        return replace(self, spans=tuple(kept) or self.spans[:1], num_pairs=num_pairs)
+
+    @property
+    def shown(self) -> str:
+        """Which rows these are, for a message."""
+        first, last = self.spans[0], self.spans[-1]
+        if len(self.spans) == 1:
+            return str(first)
+        stop = f"row {last.row_stop - 1} of {last.file}"
+        return f"row {first.row_start} of {first.file} to {stop} ({len(self.spans):,} files)"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,11 +149,10 @@ class WorkUnit:
         """
         unit = _from_exact_fields(cls, values)
         is_right = isinstance(unit.unit_id, str) and bool(_UNIT_ID.fullmatch(unit.unit_id))
-        is_right &= isinstance(unit.file, str)
-        is_right &= _is_count(unit.row_start) and _is_count(unit.row_stop) and _is_count(unit.num_pairs)
-        if not is_right or unit.row_start > unit.row_stop:
+        is_right &= _is_count(unit.num_pairs) and isinstance(unit.spans, list | tuple) and len(unit.spans) > 0
+        if not is_right:
             raise ValueError(f"not a work unit: {str(values)[:200]}")
-        return cls(**{**values, "identity": FileIdentity.from_dict(values["identity"])})
+        return cls(unit.unit_id, tuple(map(Span.from_dict, unit.spans)), unit.num_pairs)
 
 
 def unit_id_of(file_index: int, row_start: int) -> str:
@@ -92,10 +160,9 @@ def unit_id_of(file_index: int, row_start: int) -> str:
     return f"{file_index:05d}-{row_start:010d}"
 
 
-def request_id_of(unit_id: str, row: int, chunk: int) -> str:
+def request_id_of(file_index: int, row: int, chunk: int) -> str:
     """Named by the place of the query in the input, so that a rerun and another cut into units give the same."""
-    file_index, _ = unit_id.split("-")
-    return f"{file_index}-{row:010d}-{chunk}"
+    return f"{unit_id_of(file_index, row)}-{chunk}"
 
 
 def auto_unit_pairs(num_pairs: int) -> int:
@@ -106,70 +173,6 @@ def auto_unit_pairs(num_pairs: int) -> int:
 def units_digest(units: Sequence[WorkUnit]) -> str:
     """SHA-256 of the units in their order, every field of them."""
     return fingerprint({"units": [unit.to_dict() for unit in units]})
-
-
-def tiling_problems(units: Sequence[WorkUnit], files: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What keeps the units from covering every row of the files once and in order; empty when nothing does.
-
-    `files` is `manifest["input"]["files"]`: by path, in the order of the input, `num_rows` and the fields of
-    `FileIdentity`. An input without rows is one unit without rows, of its first file.
-    """
-    by_file: dict[str, list[WorkUnit]] = {path: [] for path in files}
-    problems = [
-        f"Unit {unit.unit_id} reads {unit.file}, no file of the input." for unit in units if unit.file not in files
-    ]
-    for unit in units:
-        by_file.get(unit.file, []).append(unit)
-    in_order = [unit for path in files for unit in sorted(by_file[path], key=lambda unit: unit.row_start)]
-    if not problems and in_order != list(units):
-        problems.append("The units are not in the order of the input.")
-    is_empty = not any(isinstance(values, Mapping) and values.get("num_rows") for values in files.values())
-    for index, (path, values) in enumerate(files.items()):
-        try:
-            num_rows, identity = _recorded(values)
-        except ValueError as error:
-            problems.append(f"The record of {path} is damaged: {error}.")
-            continue
-        in_file = sorted(by_file[path], key=lambda unit: unit.row_start)
-        problems += _identity_problems(index, in_file, identity)
-        num_empty = 1 if is_empty and index == 0 else 0
-        problems += _range_problems(path, in_file, num_rows) if num_rows else _empty_problems(path, in_file, num_empty)
-    return problems
-
-
-def _identity_problems(index: int, units: Sequence[WorkUnit], identity: FileIdentity) -> Iterator[str]:
-    for unit in units:
-        if (expected := unit_id_of(index, unit.row_start)) != unit.unit_id:
-            yield f"Unit {unit.unit_id} stands where {expected} belongs, at row {unit.row_start} of {unit.file}."
-        if unit.identity != identity:
-            yield f"Unit {unit.unit_id} was cut from another {unit.file} than the one on record."
-
-
-def _range_problems(path: str, units: Sequence[WorkUnit], num_rows: int) -> Iterator[str]:
-    row = 0
-    for unit in units:
-        if unit.row_start > row:
-            yield f"Rows {row} to {unit.row_start - 1} of {path} belong to no unit."
-        elif unit.row_start < row:
-            yield f"Rows {unit.row_start} to {min(row, unit.row_stop) - 1} of {path} belong to two units."
-        if unit.row_start == unit.row_stop:
-            yield f"Unit {unit.unit_id} has no rows."
-        row = max(row, unit.row_stop)
-    if row < num_rows:
-        yield f"Rows {row} to {num_rows - 1} of {path} belong to no unit."
-    elif row > num_rows:
-        yield f"{path} has {num_rows:,} rows, but its units go to row {row - 1}."
-
-
-def _empty_problems(path: str, units: Sequence[WorkUnit], num_expected: int) -> Iterator[str]:
-    if len(units) != num_expected or any(unit.row_stop for unit in units):
-        yield f"{path} has no rows, so it must have {num_expected} units without rows."
-
-
-def _recorded(values: Any) -> tuple[int, FileIdentity]:
-    if not isinstance(values, dict) or not _is_count(values.get("num_rows")):
-        raise ValueError(f"no number of rows in {str(values)[:200]}")
-    return values["num_rows"], FileIdentity.from_dict({key: values[key] for key in values if key != "num_rows"})
 
 
 def _from_exact_fields(record: type[Record], values: Any) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from reranker_batch.config import JobConfig
@@ -106,9 +106,7 @@ def sample_units(units: tuple[WorkUnit, ...]) -> list[WorkUnit]:
 
 def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
     """About the first `pairs` pairs of a unit. In the pairs layout the last query may be cut; it is a sample."""
-    rows = unit.row_stop - unit.row_start
-    kept = min(rows, max(1, rows * pairs // max(unit.num_pairs, 1)))
-    return replace(unit, row_stop=unit.row_start + kept, num_pairs=pairs)
+    return unit.head(max(1, unit.num_rows * pairs // max(unit.num_pairs, 1)), pairs)
 
 
 def _count_sample(job: Job, unit: WorkUnit) -> Counts:

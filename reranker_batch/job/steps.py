@@ -46,7 +46,7 @@ def naming(unit: WorkUnit, step: str) -> Iterator[None]:
         error.unit_id = error.unit_id or unit.unit_id
         raise
     except Exception as error:
-        message = f"Unit {unit.unit_id} of {unit.file} cannot be {step}: {described(error)}"
+        message = f"Unit {unit.unit_id} ({unit.shown}) cannot be {step}: {described(error)}"
         raise ReplicaError(message, unit_id=unit.unit_id) from error
 
 

@@ -8,12 +8,14 @@ from dataclasses import asdict, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from fuzzing import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reranker_batch.core.units import FileIdentity, WorkUnit, tiling_problems, unit_id_of, units_digest
+from reranker_batch.core.tiling import tiling_problems
+from reranker_batch.core.units import FileIdentity, Span, WorkUnit, request_id_of, unit_id_of, units_digest
 
 IDENTITY = FileIdentity(100, 5, "a" * 64)
 OTHER = FileIdentity(100, 5, "b" * 64)
@@ -26,15 +28,30 @@ JSON = st.recursive(
 )
 
 
+def span(index: int, path: str, start: int, stop: int) -> Span:
+    return Span(index, path, start, stop, IDENTITY)
+
+
+def unit_of(*spans: Span) -> WorkUnit:
+    return WorkUnit(unit_id_of(spans[0].file_index, spans[0].row_start), spans, 7)
+
+
 def unit(index: int, path: str, start: int, stop: int) -> WorkUnit:
-    return WorkUnit(unit_id_of(index, start), path, start, stop, 7, IDENTITY)
+    return unit_of(span(index, path, start, stop))
+
+
+def changed(unit: WorkUnit, at: int = 0, **values: Any) -> WorkUnit:
+    """One span with other values."""
+    return replace(unit, spans=(*unit.spans[:at], replace(unit.spans[at], **values), *unit.spans[at + 1 :]))
 
 
 UNITS = [unit(0, "a", 0, 6), unit(0, "a", 6, 10), unit(2, "b", 0, 4)]
+SPANNING = [unit(0, "a", 0, 6), unit_of(span(0, "a", 6, 10), span(2, "b", 0, 4))]
 
 
 def test_units_that_cover_every_row_once_have_no_problem() -> None:
     assert tiling_problems(UNITS, RECORDS) == []
+    assert tiling_problems(SPANNING, RECORDS) == []
 
 
 @pytest.mark.parametrize(
@@ -44,20 +61,37 @@ def test_units_that_cover_every_row_once_have_no_problem() -> None:
         (lambda units: units[:1] + units[2:], "Rows 6 to 9 of a belong to no unit."),
         (lambda units: units[:2], "Rows 0 to 3 of b belong to no unit."),
         (lambda units: [*units, units[2]], "Rows 0 to 3 of b belong to two units."),
-        (lambda units: [replace(units[0], row_stop=5), *units[1:]], "Rows 5 to 5 of a belong to no unit."),
-        (lambda units: [replace(units[0], row_stop=8), *units[1:]], "Rows 6 to 7 of a belong to two units."),
-        (lambda units: [*units[:2], replace(units[2], row_stop=9)], "b has 4 rows, but its units go to row 8."),
+        (lambda units: [changed(units[0], row_stop=5), *units[1:]], "Rows 5 to 5 of a belong to no unit."),
+        (lambda units: [changed(units[0], row_stop=8), *units[1:]], "Rows 6 to 7 of a belong to two units."),
+        (lambda units: [*units[:2], changed(units[2], row_stop=9)], "b has 4 rows, but its units go to row 8."),
         (lambda units: [units[1], units[0], units[2]], "The units are not in the order of the input."),
-        (lambda units: [*units, unit(2, "b", 4, 4)], "Unit 00002-0000000004 has no rows."),
+        (lambda units: [*units, unit(2, "b", 4, 4)], "Unit 00002-0000000004 has no rows of b."),
         (lambda units: [*units, unit(1, "empty", 0, 0)], "empty has no rows, so it must have 0 units without rows."),
         (lambda units: [*units, unit(3, "c", 0, 1)], "Unit 00003-0000000000 reads c, no file of the input."),
         (
-            lambda units: [*units[:2], replace(units[2], identity=OTHER)],
+            lambda units: [*units[:2], changed(units[2], identity=OTHER)],
             "was cut from another b than the one on record",
         ),
         (
             lambda units: [*units[:2], replace(units[2], unit_id=unit_id_of(1, 0))],
             "stands where 00002-0000000000 belongs",
+        ),
+        (lambda units: [*units[:2], changed(units[2], file_index=1)], "counts b as file 1 of the input, it is file 2."),
+        (
+            lambda units: [unit_of(*units[0].spans, *units[1].spans), units[2]],
+            "Unit 00000-0000000000 lists a file twice.",
+        ),
+        (
+            lambda units: [unit_of(*units[0].spans, *units[2].spans), units[1]],
+            "The units are not in the order of the input.",
+        ),
+        (
+            lambda _: [SPANNING[0], changed(SPANNING[1], 1, row_stop=3)],
+            "Rows 3 to 3 of b belong to no unit.",
+        ),
+        (
+            lambda _: [SPANNING[0], changed(SPANNING[1], 1, identity=OTHER)],
+            "Unit 00000-0000000006 was cut from another b than the one on record.",
         ),
     ],
 )
@@ -77,13 +111,15 @@ def test_an_input_without_rows_is_one_unit_without_rows() -> None:
 
 
 def test_the_digest_depends_on_every_field_and_on_the_order() -> None:
-    changed = [
+    others = [
         UNITS[:2],
         UNITS[::-1],
-        *([unit, *UNITS[1:]] for unit in (replace(UNITS[0], num_pairs=8), replace(UNITS[0], identity=OTHER))),
+        [replace(UNITS[0], num_pairs=8), *UNITS[1:]],
+        [changed(UNITS[0], identity=OTHER), *UNITS[1:]],
+        SPANNING,
     ]
-    digests = {units_digest(units) for units in [UNITS, *changed]}
-    assert len(digests) == 1 + len(changed)
+    digests = {units_digest(units) for units in [UNITS, *others]}
+    assert len(digests) == 1 + len(others)
     assert units_digest([WorkUnit.from_dict(json.loads(json.dumps(u.to_dict()))) for u in UNITS]) == units_digest(UNITS)
 
 
@@ -107,28 +143,44 @@ def test_any_lost_or_repeated_row_is_noticed(rows: list[int], cuts: list[int], f
         "none": units,
         "drop": units[:at] + units[at + 1 :],
         "repeat": [*units[: at + 1], *units[at:]],
-        "start": [*units[:at], replace(units[at], row_start=units[at].row_start + 1), *units[at + 1 :]],
-        "stop": [*units[:at], replace(units[at], row_stop=units[at].row_stop + 1), *units[at + 1 :]],
+        "start": [*units[:at], changed(units[at], row_start=units[at].spans[0].row_start + 1), *units[at + 1 :]],
+        "stop": [*units[:at], changed(units[at], row_stop=units[at].spans[0].row_stop + 1), *units[at + 1 :]],
         "swap": units[::-1],
     }[fault]
     assert (tiling_problems(broken, records) == []) == (broken == units)
 
 
 @fuzzed
-@given(key=st.sampled_from([None, *UNITS[0].to_dict(), "more"]), value=JSON, inner=st.booleans())
-def test_what_is_no_unit_is_refused_and_nothing_else_is(key: str | None, value: Any, inner: bool) -> None:
+@given(
+    key=st.sampled_from([None, *UNITS[0].to_dict(), *asdict(UNITS[0].spans[0]), "more"]),
+    value=JSON,
+    depth=st.integers(0, 2),
+)
+def test_what_is_no_unit_is_refused_and_nothing_else_is(key: str | None, value: Any, depth: int) -> None:
     values = UNITS[0].to_dict()
     if key is not None:
-        owner = values["identity"] if inner and key != "identity" else values
-        owner[key] = value
-    document = json.loads(json.dumps(values if key is not None or inner else value))
+        span = values["spans"][0]
+        [values, span, span["identity"]][depth][key] = value
+    document = json.loads(json.dumps(values if key is not None or depth else value))
     try:
         read = WorkUnit.from_dict(document)
     except ValueError:
         assert json.dumps(document) != json.dumps(UNITS[0].to_dict())
     else:
         assert json.dumps(read.to_dict(), sort_keys=True) == json.dumps(document, sort_keys=True)
-        assert isinstance(read.identity, FileIdentity)
+        assert all(isinstance(span.identity, FileIdentity) for span in read.spans)
+
+
+def test_rows_of_a_unit_lead_to_rows_of_its_files() -> None:
+    files, rows = SPANNING[1].places_of(np.arange(8))
+    assert files.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert rows.tolist() == [6, 7, 8, 9, 0, 1, 2, 3]
+    assert SPANNING[1].head(5, 3).spans == (span(0, "a", 6, 10), span(2, "b", 0, 1))
+    assert SPANNING[1].head(4, 3).spans == (span(0, "a", 6, 10),)
+    assert unit(0, "a", 0, 0).head(1, 3).spans == (span(0, "a", 0, 0),)
+    assert SPANNING[0].shown == "a, rows 0 to 5"
+    assert SPANNING[1].shown == "row 6 of a to row 3 of b (2 files)"
+    assert request_id_of(2, 3, 1) == "00002-0000000003-1"
 
 
 @fuzzed

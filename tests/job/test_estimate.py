@@ -43,7 +43,7 @@ def test_the_estimate_is_near_the_truth(tmp_path: Path) -> None:
 def test_samples_are_spread_over_the_input(tmp_path: Path) -> None:
     write(nested_table(GROUPS), tmp_path / "a.parquet", row_group_size=1)
     units = open_job(config(tmp_path)).plan.units
-    rows = [unit.row_start for unit in sample_units(units)]
+    rows = [unit.spans[0].row_start for unit in sample_units(units)]
     assert rows[0] == 0
     assert rows == sorted(set(rows))
     assert rows[-1] > 45

@@ -1,6 +1,9 @@
 """What a plan accepts, refuses and promises."""
 
 import struct
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
 from reranker_batch.core.fingerprint import differences
-from reranker_batch.core.units import FileIdentity
+from reranker_batch.core.tiling import tiling_problems
+from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.input.cutting import cut_file
+from reranker_batch.storage.input.cutting import InputFile, cut_input
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.input.query_runs import QueryRuns, refuse_returning
 
@@ -51,6 +55,15 @@ def write(path: Path, table: pa.Table, **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, **options)
     return path
+
+
+def file_of(path: str, rows: list[int], pairs: list[int] | None = None) -> InputFile:
+    return InputFile(path, sum(rows), IDENTITY, tuple(rows), tuple(rows if pairs is None else pairs))
+
+
+def bounds_of(units: Sequence[WorkUnit]) -> list[tuple[int, int]]:
+    """Of units of one file each."""
+    return [(span.row_start, span.row_stop) for [span] in (unit.spans for unit in units)]
 
 
 # --- files that cannot be used
@@ -223,7 +236,7 @@ def test_a_file_without_row_groups_is_an_input_without_rows(tmp_path: Path) -> N
     for layout, table in (("nested", nested()), ("pairs", pairs(["a"]))):
         pq.ParquetWriter(path, table.schema).close()
         plan = plan_of(path, layout, passthrough=["query"])
-        assert [(unit.row_start, unit.row_stop) for unit in plan.units] == [(0, 0)]
+        assert bounds_of(plan.units) == [(0, 0)]
 
 
 # --- files that disagree
@@ -341,48 +354,55 @@ def test_a_rewritten_file_has_another_footer_digest(tmp_path: Path) -> None:
 def test_an_input_without_rows_is_one_unit_without_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", nested(0))
     plan = plan_of(tmp_path)
-    assert [(unit.row_start, unit.row_stop, unit.num_pairs) for unit in plan.units] == [(0, 0, 0)]
+    assert [(*bounds, unit.num_pairs) for unit, bounds in zip(plan.units, bounds_of(plan.units), strict=True)] == [
+        (0, 0, 0)
+    ]
     assert plan.num_queries == 0
     write(tmp_path / "p/b.parquet", pairs([], query_id=pa.array([], pa.string())))
     assert len(plan_of(tmp_path / "p", "pairs").units) == 1
 
 
 def test_a_million_rows_in_one_row_group_are_cut_inside() -> None:
-    units = cut_file(3, "f", IDENTITY, [1_000_000], [30_000_000], unit_pairs=16_384)
+    empty, big = file_of("e", [], []), file_of("f", [1_000_000], [30_000_000])
+    units = cut_input([empty, empty, empty, big], unit_pairs=16_384)
     assert 1_800 < len(units) < 1_900
     assert max(unit.num_pairs for unit in units) < 2 * 16_384
-    assert units[1].unit_id == f"00003-{units[1].row_start:010d}"
+    assert units[1].unit_id == f"00003-{bounds_of(units)[1][0]:010d}"
 
 
 def test_small_row_groups_are_joined_and_near_ones_kept() -> None:
-    units = cut_file(0, "f", IDENTITY, [10] * 10 + [130, 90], [10] * 10 + [130, 90], unit_pairs=100)
-    assert [(unit.row_start, unit.row_stop) for unit in units] == [(0, 100), (100, 230), (230, 320)]
+    units = cut_input([file_of("f", [10] * 10 + [130, 90])], unit_pairs=100)
+    assert bounds_of(units) == [(0, 100), (100, 230), (230, 320)]
 
 
 @given(
-    groups=st.lists(st.tuples(st.integers(0, 50), st.integers(1, 40)), max_size=12),
+    files=st.lists(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 40)), max_size=6), min_size=1, max_size=5),
     unit_pairs=st.integers(1, 500),
+    anew=st.sets(st.integers(0, 4)),
     data=st.data(),
 )
-def test_units_cover_a_file_once_and_never_split_a_query(
-    groups: list[tuple[int, int]], unit_pairs: int, data: st.DataObject
+def test_units_cover_the_input_once_and_never_split_a_query(
+    files: list[list[tuple[int, int]]], unit_pairs: int, anew: set[int], data: st.DataObject
 ) -> None:
-    rows = [count for count, _ in groups]
-    num_rows = sum(rows)
-    starts = sorted({0, *data.draw(st.lists(st.integers(0, max(num_rows - 1, 0)), max_size=30))}) if num_rows else []
-    for query_starts in [None, np.array(starts, dtype=np.int64)]:
-        weights = [count * weight for count, weight in groups] if query_starts is None else rows
-        units = cut_file(0, "f", IDENTITY, rows, weights, unit_pairs=unit_pairs, query_starts=query_starts)
-        edges = [0, *(unit.row_stop for unit in units)]
-        assert [unit.row_start for unit in units] == edges[:-1]
-        assert edges[-1] == num_rows
-        assert all(unit.row_start < unit.row_stop for unit in units)
-        assert sum(unit.num_pairs for unit in units) == sum(weights)
-        if query_starts is not None:
-            assert {unit.row_start for unit in units} <= set(starts)
-        elif all(weight <= 2 * unit_pairs for weight in weights):
-            bounds = set(np.cumsum([0, *rows]).tolist())
-            assert {unit.row_start for unit in units} <= bounds
+    rows = [[count for count, _ in groups] for groups in files]
+    starts = [data.draw(st.lists(st.integers(0, max(sum(counts) - 1, 0)), max_size=30)) for counts in rows]
+    places = [sorted({0, *some}) if sum(counts) else [] for some, counts in zip(starts, rows, strict=True)]
+    for query_starts in [None, [np.array(some, dtype=np.int64) for some in places]]:
+        weights = rows if query_starts else [[count * weight for count, weight in groups] for groups in files]
+        listed = [file_of(str(at), *counts) for at, counts in enumerate(zip(rows, weights, strict=True))]
+        units = cut_input(listed, unit_pairs=unit_pairs, starts_anew=anew, query_starts=query_starts)
+        records = {file.path: {"num_rows": file.num_rows, **asdict(file.identity)} for file in listed}
+        assert tiling_problems(units, records) == []
+        assert sum(unit.num_pairs for unit in units) == sum(map(sum, weights))
+        firsts = [(unit.spans[0].file_index, unit.spans[0].row_start) for unit in units]
+        later = {span.file_index for unit in units for span in unit.spans[1:]}
+        assert not later & anew
+        if query_starts is not None and any(sum(some) for some in rows):
+            assert set(firsts) <= {(at, start) for at, some in enumerate(places) for start in some}
+        elif all(weight <= 2 * unit_pairs for some in weights for weight in some):
+            bounds = {(at, start) for at, counts in enumerate(rows) for start in np.cumsum([0, *counts]).tolist()}
+            assert set(firsts) <= bounds
+            assert all(unit.num_pairs <= 3 * unit_pairs for unit in units)
 
 
 # --- pairs
@@ -394,9 +414,9 @@ def test_queries_of_pairs_are_counted_exactly_and_stay_whole(tmp_path: Path) -> 
     plan = plan_of(tmp_path, "pairs", unit_pairs=12)
     assert plan.num_queries == 100
     assert len(plan.units) > 20
-    for before, after in zip(plan.units, plan.units[1:], strict=False):
-        assert before.row_stop == after.row_start
-        assert ids[before.row_stop - 1] != ids[after.row_start]
+    for (_, stop), (start, _) in pairwise(bounds_of(plan.units)):
+        assert stop == start
+        assert ids[stop - 1] != ids[start]
 
 
 @pytest.mark.parametrize("ids", [["a", "b", "a"], [1, 2, 2, 1], [b"x", b"y", b"x"]])
@@ -420,7 +440,7 @@ def test_a_run_over_batches_and_row_groups_is_one_query(tmp_path: Path) -> None:
     path = write(tmp_path / "f.parquet", pairs(["a"] * 40_000 + ["b"] * 40_000), row_group_size=1_000)
     plan = plan_of(path, "pairs", unit_pairs=1_024)
     assert plan.num_queries == 2
-    assert [(unit.row_start, unit.row_stop) for unit in plan.units] == [(0, 40_000), (40_000, 80_000)]
+    assert bounds_of(plan.units) == [(0, 40_000), (40_000, 80_000)]
 
 
 def test_rows_without_an_id_are_told_apart_by_text_and_may_come_back(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.input.reader import UnitRows, read_unit
@@ -433,16 +434,14 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
     assert plan.num_queries == len(rows)
     good, bad, queries = [], [], []
     for unit, read in zip(plan.units, units, strict=True):
-        number = int(unit.file[0])
         held = read.queries.to_pylist()
-        queries += [(number, query["row"]) for query in held]
+        queries += [place_of(unit, query["row"]) for query in held]
         for place in read.candidates.to_pylist():
             query = held[place["query_at"]]
             assert query["row"] == place["row"]
             good.append(
                 (
-                    number,
-                    place["row"],
+                    *place_of(unit, place["row"]),
                     place["index"],
                     query["query_id"],
                     query["query"],
@@ -450,7 +449,7 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
                     place["document"],
                 )
             )
-        bad += [(number, reject["row"], reject["index"], reject["reason_code"]) for reject in read.rejects.to_pylist()]
+        bad += [(*place_of(unit, bad["row"]), bad["index"], bad["reason_code"]) for bad in read.rejects.to_pylist()]
     assert good == [row for row in expected if row[4] is not None and row[6] is not None]
     assert bad == [
         (*row[:3], "null_query" if row[4] is None else "null_document")
@@ -567,8 +566,14 @@ def test_units_are_read_through_fsspec() -> None:
         pq.write_table(nested_table(), sink)
     config = config_of(f"memory://{folder}")
     plan, [unit] = read_all(config)
-    assert plan.units[0].file == "a b/f.parquet"
+    assert plan.units[0].spans[0].file == "a b/f.parquet"
     assert len(unit.candidates) == 3
+
+
+def place_of(unit: WorkUnit, row: int) -> tuple[int, int]:
+    """Number of the file, which its name begins with, and row there."""
+    [at], [number] = unit.places_of(np.array([row]))
+    return int(unit.spans[at].file[0]), int(number)
 
 
 # --- files that break later
@@ -594,7 +599,7 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_an_error(tmp_path: Path)
     pq.write_table(nested_table(), path)
     config = config_of(path)
     plan = plan_input(config, unit_pairs="auto")
-    beyond = replace(plan.units[0], row_start=3, row_stop=9)
+    beyond = replace(plan.units[0], spans=(replace(plan.units[0].spans[0], row_start=3, row_stop=9),))
     with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*the plan is not that of this file"):
         read_unit(plan.root, config, plan.columns, beyond)
     path.unlink()

@@ -21,7 +21,8 @@ from oracle import ByteEncoder, HashScorer
 from reranker_batch.config import InputConfig
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
-from reranker_batch.core.units import WorkUnit, tiling_problems
+from reranker_batch.core.tiling import tiling_problems
+from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.storage.filesystem import Folder
@@ -181,20 +182,26 @@ class Piece:
     """The rows of a unit as they were written, in plain Python."""
 
     def __init__(self, example: Example, unit: WorkUnit, folder: Path) -> None:
-        number = int(unit.file[0])
-        self.options = example.options[number]
-        self.start = unit.row_start
-        self.num_rows = unit.row_stop - unit.row_start
-        table = example.tables[number]
-        if self.options["use_deprecated_int96_timestamps"]:  # the writer itself cuts digits and far years
-            table = pq.read_table(folder / unit.file, partitioning=None, coerce_int96_timestamp_unit="us")
-        table = table.slice(unit.row_start, self.num_rows)
-        self.values = {name: self.meaning(table[name]) for name in table.column_names}
+        self.num_rows = unit.num_rows
+        pieces = [self.values_of(example, span, folder) for span in unit.spans]
+        names = dict.fromkeys(name for piece in pieces for name in piece)
+        none = [[None] * span.num_rows for span in unit.spans]
+        self.values = {
+            name: [value for at, piece in enumerate(pieces) for value in piece.get(name, none[at])] for name in names
+        }
+        self.first_rows = {
+            span.file: int(offset) - span.row_start for span, offset in zip(unit.spans, unit.offsets, strict=False)
+        }
         self.layout = example.layout
         self.passthrough = example.passthrough
 
-    def meaning(self, column: pa.ChunkedArray) -> list[Any]:
-        return meaning(flat(column), has_spans=self.options["store_schema"])
+    def values_of(self, example: Example, span: Span, folder: Path) -> dict[str, list[Any]]:
+        options = example.options[int(span.file[0])]
+        table = example.tables[int(span.file[0])]
+        if options["use_deprecated_int96_timestamps"]:  # the writer itself cuts digits and far years
+            table = pq.read_table(folder / span.file, partitioning=None, coerce_int96_timestamp_unit="us")
+        table = table.slice(span.row_start, span.num_rows)
+        return {name: meaning(flat(table[name]), has_spans=options["store_schema"]) for name in table.column_names}
 
     def candidates(self) -> list[tuple[int, int]]:
         """Row and index; a row of ids without texts counts once, with index -1."""
@@ -216,8 +223,8 @@ class Piece:
         return candidate[name] if self.layout == "structs" else candidate
 
     def check_rows(self, rows: UnitRows) -> None:
-        places = [(row["row"] - self.start, row["index"]) for row in rows.candidates.select(PLACE).to_pylist()]
-        refused = [(row["row"] - self.start, row["index"]) for row in rows.rejects.select(PLACE).to_pylist()]
+        places = [(row["row"], row["index"]) for row in rows.candidates.select(PLACE).to_pylist()]
+        refused = [(row["row"], row["index"]) for row in rows.rejects.select(PLACE).to_pylist()]
         seen = sorted((row, -1 if index is None else index) for row, index in [*places, *refused])
         if self.layout == "pairs":
             assert [row for row, _ in seen] == list(range(self.num_rows))
@@ -248,12 +255,12 @@ class Piece:
         lists = {"structs": ["candidates"], "texts": ["candidates"], "pairs": []}.get(
             self.layout, ["candidates", "doc_id"]
         )
-        places = letters.select([*PLACE, "reason_code"]).to_pylist()
+        places = letters.select([*PLACE, "file", "reason_code"]).to_pylist()
         for letter, row in zip(places, meaning(flat(letters["input"])), strict=True):
             is_whole = letter["reason_code"] == "unequal_lists"
             assert row is not None or is_whole
             for name, now in (row or {}).items():
-                was = self.values[name][letter["row"] - self.start]
+                was = self.values[name][self.first_rows[letter["file"]] + letter["row"]]
                 if name in lists and was and not is_whole:
                     was = [was[letter["index"]]]
                 assert fits(was, now)

@@ -225,8 +225,9 @@ def without(output: Output, unit_id: str) -> None:
 def test_a_unit_that_was_removed_everywhere_is_found(output: Output) -> None:
     unit = (output.state.recorded_units() or [])[1]
     without(output, unit.unit_id)
+    [span] = unit.spans
     assert problems(output) == [
-        f"run/plan.json: Rows {unit.row_start} to {unit.row_stop - 1} of a.parquet belong to no unit."
+        f"run/plan.json: Rows {span.row_start} to {span.row_stop - 1} of a.parquet belong to no unit."
     ]
     with pytest.raises(CommitError, match=r"plan.json is not the plan of this run. Rows"):
         output.resume()
@@ -235,7 +236,9 @@ def test_a_unit_that_was_removed_everywhere_is_found(output: Output) -> None:
 def test_another_plan_of_the_same_rows_is_found(output: Output) -> None:
     """Such as one of another run on the same input, cut otherwise."""
     units = output.state.recorded_units() or []
-    joined = replace(units[0], row_stop=units[1].row_stop, num_pairs=units[0].num_pairs + units[1].num_pairs)
+    [first], [second] = units[0].spans, units[1].spans
+    span = replace(first, row_stop=second.row_stop)
+    joined = replace(units[0], spans=(span,), num_pairs=units[0].num_pairs + units[1].num_pairs)
     edit(output, PLAN, lambda plan: plan.update(units=[asdict(unit) for unit in [joined, *units[2:]]]))
     assert any("not those of the digest" in problem for problem in problems(output))
     with pytest.raises(CommitError, match=r"not the plan of this run. Its units are not those of the digest"):

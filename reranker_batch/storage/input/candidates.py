@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -58,15 +58,29 @@ def unit_candidates(rows: pa.Table, names: Columns, columns: InputColumns, unit:
     Raises:
         InputError: A value does not fit the type that its column has over all files.
     """
-    held = _Rows(rows, unit)
     try:
-        return _from_pairs(held, names, columns) if columns.shape == "pairs" else _from_lists(held, names, columns)
+        return _taken_apart(_Rows(rows, unit), names, columns)
     except pa.ArrowInvalid as error:
         raise InputError(
-            f"{unit.file} has a value in rows {unit.row_start} to {unit.row_stop - 1} that does not fit the type which "
-            f"its column has over all files: {error}. Write the column with one type.",
+            f"{_misfitting(rows, names, columns, unit)} have a value that does not fit the type which its column has "
+            f"over all files: {error}. Write the column with one type.",
             unit_id=unit.unit_id,
         ) from None
+
+
+def _misfitting(rows: pa.Table, names: Columns, columns: InputColumns, unit: WorkUnit) -> str:
+    """The rows of the first file whose values do not fit."""
+    for span, start in zip(unit.spans, unit.offsets.tolist(), strict=False):
+        part = replace(unit, spans=(span,))
+        try:
+            _taken_apart(_Rows(rows.slice(start, span.num_rows), part), names, columns)
+        except pa.ArrowInvalid:
+            return str(span)
+    return unit.shown
+
+
+def _taken_apart(rows: _Rows, names: Columns, columns: InputColumns) -> UnitCandidates:
+    return _from_pairs(rows, names, columns) if columns.shape == "pairs" else _from_lists(rows, names, columns)
 
 
 @dataclass(frozen=True)
@@ -79,8 +93,14 @@ class _Rows:
 
     @property
     def numbers(self) -> LongArray:
-        """Rows of the file."""
-        return np.arange(self.unit.row_start, self.unit.row_start + len(self), dtype=np.int64)
+        """Rows of the unit."""
+        return np.arange(len(self), dtype=np.int64)
+
+    def places(self, rows: LongArray) -> list[pa.Array]:
+        """The first parts of an id that is made of the place: file, `#` and row."""
+        spans, numbers = self.unit.places_of(rows)
+        files = pa.array([f"{span.file}#" for span in self.unit.spans], pa.large_string())
+        return [files.take(pa.array(spans)), _numbers(numbers)]
 
     def column(self, name: str | None) -> pa.Array | None:
         if name is None or name not in self.table.column_names:
@@ -118,7 +138,7 @@ def _from_lists(held: _Rows, names: Columns, columns: InputColumns) -> UnitCandi
     carried = {
         field.name: _field(inner, field.name, field.type, len(parents)) for field in columns.candidate_passthrough
     }
-    candidates = _candidates(held, parents, held.numbers[parents], index, ids, documents, carried, cause)
+    candidates = _candidates(held, parents, parents, index, ids, documents, carried, cause)
     found = UnitCandidates(queries, candidates, cause, details)
     return _with_textless(found, held, np.flatnonzero(is_unequal & (lengths == 0)))
 
@@ -166,7 +186,7 @@ def _queries(held: _Rows, names: Columns, columns: InputColumns) -> tuple[pa.Tab
     table = pa.table(
         {
             "row": pa.array(held.numbers),
-            "query_id": _query_ids(ids, held.unit.file, held.numbers),
+            "query_id": _query_ids(ids, held, held.numbers),
             "query": _without(texts, _invalid(texts)),
             **{name: scrubbed(values) for name, values in carried.items()},
         }
@@ -177,6 +197,7 @@ def _queries(held: _Rows, names: Columns, columns: InputColumns) -> tuple[pa.Tab
 def _from_pairs(held: _Rows, names: Columns, columns: InputColumns) -> UnitCandidates:
     texts, ids = held.texts(names.query), held.ids(names.query_id)
     begins = begins_query(ids, texts) if len(held) else np.empty(0, dtype=np.bool_)
+    begins[held.unit.offsets[:-1] if len(held) else []] = True
     starts = np.flatnonzero(begins)
     queries = np.cumsum(begins, dtype=np.int64) - 1
     index = np.arange(len(held), dtype=np.int64) - starts[queries]
@@ -193,10 +214,8 @@ def _from_pairs(held: _Rows, names: Columns, columns: InputColumns) -> UnitCandi
     details = [] if not (cause == Cause.TEXT_DIFFERS).any() else _speaker_details(held, speakers[queries])
     table = pa.table(
         {
-            "row": pa.array(held.numbers[starts]),
-            "query_id": _query_ids(
-                None if ids is None else ids.take(pa.array(starts)), held.unit.file, held.numbers[starts]
-            ),
+            "row": pa.array(starts),
+            "query_id": _query_ids(None if ids is None else ids.take(pa.array(starts)), held, starts),
             "query": query_texts,
         }
     )
@@ -216,7 +235,8 @@ def _first_usable(is_usable: BoolArray, starts: LongArray) -> LongArray:
 
 
 def _speaker_details(held: _Rows, speakers: LongArray) -> list[str]:
-    return [f"Row {held.unit.row_start + speaker} has the same query id and another text." for speaker in speakers]
+    _, rows = held.unit.places_of(np.minimum(speakers, len(held) - 1))
+    return [f"Row {row} has the same query id and another text." for row in rows]
 
 
 def _candidates(
@@ -238,7 +258,7 @@ def _candidates(
             "query_at": pa.array(queries),
             "row": pa.array(rows),
             "index": pa.array(index.astype(np.int32)),
-            "doc_id": _doc_ids(ids, held.unit.file, rows, index),
+            "doc_id": _doc_ids(ids, held, rows, index),
             "document": documents,
             **carried,
         }
@@ -250,7 +270,7 @@ def _with_textless(found: UnitCandidates, held: _Rows, rows: LongArray) -> UnitC
     if not len(rows):
         return found
     columns = {field.name: pa.nulls(len(rows), field.type) for field in found.candidates.schema}
-    columns |= {"query_at": pa.array(rows), "row": pa.array(held.numbers[rows])}
+    columns |= {"query_at": pa.array(rows), "row": pa.array(rows)}
     candidates = pa.concat_tables([found.candidates, pa.table(columns, schema=found.candidates.schema)])
     order = np.argsort(candidates["row"].to_numpy(), kind="stable")
     cause = np.concatenate([found.cause, np.full(len(rows), Cause.UNEQUAL_LISTS, np.int8)])[order]
@@ -288,12 +308,12 @@ def _conform_or_null(values: pa.Array | None, field: pa.Field, length: int) -> p
     return pa.nulls(length, field.type) if values is None else conform(values, field.type)
 
 
-def _query_ids(ids: pa.Array | None, file: str, rows: LongArray) -> pa.Array:
-    return _or_derived(ids, lambda: [_large(f"{file}#"), _numbers(rows)])
+def _query_ids(ids: pa.Array | None, held: _Rows, rows: LongArray) -> pa.Array:
+    return _or_derived(ids, lambda: held.places(rows))
 
 
-def _doc_ids(ids: pa.Array | None, file: str, rows: LongArray, index: LongArray) -> pa.Array:
-    return _or_derived(ids, lambda: [_large(f"{file}#"), _numbers(rows), _large("/"), _numbers(index)])
+def _doc_ids(ids: pa.Array | None, held: _Rows, rows: LongArray, index: LongArray) -> pa.Array:
+    return _or_derived(ids, lambda: [*held.places(rows), _large("/"), _numbers(index)])
 
 
 def _or_derived(ids: pa.Array | None, parts: Callable[[], list[Any]]) -> pa.Array:

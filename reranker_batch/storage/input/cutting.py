@@ -1,66 +1,99 @@
-"""Where a file is cut into work units."""
+"""Where the input is cut into work units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
-from reranker_batch.core.ragged import LongArray
-from reranker_batch.core.units import FileIdentity, WorkUnit, unit_id_of
+from reranker_batch.core.ragged import LongArray, offsets_of
+from reranker_batch.core.units import FileIdentity, Span, WorkUnit, unit_id_of
 
 _MAX_GROUP_SHARE = 2
 """A row group of more than this many units is cut inside."""
+_MAX_FILES = 1_024
+"""In one unit: each costs an open, and all are read again when the unit is."""
 
 
-def cut_file(
-    file_index: int,
-    file: str,
-    identity: FileIdentity,
-    row_group_rows: Sequence[int],
-    row_group_pairs: Sequence[int],
+@dataclass(frozen=True)
+class InputFile:
+    """A file as it was when the plan was made. `path` is relative to the plan's root."""
+
+    path: str
+    num_rows: int
+    identity: FileIdentity
+    row_group_rows: tuple[int, ...]
+    row_group_pairs: tuple[int, ...]
+    """What the footer promises: a row whose list is null or empty counts as one pair."""
+
+
+def cut_input(
+    files: Sequence[InputFile],
     *,
     unit_pairs: int,
-    query_starts: LongArray | None = None,
+    starts_anew: Collection[int] = (),
+    query_starts: Sequence[LongArray] | None = None,
 ) -> list[WorkUnit]:
-    """Cut a file into units of about `unit_pairs`, at row groups where that comes near enough.
+    """Cut the input into units of about `unit_pairs`, at row groups and ends of files where that comes near enough.
 
-    Within a row group pairs are taken to be spread evenly. `query_starts` are the rows at which a query begins,
-    where a query has several rows: a cut is moved on to the next of them, and pairs are rows. A file without
-    rows has no unit.
+    A unit takes neighbouring files, but none from before a file of `starts_anew` together with it. Within a row group
+    pairs are taken to be spread evenly. `query_starts` are the rows of each file at which a query begins, where a query
+    has several rows: a cut is moved on to the next of them. An input without rows is one unit without rows.
     """
-    rows = np.concatenate([[0], np.cumsum(row_group_rows, dtype=np.int64)])
-    pairs = np.concatenate([[0], np.cumsum(row_group_pairs, dtype=np.int64)])
-    cuts = np.asarray(list(_cuts(row_group_rows, row_group_pairs, unit_pairs)), dtype=np.int64)
+    file_starts = offsets_of(np.asarray([file.num_rows for file in files], dtype=np.int64))
+    if not file_starts[-1]:
+        return [_unit(files, 0, file_starts, 0, 0)]
+    rows = offsets_of(np.asarray([rows for file in files for rows in file.row_group_rows], dtype=np.int64))
+    pairs = offsets_of(np.asarray([pairs for file in files for pairs in file.row_group_pairs], dtype=np.int64))
+    cuts = np.asarray(list(_cuts(files, unit_pairs, starts_anew)), dtype=np.int64)
     if query_starts is not None:
-        cuts = _moved_to_queries(cuts, query_starts, int(rows[-1]))
-    edges = np.unique(np.concatenate([[0], cuts, rows[-1:]]))
+        places = [starts + before for starts, before in zip(query_starts, file_starts[:-1], strict=True)]
+        cuts = _moved_to_queries(cuts, np.concatenate([*places, file_starts[-1:]]))
+    edges = np.unique(np.concatenate([[0], cuts, file_starts[-1:]]))
     before = np.interp(edges, rows, pairs).astype(np.int64)
     return [
-        WorkUnit(
-            unit_id_of(file_index, int(start)), file, int(start), int(stop), int(before[i + 1] - before[i]), identity
-        )
-        for i, (start, stop) in enumerate(pairwise(edges))
+        _unit(files, int(before[at + 1] - before[at]), file_starts, int(start), int(stop))
+        for at, (start, stop) in enumerate(pairwise(edges))
     ]
 
 
-def _cuts(rows: Sequence[int], pairs: Sequence[int], unit_pairs: int) -> Iterator[int]:
-    """Rows before which to cut. A unit takes one more row group as long as that brings it nearer to the aim."""
-    row = gathered = 0
-    for group_rows, group_pairs in zip(rows, pairs, strict=True):
-        is_split = group_pairs > _MAX_GROUP_SHARE * unit_pairs
-        if gathered and (is_split or abs(gathered - unit_pairs) <= abs(gathered + group_pairs - unit_pairs)):
+def _unit(files: Sequence[InputFile], num_pairs: int, file_starts: LongArray, start: int, stop: int) -> WorkUnit:
+    """The unit of rows `start` to `stop` of the whole input."""
+    first = int(np.searchsorted(file_starts[:-1], start, side="right")) - 1 if stop else 0
+    last = int(np.searchsorted(file_starts[:-1], stop, side="left")) if stop else 1
+    spans = []
+    for index in range(first, last):
+        file, before = files[index], int(file_starts[index])
+        row_start, row_stop = max(0, start - before), min(file.num_rows, stop - before)
+        if row_start < row_stop or not stop:
+            spans.append(Span(index, file.path, row_start, row_stop, file.identity))
+    return WorkUnit(unit_id_of(spans[0].file_index, spans[0].row_start), tuple(spans), num_pairs)
+
+
+def _cuts(files: Sequence[InputFile], unit_pairs: int, starts_anew: Collection[int]) -> Iterator[int]:
+    """Rows of the input before which to cut. A unit takes one more row group as long as that brings it nearer to the
+    aim."""
+    row = gathered = num_files = 0
+    for index, file in enumerate(files):
+        num_files += 1
+        if index in starts_anew or num_files > _MAX_FILES:
             yield row
-            gathered = 0
-        if is_split:
-            num_pieces = min(group_rows, round(group_pairs / unit_pairs))
-            yield from (row + group_rows * piece // num_pieces for piece in range(1, num_pieces + 1))
-        else:
-            gathered += group_pairs
-        row += group_rows
+            gathered, num_files = 0, 1
+        for group_rows, group_pairs in zip(file.row_group_rows, file.row_group_pairs, strict=True):
+            is_split = group_pairs > _MAX_GROUP_SHARE * unit_pairs
+            if gathered and (is_split or abs(gathered - unit_pairs) <= abs(gathered + group_pairs - unit_pairs)):
+                yield row
+                gathered, num_files = 0, 1
+            if is_split:
+                num_pieces = min(group_rows, round(group_pairs / unit_pairs))
+                yield from (row + group_rows * piece // num_pieces for piece in range(1, num_pieces + 1))
+            else:
+                gathered += group_pairs
+            row += group_rows
 
 
-def _moved_to_queries(cuts: LongArray, query_starts: LongArray, num_rows: int) -> LongArray:
-    ends = np.append(query_starts, num_rows)
-    return ends[np.searchsorted(ends, cuts)]
+def _moved_to_queries(cuts: LongArray, starts: LongArray) -> LongArray:
+    """Each cut moved on to the next of `starts`, which end with the end of the input."""
+    return starts[np.searchsorted(starts, cuts)]

@@ -11,17 +11,18 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from reranker_batch.config import Columns, InputConfig
-from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, unit_id_of
+from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs
 from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.input.columns import FileColumns, InputColumns, inspect_columns
-from reranker_batch.storage.input.cutting import cut_file
+from reranker_batch.storage.input.cutting import InputFile, cut_input
 from reranker_batch.storage.input.footers import Footer, check_pages, read_footer
 from reranker_batch.storage.input.likely_ids import LikelyIds, id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns
 from reranker_batch.storage.input.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
 from reranker_batch.storage.input.statistics import may_hold_null_ids, num_values, value_ranges
+from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
 from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
@@ -34,18 +35,6 @@ _PLACE_COLUMNS = {"query_at", "row"}
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file as it was when the plan was made. `path` is relative to the plan's root."""
-
-    path: str
-    num_rows: int
-    identity: FileIdentity
-    row_group_rows: tuple[int, ...]
-    row_group_pairs: tuple[int, ...]
-    """What the footer promises: a row whose list is null or empty counts as one pair."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +73,7 @@ class InputPlan:
 class _OpenedFile:
     file: InputFile
     columns: FileColumns
+    schema: pa.Schema
     has_null_ids: bool
     likely_ids: LikelyIds
 
@@ -106,9 +96,12 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
     aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
     runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
-    units = [unit for index, file in enumerate(files) for unit in _cut(index, file, aim, runs[index] if runs else None)]
-    if not units:  # so that an empty output has its columns too
-        units = [WorkUnit(unit_id_of(0, 0), files[0].path, 0, 0, 0, files[0].identity)]
+    units = cut_input(
+        files,
+        unit_pairs=aim,
+        starts_anew=starting_anew([held.schema for held in opened]),
+        query_starts=None if runs is None else [found.starts for found in runs],
+    )
     num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
     warnings = _warn(listing, opened)
     return InputPlan(
@@ -183,7 +176,8 @@ def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFil
     columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(names, columns)))
     file = InputFile(listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, pairs)
     has_null_ids = may_hold_null_ids(groups, schema, names.query_id)
-    return _OpenedFile(file, columns, has_null_ids, likely_ids(schema, names, columns, listed.path))
+    likely = likely_ids(schema, names, columns, listed.path)
+    return _OpenedFile(file, columns, canonical_schema(schema), has_null_ids, likely)
 
 
 def _passthrough_places(names: Columns, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
@@ -216,18 +210,6 @@ def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> 
     files = [held.file.path for held in opened]
     refuse_returning(list(zip(files, found, strict=True)), read_key, sort_by=str(sort_by))
     return found
-
-
-def _cut(index: int, file: InputFile, unit_pairs: int, runs: QueryRuns | None) -> list[WorkUnit]:
-    return cut_file(
-        index,
-        file.path,
-        file.identity,
-        file.row_group_rows,
-        file.row_group_pairs,
-        unit_pairs=unit_pairs,
-        query_starts=None if runs is None else runs.starts,
-    )
 
 
 def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> list[Result]:

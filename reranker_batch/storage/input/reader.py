@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from reranker_batch.config import InputConfig
 from reranker_batch.core.unit_rows import UnitRows
-from reranker_batch.core.units import WorkUnit
+from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.filesystem import join, resolve
@@ -20,10 +21,16 @@ from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.input.hints import original_type
 from reranker_batch.storage.input.int96 import refuse_finer_digits
 from reranker_batch.storage.input.unit_rows import unit_rows
+from reranker_batch.storage.input.unit_schema import joined_tables
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import one_chunk
 
+Wanted = Mapping[str, set[str] | None] | None
+"""Columns, and of a list of structs the fields, that are read; None reads all, and None for fields all of them."""
+
 _BATCH_PAIRS = 512
+_READ_THREADS = 8
+"""Of a unit of many files, whose opening takes longer than their rows."""
 MAX_UNIT_BYTES = 4 << 30
 """What the rows of a unit may unpack to. A few kilobytes of a file can stand for any number of repeated texts."""
 
@@ -42,9 +49,10 @@ def read_unit(
     """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
 
     Raises:
-        InputError: The file cannot be read, is not the one that the plan was made from, or unpacks to more than that.
+        InputError: A file cannot be read, is not the one that the plan was made from, or the rows unpack to more than
+            that.
     """
-    rows = retried(lambda: _read_rows(root, unit, _wanted(config, columns), max_bytes), f"Reading {unit.file}")
+    rows = _read_rows(root, unit, _wanted(config, columns), max_bytes)
     return unit_rows(rows, config.columns, columns, unit)
 
 
@@ -54,7 +62,7 @@ def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
     Raises:
         InputError: As `read_unit`.
     """
-    return SourceRows(retried(lambda: _read_rows(root, unit, None, MAX_UNIT_BYTES), f"Reading {unit.file}"), config)
+    return SourceRows(_read_rows(root, unit, None, MAX_UNIT_BYTES), config)
 
 
 def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | None]:
@@ -77,21 +85,63 @@ def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | 
     return dict.fromkeys([*top, names.candidates])
 
 
-def _read_rows(root: str, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None, max_bytes: int) -> pa.Table:
+def _read_rows(root: str, unit: WorkUnit, wanted: Wanted, max_bytes: int) -> pa.Table:
     """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
-    filesystem, folder = resolve(root)
-    with open_parquet(filesystem, join(folder, unit.file), unit.identity) as opened:
-        schema = opened.footer.schema
-        names = [name for name in schema.names if wanted is None or name in wanted]
-        batches = list(_bounded(_exact_batches(opened, unit, wanted), unit, max_bytes))
-        num_rows = sum(batch.num_rows for batch in batches)
-        if num_rows != unit.row_stop - unit.row_start:
-            raise InputError(
-                f"{unit.file} ends at row {unit.row_start + num_rows}, but unit {unit.unit_id} goes to row "
-                f"{unit.row_stop}: the plan is not that of this file.",
-                unit_id=unit.unit_id,
-            )
-        return pa.table({name: _joined(batches, name, schema.field(name).type) for name in names})
+    reading = _Reading(root, unit, wanted, max_bytes)
+    if len(unit.spans) == 1:
+        return reading.span_rows(unit.spans[0])
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
+        return joined_tables(list(pool.map(reading.span_rows, unit.spans)))
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One reading of a unit, whose spans may be read at the same time."""
+
+    root: str
+    unit: WorkUnit
+    wanted: Wanted
+    max_bytes: int
+    bytes_of: dict[int, int] = field(default_factory=dict)
+    """By file."""
+
+    def span_rows(self, span: Span) -> pa.Table:
+        return retried(lambda: self._rows(span), f"Reading {span.file}")
+
+    def _rows(self, span: Span) -> pa.Table:
+        filesystem, folder = resolve(self.root)
+        with open_parquet(filesystem, join(folder, span.file), span.identity) as opened:
+            schema = opened.footer.schema
+            names = [name for name in schema.names if self.wanted is None or name in self.wanted]
+            batches = list(self._bounded(_exact_batches(opened, span, self._batch_rows, self.wanted), span))
+            num_rows = sum(batch.num_rows for batch in batches)
+            if num_rows != span.num_rows:
+                raise InputError(
+                    f"{span.file} ends at row {span.row_start + num_rows}, but unit {self.unit.unit_id} goes to row "
+                    f"{span.row_stop}: the plan is not that of this file.",
+                    unit_id=self.unit.unit_id,
+                )
+            return pa.table({name: _joined(batches, name, schema.field(name).type) for name in names})
+
+    @property
+    def _batch_rows(self) -> int:
+        """Rows of some hundred pairs."""
+        return min(_BATCH_PAIRS, max(1, _BATCH_PAIRS * self.unit.num_rows // max(1, self.unit.num_pairs)))
+
+    def _bounded(self, batches: Iterable[pa.RecordBatch], span: Span) -> Iterator[pa.RecordBatch]:
+        num_rows = self.bytes_of[span.file_index] = 0
+        for batch in batches:
+            self.bytes_of[span.file_index] += batch.nbytes
+            num_rows += batch.num_rows
+            if sum([*self.bytes_of.values()]) > self.max_bytes:
+                others = f" with the other {len(self.unit.spans) - 1:,} files" if len(self.unit.spans) > 1 else ""
+                raise InputError(
+                    f"{span.file} unpacks to more than {self.max_bytes >> 20:,} MiB in the {num_rows:,} rows from row "
+                    f"{span.row_start}{others}. Lower runtime.unit_pairs, with a new output.path, or leave the file "
+                    "out.",
+                    unit_id=self.unit.unit_id,
+                )
+            yield batch
 
 
 def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) -> pa.Array:
@@ -101,21 +151,19 @@ def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) ->
     return one_chunk(chunks, canonical_type(seen))
 
 
-def _exact_batches(
-    opened: OpenedParquet, unit: WorkUnit, wanted: Mapping[str, set[str] | None] | None
-) -> Iterator[pa.RecordBatch]:
-    """What is wanted of the unit's rows; timestamps that would lose digits are refused. None takes all as it comes."""
+def _exact_batches(opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """What is wanted of the rows; timestamps that would lose digits are refused. None takes all as it comes."""
     parquet = opened.parquet
     if wanted is None:
-        return _batches(parquet, unit, None)
+        return _batches(parquet, span, batch_rows, None)
     known = _or_all_fields(parquet.schema_arrow, wanted)
     leaves = [(name, parquet.schema.column(leaf)) for leaf, name, _ in leaf_columns(parquet.schema_arrow, known)]
-    batches = _batches(parquet, unit, [leaf.path for _, leaf in leaves])
+    batches = _batches(parquet, span, batch_rows, [leaf.path for _, leaf in leaves])
     int96 = {name for name, leaf in leaves if leaf.physical_type == "INT96"}
     if not int96:
         return batches
     paths = [leaf.path for name, leaf in leaves if name in int96]
-    return refuse_finer_digits(batches, _batches(opened.in_nanoseconds(), unit, paths), unit.file)
+    return refuse_finer_digits(batches, _batches(opened.in_nanoseconds(), span, batch_rows, paths), span.file)
 
 
 def _or_all_fields(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> dict[str, set[str] | None]:
@@ -124,33 +172,17 @@ def _or_all_fields(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> 
     return {name: fields if any(column == name for column, _ in present) else None for name, fields in wanted.items()}
 
 
-def _batches(parquet: pq.ParquetFile, unit: WorkUnit, paths: list[str] | None) -> Iterator[pa.RecordBatch]:
-    """The unit's rows and no others, in pieces of some thousand pairs."""
+def _batches(parquet: pq.ParquetFile, span: Span, batch_rows: int, paths: list[str] | None) -> Iterator[pa.RecordBatch]:
+    """The rows of the span and no others."""
     starts = np.cumsum([0, *(parquet.metadata.row_group(n).num_rows for n in range(parquet.metadata.num_row_groups))])
-    groups = [n for n, start in enumerate(starts[:-1]) if start < unit.row_stop and starts[n + 1] > unit.row_start]
+    groups = [n for n, start in enumerate(starts[:-1]) if start < span.row_stop and starts[n + 1] > span.row_start]
     if not groups:
         return
     row = int(starts[groups[0]])
-    num_rows = max(1, unit.row_stop - unit.row_start)
-    batch_size = min(_BATCH_PAIRS, max(1, _BATCH_PAIRS * num_rows // max(1, unit.num_pairs)))
-    for batch in parquet.iter_batches(batch_size=batch_size, row_groups=groups, columns=paths, use_threads=False):
-        kept = batch.slice(max(0, unit.row_start - row), max(0, unit.row_stop - max(row, unit.row_start)))
+    for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=groups, columns=paths, use_threads=False):
+        kept = batch.slice(max(0, span.row_start - row), max(0, span.row_stop - max(row, span.row_start)))
         row += batch.num_rows
         if kept.num_rows:
             yield kept
-        if row >= unit.row_stop:
+        if row >= span.row_stop:
             return
-
-
-def _bounded(batches: Iterable[pa.RecordBatch], unit: WorkUnit, max_bytes: int) -> Iterator[pa.RecordBatch]:
-    num_bytes = num_rows = 0
-    for batch in batches:
-        num_bytes += batch.nbytes
-        num_rows += batch.num_rows
-        if num_bytes > max_bytes:
-            raise InputError(
-                f"{unit.file} unpacks to more than {max_bytes >> 20:,} MiB in the {num_rows:,} rows from row "
-                f"{unit.row_start}. Lower runtime.unit_pairs, with a new output.path, or leave the file out.",
-                unit_id=unit.unit_id,
-            )
-        yield batch

@@ -50,5 +50,4 @@ def _message(found: UnitCandidates, cause: Cause, at: int) -> str:
     text = _REASONS[cause][1]
     if cause not in _DETAILED:
         return text
-    row = found.candidates["row"][at].as_py() - found.queries["row"][0].as_py()
-    return f"{text} {found.details[row]}"
+    return f"{text} {found.details[found.candidates['row'][at].as_py()]}"

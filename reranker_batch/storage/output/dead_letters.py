@@ -64,7 +64,7 @@ class _Letters:
         self._unit = unit
         self._found = unit_candidates(source.table, source.config.columns, columns, unit)
         self._is_pairs = columns.shape == "pairs"
-        rows = self._found.candidates["row"].to_numpy() - unit.row_start
+        rows = self._found.candidates["row"].to_numpy()
         self._first_candidate = offsets_of(np.bincount(rows, minlength=len(source.table)).astype(np.int64))
         self._lists = {
             name: _Lists.of(source.table.column(name).chunk(0)) for name in _candidate_lists(source, columns)
@@ -72,15 +72,17 @@ class _Letters:
         self.schema = dead_letter_schema(output_type(pa.struct(list(source.table.schema))))
 
     def table(self, rejects: pa.Table, kinds: _Kinds) -> pa.Table:
-        rows = rejects["row"].to_numpy() - self._unit.row_start
+        rows = rejects["row"].to_numpy()
         index = rejects["index"].fill_null(0).to_numpy().astype(np.int64)
         places = rows if self._is_pairs else self._first_candidate[rows] + index
+        spans, numbers = self._unit.places_of(rows)
         values = {
             "query_id": self._found.queries["query_id"].take(rejects["query_at"]),
             "doc_id": self._found.candidates["doc_id"].take(pa.array(places)),
-            "file": pa.array([self._unit.file] * len(rejects)),
+            "file": pa.array([self._unit.spans[at].file for at in spans], pa.string()),
+            "row": pa.array(numbers),
             "input": self._input(rows, index, kinds),
-            **{name: rejects[name] for name in ("index", "row", "reason_code", "message")},
+            **{name: rejects[name] for name in ("index", "reason_code", "message")},
         }
         return conform_table(pa.table(values).select(self.schema.names), self.schema)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reranker_batch.core.units import WorkUnit, tiling_problems, units_digest
+from reranker_batch.core.tiling import tiling_problems
+from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.documents import REMEDY
 from reranker_batch.storage.filesystem import is_inside
@@ -38,6 +39,6 @@ def _unit_of(values: Any, path: str) -> WorkUnit:
         unit = WorkUnit.from_dict(values)
     except ValueError:
         unit = None
-    if unit is None or not is_inside(unit.file):
+    if unit is None or not all(is_inside(span.file) for span in unit.spans):
         raise CommitError(f"{path} holds a unit that no run wrote: {str(values)[:200]}. {REMEDY}")
     return unit

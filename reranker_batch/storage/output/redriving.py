@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,9 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder, absolute
 from reranker_batch.storage.input.candidates import unit_candidates
@@ -53,9 +56,9 @@ def redrive_output(output: str, target: str) -> Redriven:
         CommitError: The output is not what its record says.
     """
     state, goal = RunState(Folder.at(output)), Folder.at(target)
-    config, unit_ids = _finished_run(state, output)
+    config, units = _finished_run(state, output)
     _refuse_places(goal, target, output=output, input_path=config.path)
-    letters = {part_name(unit_id): _letters(state, unit_id) for unit_id in unit_ids}
+    letters = {part_name(unit.unit_id): _letters(state, unit) for unit in units}
     if not letters:
         return Redriven(Counter(), True)
     _made(goal)
@@ -67,7 +70,7 @@ def redrive_output(output: str, target: str) -> Redriven:
     return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places))
 
 
-def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[str]]:
+def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[WorkUnit]]:
     """How the input was read, and the units that have dead letters. A gated output may be redriven too."""
     record = Record.read(state)
     if record is None:
@@ -80,7 +83,7 @@ def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[str]]
             "`reranker-batch verify` lists all; the run's own command repairs parts and dead letters."
         )
     names = state.dead_letter_names()
-    return record.manifest.config.input, [unit.unit_id for unit in record.units if part_name(unit.unit_id) in names]
+    return record.manifest.config.input, [unit for unit in record.units if part_name(unit.unit_id) in names]
 
 
 def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -> None:
@@ -105,11 +108,12 @@ def _made(goal: Folder) -> None:
         raise ConfigError(f"{goal.uri} cannot be used: {error}") from error
 
 
-def _letters(state: RunState, unit_id: str) -> pa.Table:
+def _letters(state: RunState, unit: WorkUnit) -> pa.Table:
     """In the order of the input."""
-    table = read_table(state.output, DEAD_LETTERS, unit_id)
-    keys = [("row", "ascending"), ("index", "ascending")]
-    return table.take(pc.sort_indices(table.select(["row", "index"]), sort_keys=keys))
+    table = read_table(state.output, DEAD_LETTERS, unit.unit_id)
+    files = pc.index_in(table["file"], pa.array([span.file for span in unit.spans], pa.string()))
+    places = table.select(["row", "index"]).append_column("file", files)
+    return table.take(pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("file", "row", "index")]))
 
 
 def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
@@ -119,8 +123,7 @@ def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
     shape = inspect_columns(rows.schema, config, file).shape
     if shape == "pairs":
         return rows
-    numbers = held["row"].to_numpy()
-    starts = np.flatnonzero(np.append([True], numbers[1:] != numbers[:-1]))
+    starts = np.flatnonzero(_differs_from_before(held["row"]) | _differs_from_before(held["file"]))
     names = config.columns
     lists = {names.candidates, names.doc_id} if shape == "parallel_lists" else {names.candidates}
     columns = [
@@ -130,6 +133,11 @@ def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
         for field in rows.schema
     ]
     return pa.table(columns, names=rows.schema.names)
+
+
+def _differs_from_before(values: pa.ChunkedArray) -> BoolArray:
+    codes = pc.rank(values, tiebreaker="dense").to_numpy()
+    return np.append([True], codes[1:] != codes[:-1])
 
 
 def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
@@ -150,7 +158,10 @@ def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> 
         source = read_source(plan.root, again, unit)
         found = unit_candidates(source.table, again.columns, plan.columns, unit)
         query_ids = found.queries["query_id"].take(found.candidates["query_at"])
-        seen[unit.file].append(pa.table({"query_id": query_ids, "index": found.candidates["index"]}))
+        named = pa.table({"query_id": query_ids, "index": found.candidates["index"]})
+        bounds = np.searchsorted(found.candidates["row"].to_numpy(), unit.offsets)
+        for span, (start, stop) in zip(unit.spans, pairwise(bounds.tolist()), strict=True):
+            seen[span.file].append(named.slice(start, stop - start))
     return pa.concat_tables(_beside(pa.concat_tables(seen[name]), table, name) for name, table in letters.items())
 
 

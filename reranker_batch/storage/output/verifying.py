@@ -190,9 +190,8 @@ class _PartCheck:
         counts = part.record.counts
         if counts.scored + counts.num_dead_letters != counts.candidates:
             yield "scored and dead-lettered candidates are not all candidates"
-        num_rows = unit.row_stop - unit.row_start
         rows = counts.queries if self.manifest.settings.input.layout == "nested" else counts.candidates
-        if rows != num_rows:
-            yield f"its record counts {rows} rows of the input, the plan {num_rows}"
+        if rows != unit.num_rows:
+            yield f"its record counts {rows} rows of the input, the plan {unit.num_rows}"
         if self.rules.top_n is None and counts.kept != counts.scored:
             yield f"{counts.kept} candidates are kept of {counts.scored} that were scored, although all are to be kept"
