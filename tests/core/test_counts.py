@@ -40,9 +40,11 @@ def test_counts_come_back_from_json(counts: Counts) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"queries": -1}, {"queries": "1"}, {"queries": True}, {"queries": 1.0}, {"queries": None}, {"surprise": 1}]
-    + [{"dead_letters": 3}, {"dead_letters": None}, {"dead_letters": []}]
-    + [{"dead_letters": {"null_query": -1}}, {"dead_letters": {"null_query": "1"}}],
+    [
+        *({"queries": -1}, {"queries": "1"}, {"queries": True}, {"queries": 1.0}, {"queries": None}, {"surprise": 1}),
+        *({"dead_letters": 3}, {"dead_letters": None}, {"dead_letters": []}),
+        *({"dead_letters": {"null_query": -1}}, {"dead_letters": {"null_query": "1"}}),
+    ],
     ids=str,
 )
 def test_what_no_run_writes_is_refused(change: dict[str, Any]) -> None:
