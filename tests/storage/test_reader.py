@@ -212,10 +212,9 @@ def test_struct_fields_may_come_in_any_order_and_be_more_or_fewer(tmp_path: Path
     pq.write_table(nested_table(), tmp_path / "a.parquet")
     table = pa.table({"query": ["?"], "candidates": pa.array(swapped, pa.list_(other))})
     pq.write_table(table, tmp_path / "b.parquet")
-    _, [first, second] = read_all(config_of(tmp_path, passthrough=["title"]))
-    assert first.candidates.schema == second.candidates.schema
-    assert second.candidates.to_pylist() == [
-        {"query_at": 0, "row": 0, "index": 0, "doc_id": "b.parquet#0/0", "document": "t", "title": None}
+    _, [unit] = read_all(config_of(tmp_path, passthrough=["title"]))
+    assert unit.candidates.to_pylist()[-1:] == [
+        {"query_at": 5, "row": 5, "index": 0, "doc_id": "b.parquet#0/0", "document": "t", "title": None}
     ]
 
 
@@ -223,11 +222,19 @@ def test_files_of_empty_or_untyped_lists_give_queries_without_candidates(tmp_pat
     pq.write_table(nested_table(), tmp_path / "a.parquet")
     pq.write_table(nested_table(pa.nulls(5)), tmp_path / "b.parquet")
     pq.write_table(nested_table(pa.array([[], None, [], [None], []], pa.list_(pa.null()))), tmp_path / "c.parquet")
-    _, [whole, untyped, empty] = read_all(config_of(tmp_path, passthrough=["title"]))
+    config = config_of(tmp_path, passthrough=["title"])
+    plan, [unit] = read_all(config)
+    whole, untyped, empty = (
+        read_unit(plan.root, config, plan.columns, replace(plan.units[0], spans=(span,)))
+        for span in plan.units[0].spans
+    )
     assert len(untyped.queries) == len(empty.queries) == 5
-    assert untyped.candidates.schema == empty.candidates.schema == whole.candidates.schema
+    assert untyped.candidates.schema == empty.candidates.schema == whole.candidates.schema == unit.candidates.schema
     assert len(untyped.candidates) == len(empty.candidates) == 0
+    assert len(unit.queries) == 15
+    assert unit.candidates == whole.candidates
     assert reasons(empty) == [(3, 0, "null_document")]
+    assert reasons(unit) == [*reasons(whole), (13, 0, "null_document")]
 
 
 def test_only_the_needed_leaves_are_read(tmp_path: Path) -> None:
@@ -489,7 +496,10 @@ def test_pair_units_give_back_every_row_once_and_split_no_query(
     found = [row for unit in units for row in unit.candidates.to_pylist()]
     assert [row["doc_id"] for row in found] == [row[2] for row in rows]
     assert [f"{row['document']}" for row in found] == [row[3] for row in rows]
-    assert [row["row"] for row in found] == list(range(len(rows)))
+    places = zip(plan.units, units, strict=True)
+    assert [place for unit, held in places for place in unit.places_of(held.candidates["row"].to_numpy())[1]] == [
+        *range(len(rows))
+    ]
     assert [row["index"] for row in found] == [int(row[3].partition("/")[2]) for row in rows]
 
 

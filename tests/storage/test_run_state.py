@@ -154,18 +154,24 @@ def test_only_paths_that_stay_inside_are_taken(path: str, is_safe: bool) -> None
     assert is_inside(path) == is_safe
 
 
+def span(unit: dict[str, Any]) -> dict[str, Any]:
+    [only] = unit["spans"]
+    assert isinstance(only, dict)
+    return only
+
+
 def test_rows_that_the_plan_leaves_out_or_has_twice_are_refused(job: SmallJob) -> None:
     """Without this they would be lost or scored twice, without an error."""
     changes: list[tuple[Callable[[list[Any]], object], str]] = [
         (lambda units: units.pop(1), "belong to no unit"),
-        (lambda units: units[0].update(row_stop=units[0]["row_stop"] - 1), "belong to no unit"),
-        (lambda units: units[1].update(row_start=units[1]["row_start"] - 1), "belong to two units"),
-        (lambda units: units[-1].update(row_stop=units[-1]["row_stop"] + 9), "but its units go to row"),
+        (lambda units: span(units[0]).update(row_stop=span(units[0])["row_stop"] - 1), "belong to no unit"),
+        (lambda units: span(units[1]).update(row_start=span(units[1])["row_start"] - 1), "belong to two units"),
+        (lambda units: span(units[-1]).update(row_stop=span(units[-1])["row_stop"] + 9), "but its units go to row"),
         (lambda units: units.append(units[0]), "belong to two units|not in the order"),
         (lambda units: units.reverse(), "not in the order of the input"),
         (lambda units: units[0].update(num_pairs=1), "not those of the digest"),
-        (lambda units: units[0].update(file="b.parquet"), "no file of the input"),
-        (lambda units: units[0]["identity"].update(size_bytes=1), "another a.parquet than the one on record"),
+        (lambda units: span(units[0]).update(file="b.parquet"), "no file of the input"),
+        (lambda units: span(units[0])["identity"].update(size_bytes=1), "another a.parquet than the one on record"),
     ]
     for change, message in changes:
         path = Path(job.output) / "run" / PLAN
