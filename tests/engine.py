@@ -87,6 +87,7 @@ class SmallJob:
     unit_pairs: int = 12
     top_n: int | None = TOP_N
     max_failed: int | str = "100%"
+    output_layout: str = "pairs"
 
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
@@ -97,7 +98,7 @@ class SmallJob:
                 "input": {"path": self.input, "layout": self.layout},
                 "model": {"name": "builtin:mini", "device": "cpu"},
                 "ranking": {"top_n": self.top_n},
-                "output": {"path": self.output, "max_failed": self.max_failed},
+                "output": {"path": self.output, "layout": self.output_layout, "max_failed": self.max_failed},
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )

@@ -77,13 +77,14 @@ def _cuts(files: Sequence[InputFile], unit_pairs: int, starts_anew: Collection[i
     aim."""
     row = gathered = num_files = 0
     for index, file in enumerate(files):
-        num_files += 1
+        num_files += int(file.num_rows > 0)
         if index in starts_anew or num_files > _MAX_FILES:
             yield row
             gathered, num_files = 0, 1
         for group_rows, group_pairs in zip(file.row_group_rows, file.row_group_pairs, strict=True):
             is_split = group_pairs > _MAX_GROUP_SHARE * unit_pairs
-            if gathered and (is_split or abs(gathered - unit_pairs) <= abs(gathered + group_pairs - unit_pairs)):
+            is_far = abs(gathered - unit_pairs) <= abs(gathered + group_pairs - unit_pairs)
+            if gathered and group_pairs and (is_split or is_far):
                 yield row
                 gathered, num_files = 0, 1
             if is_split:

@@ -99,7 +99,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     units = cut_input(
         files,
         unit_pairs=aim,
-        starts_anew=starting_anew([held.schema for held in opened]),
+        starts_anew=starting_anew([held.schema if held.file.num_rows else pa.schema([]) for held in opened]),
         query_starts=None if runs is None else [found.starts for found in runs],
     )
     num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
