@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import fsspec
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +18,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tables import Group, nested_table, pairs_table, random_groups, write
 
 from reranker_batch.config import InputConfig
-from reranker_batch.core.units import FileIdentity
+from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.cutting import InputFile, cut_input
 from reranker_batch.storage.input.planning import InputPlan, plan_input
@@ -201,18 +200,18 @@ def test_a_file_of_a_unit_that_was_replaced_is_named(tmp_path: Path) -> None:
 
 
 def test_what_the_files_of_a_unit_unpack_to_is_bounded_together(tmp_path: Path) -> None:
-    config, plan = plan_of(tmp_path, *[None] * 5)
-    unit = replace(plan.units[0], spans=plan.units[0].spans[:2])
-    alone = replace(unit, spans=unit.spans[:1])
-    limit = next(limit for limit in 2 ** np.arange(20) if reads(plan, config, alone, limit))
-    assert not reads(plan, config, unit, limit) or reads(plan, config, unit, 2 * limit)
-    with pytest.raises(InputError, match=r"\.parquet unpacks to more than 0 MiB .* with the other 1 files\. Lower"):
-        read_unit(plan.root, config, plan.columns, unit, max_bytes=1)
+    config, plan = plan_of(tmp_path, *[None] * 50)
+    whole = plan.units[0]
+    alone = replace(whole, spans=whole.spans[:1], num_pairs=1)
+    limit = next(limit for limit in range(0, 10_000, 50) if reads(plan, config, alone, limit))
+    assert reads(plan, config, replace(whole, spans=whole.spans[:2]), 2 * limit)
+    with pytest.raises(InputError, match=r"\.parquet unpacks to more than 0 MiB .* with the other 49 files\. Lower"):
+        read_unit(plan.root, config, plan.columns, whole, max_bytes=2 * limit)
 
 
-def reads(plan: InputPlan, config: InputConfig, unit: Any, limit: int) -> bool:
+def reads(plan: InputPlan, config: InputConfig, unit: WorkUnit, limit: int) -> bool:
     try:
-        read_unit(plan.root, config, plan.columns, unit, max_bytes=int(limit))
+        read_unit(plan.root, config, plan.columns, unit, max_bytes=limit)
     except InputError:
         return False
     return True
