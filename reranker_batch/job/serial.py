@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
+from reranker_batch.core.mapping import Item, Result, in_threads
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.child import Standby
@@ -49,6 +50,10 @@ class SerialEngine:
                     coming = ahead.submit(prepare, following, spec)
                 yield finish(score(prepared), spec)
                 on_pulse(self._tracker.pulse())
+
+    def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """See `Engine`."""
+        return in_threads(call, items)
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""
