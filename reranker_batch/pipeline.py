@@ -306,10 +306,10 @@ def _sum(column: pa.ChunkedArray) -> int:
 
 
 def _require_all_candidates(scored: ScoredUnit, finite: ScoredUnit) -> None:
-    before, after = count_unit(scored), count_unit(finite)
-    if before.candidates != after.candidates:
+    num_candidates = len(scored.candidates) + len(scored.dead_letters)
+    if len(finite.candidates) + len(finite.dead_letters) != num_candidates:
         raise CommitError(
-            f"{before.candidates} candidates came in, {after.scored} were scored and {after.num_dead_letters} became "
-            "dead letters.",
+            f"{num_candidates} candidates came in, {len(finite.candidates)} were scored and "
+            f"{len(finite.dead_letters)} became dead letters.",
             unit_id=scored.unit.unit_id,
         )
