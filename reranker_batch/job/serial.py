@@ -69,11 +69,11 @@ def local_engine(config: JobConfig, *, standby: Standby | None = None) -> Iterat
 @contextmanager
 def inline_engine(config: JobConfig) -> Iterator[SerialEngine]:
     """The model runs in this process, so that what kills it ends the run. Nothing has to start."""
-    yield SerialEngine(config, _open_inline)
+    yield SerialEngine(config, open_inline)
 
 
 @contextmanager
-def _open_inline(
+def open_inline(
     spec: WorkerSpec, config: JobConfig, tracker: AttemptTracker, on_pulse: Callable[[Pulse], None]
 ) -> Iterator[Score]:
     yield Replica(spec, tracker, name="inline", node="", die=lambda: None)
