@@ -70,7 +70,7 @@ def _exit_code_of(error: BaseException) -> int:
         return EXIT_INTERRUPTED
     if isinstance(error, RerankerBatchError):
         complain(f"error: {error}")
-        # What only came to light in the middle of a unit was not refused: other parts may be published.
+        # An error in the middle of a unit is no refusal: other parts may be published.
         is_refusal = isinstance(error, ConfigError | InputError | ModelError) and not error.unit_id
         return EXIT_REFUSED if is_refusal else EXIT_FAILED
     logger.debug("Where the unexpected error came from:", exc_info=error)
@@ -195,12 +195,12 @@ def status(
     from reranker_batch.storage.places import check_access
 
     check_access(output)
-    found = output_status(output)
+    current = output_status(output)
     if as_json:
-        say(json.dumps(found.to_dict()))
+        say(json.dumps(current.to_dict()))
     else:
-        say(f"{output}: {found.state.replace('_', ' ')}. {found.message}".rstrip(". ") + ".")
-    return found.exit_code
+        say(f"{output}: {current.state.replace('_', ' ')}. {current.message}".rstrip(". ") + ".")
+    return current.exit_code
 
 
 @_command

@@ -215,8 +215,8 @@ def _separate(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str
 
 def _kept_rows(finite: ScoredUnit, ranked: Ranked, settings: ResultSettings) -> pa.Table:
     """The kept candidates with all their result columns, ordered by query and rank."""
-    logits = finite.logits[ranked.take]
-    kept = finite.candidates.take(pa.array(ranked.take))
+    logits = finite.logits[ranked.order]
+    kept = finite.candidates.take(pa.array(ranked.order))
     return (
         kept.append_column("rank", pa.array(ranked.rank))
         .append_column("logit", pa.array(logits))

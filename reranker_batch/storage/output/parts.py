@@ -135,8 +135,8 @@ def read_part(
     path = output.child(SCORES, part_name(unit_id))
     if fingerprint not in (None, part.record.fingerprint):
         raise CommitError(f"{path} was made by other settings than this run's.", unit_id=unit_id)
-    letters = part.record.dead_letters
-    if part.record.counts.num_dead_letters != (letters.num_rows if letters else 0):
+    file = part.record.dead_letters
+    if part.record.counts.num_dead_letters != (file.num_rows if file else 0):
         raise CommitError(f"{path} contradicts itself about its dead letters.", unit_id=unit_id)
     return part
 
@@ -155,8 +155,7 @@ def check_dead_letters(output: Folder, part: PublishedPart, *, is_there: bool) -
         return
     if not is_there:
         raise CommitError(f"{path} is missing.", unit_id=unit_id)
-    letters = _read(output, DEAD_LETTERS, unit_id)
-    if letters.as_dead_letters() != recorded:
+    if _read(output, DEAD_LETTERS, unit_id).as_dead_letters() != recorded:
         raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
 
 
