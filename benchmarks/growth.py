@@ -151,7 +151,8 @@ def main() -> None:
     parser.add_argument("places", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
-        job = SmallJob(*options.places, unit_pairs=CANDIDATES)
+        source, output = options.places
+        job = SmallJob(source, output, unit_pairs=CANDIDATES)
         print(STEPS[options.step](job, options.units))
         return
     with tempfile.TemporaryDirectory() as name, place_for(options.store, Path(name)) as output:

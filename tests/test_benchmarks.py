@@ -204,10 +204,5 @@ def test_the_steps_of_growth_hold_for_a_few_units(tmp_path: Path) -> None:
     growth.write_input(tmp_path / "in", 12)
     job = growth.SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), unit_pairs=growth.CANDIDATES)
     said = [step(job, 12) for name, step in growth.STEPS.items() if name != "run, killed"]
-    assert said == [
-        "12 units",
-        "0 parts checked, 12 computed",
-        "12 parts checked, 0 computed",
-        "complete",
-        "12 parts sound",
-    ]
+    counted = ["12 units", "0 parts checked, 12 computed", "12 parts checked, 0 computed"]
+    assert said == [*counted, "complete", "12 parts sound"]
