@@ -19,12 +19,11 @@ if TYPE_CHECKING:
     from reranker_batch.frames import rerank_table
     from reranker_batch.job.estimate import estimate_job as plan
     from reranker_batch.reranker import Reranker
-    from reranker_batch.runtime.driver import run
+    from reranker_batch.runtime.driver import run, verify
     from reranker_batch.storage.output.acceptance import accept_output as accept
     from reranker_batch.storage.output.redriving import redrive_output as redrive
     from reranker_batch.storage.output.status import output_status as status
     from reranker_batch.storage.output.verifying import Verification, verify_output
-    from reranker_batch.storage.output.verifying import verify_output as verify
 
 __all__ = [
     "JobConfig",
@@ -55,7 +54,7 @@ _HOMES = {
     "rerank_table": "frames.rerank_table",
     "run": "runtime.driver.run",
     "status": "storage.output.status.output_status",
-    "verify": "storage.output.verifying.verify_output",
+    "verify": "runtime.driver.verify",
     "verify_output": "storage.output.verifying.verify_output",
 }
 

@@ -70,7 +70,7 @@ def _exit_code_of(error: BaseException) -> int:
         return EXIT_INTERRUPTED
     if isinstance(error, RerankerBatchError):
         complain(f"error: {error}")
-        # What only came to light in the middle of a unit was not refused: other parts may be published.
+        # An error in the middle of a unit is no refusal: other parts may be published.
         is_refusal = isinstance(error, ConfigError | InputError | ModelError) and not error.unit_id
         return EXIT_REFUSED if is_refusal else EXIT_FAILED
     logger.debug("Where the unexpected error came from:", exc_info=error)
@@ -155,25 +155,30 @@ def plan(
 
 
 @_command
-def verify(output: Annotated[str, typer.Argument(help="The output.path of a finished run.")]) -> int:
+def verify(
+    output: Annotated[str, typer.Argument(help="The output.path of a finished run.")],
+    ray_address: Annotated[
+        str | None, typer.Option(help="A cluster whose nodes read the parts, as runtime.ray_address.")
+    ] = None,
+) -> int:
     """Prove a finished output from its own record.
 
     Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
     """
-    from reranker_batch.storage.output.verifying import verify_output
+    from reranker_batch.runtime import driver
     from reranker_batch.storage.places import check_access
 
     check_access(output)
-    found = verify_output(output)
-    for problem in found.problems:
+    verified = driver.verify(output, ray_address=ray_address)
+    for problem in verified.problems:
         complain(problem)
-    if not found.is_sound:
-        complain(f"{output}: {len(found.problems)} problems in {found.parts} parts")
-        return found.exit_code
-    say(f"{output}: sound. {found.parts} parts, {found.rows:,} rows, {found.dead_letters:,} dead letters.")
-    if found.closed_gate is not None:
-        complain(f"{output}: not served: gated. {' '.join(found.closed_gate.reasons)}")
-    return found.exit_code
+    if not verified.is_sound:
+        complain(f"{output}: {len(verified.problems):,} problems in {verified.parts:,} parts")
+        return verified.exit_code
+    say(f"{output}: sound. {verified.parts:,} parts, {verified.rows:,} rows, {verified.dead_letters:,} dead letters.")
+    if verified.closed_gate is not None:
+        complain(f"{output}: not served: gated. {' '.join(verified.closed_gate.reasons)}")
+    return verified.exit_code
 
 
 @_command
@@ -190,12 +195,12 @@ def status(
     from reranker_batch.storage.places import check_access
 
     check_access(output)
-    found = output_status(output)
+    current = output_status(output)
     if as_json:
-        say(json.dumps(found.to_dict()))
+        say(json.dumps(current.to_dict()))
     else:
-        say(f"{output}: {found.state.replace('_', ' ')}. {found.message}".rstrip(". ") + ".")
-    return found.exit_code
+        say(f"{output}: {current.state.replace('_', ' ')}. {current.message}".rstrip(". ") + ".")
+    return current.exit_code
 
 
 @_command

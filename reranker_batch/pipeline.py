@@ -215,8 +215,8 @@ def _separate(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str
 
 def _kept_rows(finite: ScoredUnit, ranked: Ranked, settings: ResultSettings) -> pa.Table:
     """The kept candidates with all their result columns, ordered by query and rank."""
-    logits = finite.logits[ranked.take]
-    kept = finite.candidates.take(pa.array(ranked.take))
+    logits = finite.logits[ranked.order]
+    kept = finite.candidates.take(pa.array(ranked.order))
     return (
         kept.append_column("rank", pa.array(ranked.rank))
         .append_column("logit", pa.array(logits))
@@ -306,10 +306,10 @@ def _sum(column: pa.ChunkedArray) -> int:
 
 
 def _require_all_candidates(scored: ScoredUnit, finite: ScoredUnit) -> None:
-    before, after = count_unit(scored), count_unit(finite)
-    if before.candidates != after.candidates:
+    num_candidates = len(scored.candidates) + len(scored.dead_letters)
+    if len(finite.candidates) + len(finite.dead_letters) != num_candidates:
         raise CommitError(
-            f"{before.candidates} candidates came in, {after.scored} were scored and {after.num_dead_letters} became "
-            "dead letters.",
+            f"{num_candidates} candidates came in, {len(finite.candidates)} were scored and "
+            f"{len(finite.dead_letters)} became dead letters.",
             unit_id=scored.unit.unit_id,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu
+import growth
 import numpy as np
 import proofs
 import pytest
@@ -196,3 +197,12 @@ def test_a_small_race_runs_from_end_to_end(tmp_path: Path) -> None:
     assert len(found["peaks"]["float32"]) == 2
     assert "ours:float32" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.svg").read_text().startswith("<svg")
+
+
+def test_the_steps_of_growth_hold_for_a_few_units(tmp_path: Path) -> None:
+    """All but the run that is killed; that one starts a process."""
+    growth.write_input(tmp_path / "in", 12)
+    job = growth.SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), unit_pairs=growth.CANDIDATES)
+    said = [step(job, 12) for name, step in growth.STEPS.items() if name != "run, killed"]
+    counted = ["12 units", "0 parts checked, 12 computed", "12 parts checked, 0 computed"]
+    assert said == [*counted, "complete", "12 parts sound"]

@@ -1,4 +1,4 @@
-"""How far the scores of a run are from float32, one pair at a time: measured on a few pairs of every run."""
+"""Differences to float32 scores, one pair at a time, measured on a few pairs of every run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _MAX_UNITS = 4
 
 @dataclass(frozen=True)
 class Precision:
-    """What a second scoring of `pairs` pairs found. Sums and maxima, so that those of units add up."""
+    """Differences between two scorings of `pairs` pairs: sums and maxima, which add up over units."""
 
     pairs: int = 0
     max_logit_difference: float = 0.0
     sum_logit_difference: float = 0.0
     max_score_difference: float = 0.0
     places: int = 0
-    """Ranks that the queries of the sample keep."""
+    """Ranks of the sample's queries, up to `top_n`."""
     changed_places: int = 0
-    """Those that another candidate holds by the second scoring."""
+    """Ranks that another candidate has in the second scoring."""
 
     @property
     def mean_logit_difference(self) -> float:
@@ -86,7 +86,7 @@ def compare(
         return Precision()
     distance = np.abs(logits.astype(np.float64) - exact)
     scores, exact_scores = (relevance_scores(values, logit_shift=logit_shift) for values in (logits, exact))
-    kept, exact_kept = (rank_candidates(query, index, values, top_n=top_n).take for values in (logits, exact))
+    kept, exact_kept = (rank_candidates(query, index, values, top_n=top_n).order for values in (logits, exact))
     return Precision(
         pairs=len(logits),
         max_logit_difference=float(distance.max()),

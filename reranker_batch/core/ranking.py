@@ -13,9 +13,9 @@ from reranker_batch.core.ragged import IntArray, LongArray
 
 @dataclass(frozen=True)
 class Ranked:
-    """Kept candidates, ordered by query and rank. `take[i]` is the row that candidate `i` had before."""
+    """Kept candidates, ordered by query and rank. `order[i]` is the row that candidate `i` had before."""
 
-    take: LongArray
+    order: LongArray
     rank: IntArray
 
 
@@ -33,7 +33,7 @@ def rank_candidates(query: LongArray, index: IntArray, logits: FloatArray, *, to
     order = np.lexsort((index, -logits, query))
     rank = _places(query[order])
     kept = rank <= top_n if top_n is not None else np.ones(len(rank), dtype=bool)
-    return Ranked(take=order[kept], rank=rank[kept].astype(np.int32))
+    return Ranked(order=order[kept], rank=rank[kept].astype(np.int32))
 
 
 def _places(groups: LongArray) -> LongArray:

@@ -1,4 +1,4 @@
-"""What a run did: the counts of its units added up."""
+"""The report of a run: its status, its parts and the sums of their counts."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class RunReport:
         return EXIT_CODES[self.status]
 
     def has_same_results(self, other: RunReport | None) -> bool:
-        """Whether both tell of the same parts with the same verdict, whatever attempt made them."""
+        """Whether both tell of the same parts with the same status, whatever attempt made them."""
         names = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
 

@@ -1,4 +1,4 @@
-"""What is known of a unit once its part is published."""
+"""A unit whose part is published: the part, and how it was computed."""
 
 from __future__ import annotations
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import Pulse
+from reranker_batch.core.mapping import Item, Result
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import StalledError
@@ -52,6 +53,9 @@ class Engine(Protocol):
         Raises:
             RerankerBatchError: The run cannot go on; says which units were at work and why.
         """
+
+    def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """See `Mapper`: wherever the engine computes, without a model. Raises ReplicaError where that fails."""
 
     def attempts(self) -> Mapping[str, int]:
         """Attempts of the units that took more than one."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within
 from reranker_batch.errors import CommitError, FingerprintError
@@ -21,10 +22,13 @@ from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude
 from reranker_batch.storage.output.lock import Lock, hold_lock
-from reranker_batch.storage.output.published import published_parts
+from reranker_batch.storage.output.published import published_files, published_parts
 from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
+
+_PARTS_WITHOUT_ENGINE = 2_000
+"""Parts that are read again in this process, if that may be all there is to do."""
 
 
 def run_job(job: Job, open_engine: OpenEngine, *, show_progress: bool = False) -> RunReport:
@@ -57,31 +61,47 @@ class _Run:
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         with self._reported(progress):
-            made_by = None if recorded is None else recorded["fingerprint"]
-            for part in published_parts(self.state, progress.units, fingerprint=made_by):
-                progress.skip(part)
-            is_idle = self.state.is_complete and not progress.remaining
-            if progress.remaining:
-                self._process(progress, recorded)
+            self._complete(progress, recorded)
+            is_idle = self.state.is_complete and progress.skipped == len(progress.units)
             report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
             self.lock.confirm()
             return conclude(self.state, report)
 
-    def _process(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
-        config = self.job.config
-        with self.open_engine(config) as engine, terminate_as_interrupt():
-            dtype = self.job.resolve_dtype(engine.replicas.device)
+    def _complete(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+        """Read what is published and compute the rest. An engine that will be needed reads the parts too."""
+        files = published_files(self.state, progress.units)
+        with ExitStack() as opened:
+            engine = None
+            if len(files.parts) > _PARTS_WITHOUT_ENGINE or len(files.parts) < len(progress.units):
+                engine = self._open_engine(opened)
             if recorded is not None:
-                _check_same_job(self.job, recorded, dtype=dtype)
-            if engine.replicas.device == "cpu" and dtype != "float32":
-                _warn_of_slow_precision(dtype)
-            settings = self.job.settings(dtype=dtype)
-            self._record_start(progress, settings, engine.name)
-            sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
-            spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
-            spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
-            progress.replicas = engine.replicas.count
-            self._process_units(engine, progress, spec)
+                each = in_threads if engine is None else engine.map
+                made_by = recorded["fingerprint"]
+                for part in published_parts(self.state, files, progress.units, fingerprint=made_by, each=each):
+                    progress.skip(part)
+            if progress.remaining:
+                self._process(engine or self._open_engine(opened), progress, recorded)
+
+    def _open_engine(self, opened: ExitStack) -> Engine:
+        """Closed by `opened`. Signals go on to end the run, whatever handler the engine has put in place."""
+        engine = opened.enter_context(self.open_engine(self.job.config))
+        opened.enter_context(terminate_as_interrupt())
+        return engine
+
+    def _process(self, engine: Engine, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+        config = self.job.config
+        dtype = self.job.resolve_dtype(engine.replicas.device)
+        if recorded is not None:
+            _check_same_job(self.job, recorded, dtype=dtype)
+        if engine.replicas.device == "cpu" and dtype != "float32":
+            _warn_of_slow_precision(dtype)
+        settings = self.job.settings(dtype=dtype)
+        self._record_start(progress, settings, engine.name)
+        sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
+        spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
+        spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
+        progress.replicas = engine.replicas.count
+        self._process_units(engine, progress, spec)
 
     def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
         display = self._display(progress)

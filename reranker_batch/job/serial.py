@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
+from reranker_batch.core.mapping import Item, Result, in_threads
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.child import Standby
@@ -50,6 +51,10 @@ class SerialEngine:
                 yield finish(score(prepared), spec)
                 on_pulse(self._tracker.pulse())
 
+    def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """See `Engine`."""
+        return in_threads(call, items)
+
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""
         return self._tracker.attempts()
@@ -64,11 +69,11 @@ def local_engine(config: JobConfig, *, standby: Standby | None = None) -> Iterat
 @contextmanager
 def inline_engine(config: JobConfig) -> Iterator[SerialEngine]:
     """The model runs in this process, so that what kills it ends the run. Nothing has to start."""
-    yield SerialEngine(config, _open_inline)
+    yield SerialEngine(config, open_inline)
 
 
 @contextmanager
-def _open_inline(
+def open_inline(
     spec: WorkerSpec, config: JobConfig, tracker: AttemptTracker, on_pulse: Callable[[Pulse], None]
 ) -> Iterator[Score]:
     yield Replica(spec, tracker, name="inline", node="", die=lambda: None)

@@ -21,7 +21,7 @@ from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord
 
 @dataclass(frozen=True)
 class Prepared:
-    """A unit ready for a replica. `ready_at` is the time of day; `timings` are seconds."""
+    """A unit ready for a replica. `timings` are durations in seconds, `ready_at` is a time since the epoch."""
 
     unit: PreparedUnit
     timings: dict[str, float]
@@ -30,7 +30,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Scored:
-    """A unit with its logits, and what a second scoring of a sample found."""
+    """A unit with its logits, and the result of a second scoring of a sample."""
 
     unit: ScoredUnit
     timings: dict[str, float]

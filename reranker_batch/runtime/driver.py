@@ -1,4 +1,4 @@
-"""A run, on Ray or without it."""
+"""A run and the proof of its output, on Ray or without it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from reranker_batch.core.report import RunReport
     from reranker_batch.job.engine import OpenEngine
     from reranker_batch.job.job import Job
+    from reranker_batch.storage.output.verifying import Verification
 
 # The rest is imported where it is used: the child for the model starts before, and imports meanwhile.
 
-_OF_RAY = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+_OF_RAY = ("RAY_ADDRESS", _SUBMITTED)
 """Set where a cluster is named, and inside of a job that was submitted to one."""
 _WORTH_RAY_S = 60.0
 """Work of one replica for which it does not matter that Ray takes some twenty seconds to start and stop."""
@@ -35,6 +37,28 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
         from reranker_batch.job.job import open_job
 
         return run_job(open_job(config), show_progress=show_progress, child=child)
+
+
+def verify(output: str, *, ray_address: str | None = None) -> Verification:
+    """Prove a finished output from its own record.
+
+    Parts are read by threads of this process; with `ray_address` (as `runtime.ray_address`), inside a job that was
+    submitted to a cluster and where this process uses Ray already, by tasks on all nodes.
+
+    Raises:
+        ConfigError: There is no output of a run at this place, or no cluster at the address.
+        CommitError: A record of the run cannot be read.
+        ReplicaError: Ray has lost nodes or processes too often.
+    """
+    from reranker_batch.storage.output.verifying import verify_output
+
+    if ray_address is None and _SUBMITTED not in os.environ and not _is_ray_in_use():
+        return verify_output(output)
+    from reranker_batch.runtime.mapping import on_ray
+    from reranker_batch.runtime.session import ray_session
+
+    with ray_session(ray_address):
+        return verify_output(output, each=on_ray)
 
 
 def run_job(job: Job, *, show_progress: bool = False, child: Standby | None = None) -> RunReport:
@@ -76,6 +100,9 @@ def _is_ray_named(config: JobConfig) -> bool:
     if runtime.engine != "auto":
         return runtime.engine == "ray"
     is_named = runtime.ray_address is not None or any(name in os.environ for name in _OF_RAY)
-    is_in_use = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     is_many = runtime.min_replicas > 1 or runtime.max_replicas not in ("auto", 1)
-    return is_named or is_in_use or is_many
+    return is_named or _is_ray_in_use() or is_many
+
+
+def _is_ray_in_use() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

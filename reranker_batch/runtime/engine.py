@@ -17,6 +17,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from reranker_batch.config import JobConfig, RuntimeConfig
 from reranker_batch.core.attempts import Pulse, max_deaths
+from reranker_batch.core.mapping import Item, Result
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError
@@ -25,6 +26,7 @@ from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.runtime import blocks, steps
 from reranker_batch.runtime.failures import explain
+from reranker_batch.runtime.mapping import on_ray
 from reranker_batch.runtime.placement import Placement
 from reranker_batch.runtime.session import lost_process, ray_session
 from reranker_batch.runtime.tracker import TrackerClient, start_tracker
@@ -87,6 +89,10 @@ class RayEngine:
                 reader.join(_END_S)
         if failure is not None:
             raise failure  # not where Ray's error is at hand: its traceback keeps hold of replicas and their devices
+
+    def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        """See `Engine`."""
+        return on_ray(call, items)
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""

@@ -21,7 +21,7 @@ def test_the_best_of_each_query_stay_in_order_with_ties_by_index(
     for group in range(5):
         members = sorted(index[query == group].tolist(), key=lambda row: (-logits[row], row))
         expected += [(row, rank) for rank, row in enumerate(members, start=1) if top_n is None or rank <= top_n]
-    assert list(zip(ranked.take.tolist(), ranked.rank.tolist(), strict=True)) == expected
+    assert list(zip(ranked.order.tolist(), ranked.rank.tolist(), strict=True)) == expected
 
 
 @given(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from tables import nested_table, pairs_table, random_groups, write
 
-from reranker_batch import JobConfig, RunReport, run, verify_output
+from reranker_batch import JobConfig, RunReport, run, verify, verify_output
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError, InputError, ModelError
 from reranker_batch.storage.filesystem import resolve
 
@@ -262,7 +262,8 @@ def test_verify_names_every_contradiction(folder: Path, finished: RunReport) -> 
     table = pl.read_parquet(third)
     table.with_columns(rank=pl.col("rank") + 1).write_parquet(third)
     (scores / "part-foreign.parquet").write_bytes(b"")
-    problems = "\n".join(verify_output(str(folder / "out")).problems)
+    assert verify(str(folder / "out")) == verify_output(str(folder / "out")), "tasks and threads see the same"
+    problems = "\n".join(verify(str(folder / "out")).problems)
     for part in (first, second, third):
         assert part.name in problems
     assert "part-foreign.parquet belongs to no unit" in problems

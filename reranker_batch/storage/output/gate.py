@@ -73,7 +73,7 @@ def set_gate(state: RunState, *, exit_code: GateCode, reasons: Sequence[str]) ->
 
 def conclude(state: RunState, report: RunReport) -> RunReport:
     """Write the report of a run whose units are all published, then the success marker, or the gate if it has failed
-    by its verdict. Called again it changes nothing that is right, and mends what is not.
+    because of its status. A second call repairs what is wrong and leaves the rest as it is.
 
     Returns the report to show: of an output that somebody has accepted, it says so.
 

@@ -57,6 +57,8 @@ class PublishedPart:
     num_rows: int
     size_bytes: int
     sha256: str
+    rows: pa.Table | None = field(default=None, repr=False, compare=False)
+    """Where they were asked for."""
 
     def entry(self) -> PartEntry:
         """For the report."""
@@ -121,18 +123,20 @@ def _serialize(table: pa.Table, schema: pa.Schema, record: PartRecord) -> pa.Buf
     return sink.getvalue()
 
 
-def read_part(output: Folder, unit_id: str, *, fingerprint: str | None = None) -> PublishedPart:
+def read_part(
+    output: Folder, unit_id: str, *, fingerprint: str | None = None, keep_rows: bool = False
+) -> PublishedPart:
     """Read a published part back and check it against its own checksums, and who made it where that is asked.
 
     Raises:
         CommitError: The part is missing, damaged, not one of ours, or of other settings.
     """
-    part = _read(output, SCORES, unit_id)
+    part = _read(output, SCORES, unit_id, keep_rows=keep_rows)
     path = output.child(SCORES, part_name(unit_id))
     if fingerprint not in (None, part.record.fingerprint):
         raise CommitError(f"{path} was made by other settings than this run's.", unit_id=unit_id)
-    letters = part.record.dead_letters
-    if part.record.counts.num_dead_letters != (letters.num_rows if letters else 0):
+    file = part.record.dead_letters
+    if part.record.counts.num_dead_letters != (file.num_rows if file else 0):
         raise CommitError(f"{path} contradicts itself about its dead letters.", unit_id=unit_id)
     return part
 
@@ -151,8 +155,7 @@ def check_dead_letters(output: Folder, part: PublishedPart, *, is_there: bool) -
         return
     if not is_there:
         raise CommitError(f"{path} is missing.", unit_id=unit_id)
-    letters = _read(output, DEAD_LETTERS, unit_id)
-    if letters.as_dead_letters() != recorded:
+    if _read(output, DEAD_LETTERS, unit_id).as_dead_letters() != recorded:
         raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
 
 
@@ -174,10 +177,10 @@ def read_table(output: Folder, folder: str, unit_id: str) -> pa.Table:
         raise CommitError(f"{path} is damaged: {error}", unit_id=unit_id) from error
 
 
-def _read(output: Folder, folder: str, unit_id: str) -> PublishedPart:
+def _read(output: Folder, folder: str, unit_id: str, *, keep_rows: bool = False) -> PublishedPart:
     path = output.child(folder, part_name(unit_id))
     try:
-        part = retried(lambda: _check(output, path), f"Reading {path}")
+        part = retried(lambda: _check(output, path, keep_rows=keep_rows), f"Reading {path}")
     except FileNotFoundError:
         raise CommitError(f"{path} is missing.", unit_id=unit_id) from None
     except OSError as error:
@@ -187,8 +190,8 @@ def _read(output: Folder, folder: str, unit_id: str) -> PublishedPart:
     return part
 
 
-def _check(output: Folder, path: str) -> PublishedPart:
-    """Read the whole file once: its hash, its page checksums, its record.
+def _check(output: Folder, path: str, *, keep_rows: bool = False) -> PublishedPart:
+    """Read the whole file once: its hash, its page checksums, its record. In this thread: callers have many.
 
     Raises:
         OSError: It cannot be read, or a page does not match its checksum.
@@ -198,13 +201,14 @@ def _check(output: Folder, path: str) -> PublishedPart:
         content = source.read_buffer()
     try:
         file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
-        num_rows = sum(len(batch) for batch in file.iter_batches())
+        rows = file.read(use_threads=False) if keep_rows else None
+        num_rows = sum(map(len, file.iter_batches(use_threads=False))) if rows is None else len(rows)
     except pa.ArrowException as error:
         raise CommitError(f"{path} is damaged: {error}") from error
     record, num_recorded = _record_of(file.schema_arrow.metadata, path)
     if num_rows != num_recorded:
         raise CommitError(f"{path} has {num_rows:,} rows and was published with {num_recorded:,}.")
-    return PublishedPart(record, num_rows, content.size, hashlib.sha256(content).hexdigest())
+    return PublishedPart(record, num_rows, content.size, hashlib.sha256(content).hexdigest(), rows)
 
 
 @dataclass(frozen=True)

@@ -3,66 +3,117 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from reranker_batch.core.mapping import Mapper, in_threads
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.parts import SCORES, PublishedPart, check_dead_letters, part_name, read_part
+from reranker_batch.storage.output.parts import (
+    DEAD_LETTERS,
+    SCORES,
+    PublishedPart,
+    check_dead_letters,
+    part_name,
+    read_part,
+)
 from reranker_batch.storage.output.run_state import RunState
 
 logger = logging.getLogger(__name__)
 
-_THREADS = 8
+
+@dataclass(frozen=True)
+class RecordedPart:
+    """A unit's part as the records tell of it, before it is read."""
+
+    unit_id: str
+    reported: PartEntry | None
+    """Where the report of an earlier attempt lists it."""
+    has_dead_letters: bool
+    """Whether there is a file with dead letters."""
 
 
-def published_parts(state: RunState, units: Sequence[WorkUnit], *, fingerprint: str | None) -> Iterator[PublishedPart]:
-    """Yield the parts of the units that are done, in the order of their ids; all others have to be computed.
+@dataclass(frozen=True)
+class PublishedFiles:
+    """The names in `scores/` and `dead_letters/`, listed once."""
 
-    Done is a unit whose part and dead letters are whole, of these settings, and those that the part itself and the
-    report of an earlier attempt record. Where one is not, the log says why, and it counts as not done. Without a
-    `fingerprint`, which is that of the manifest, no unit is done.
+    parts: set[str]
+    dead_letters: set[str]
+
+    @classmethod
+    def of(cls, state: RunState) -> PublishedFiles:
+        return cls(state.part_names(), state.dead_letter_names())
+
+    def foreign(self, unit_ids: Iterable[str]) -> list[str]:
+        """Files that belong to no unit, as paths within the output."""
+        known = {part_name(unit_id) for unit_id in unit_ids}
+        folders = {SCORES: self.parts, DEAD_LETTERS: self.dead_letters}
+        return sorted(f"{folder}/{name}" for folder, names in folders.items() for name in names - known)
+
+    def recorded(self, unit_ids: Iterable[str], reported: Mapping[str, PartEntry]) -> list[RecordedPart]:
+        return [
+            RecordedPart(unit_id, reported.get(unit_id), part_name(unit_id) in self.dead_letters)
+            for unit_id in unit_ids
+        ]
+
+
+def published_files(state: RunState, units: Sequence[WorkUnit]) -> PublishedFiles:
+    """The files of a run that may have begun.
 
     Raises:
         CommitError: A file in `scores/` or `dead_letters/` belongs to no unit of the plan.
     """
-    if foreign := state.foreign_files(unit.unit_id for unit in units):
+    files = PublishedFiles.of(state)
+    if foreign := files.foreign(unit.unit_id for unit in units):
         raise CommitError(f"{state.output.child(foreign[0])} belongs to no unit of this run. Move it away.")
-    if fingerprint is None:
-        return
-    reported, letters, names = state.reported_parts(), state.dead_letter_names(), state.part_names()
+    return files
 
-    def read(unit_id: str) -> PublishedPart | None:
+
+def published_parts(
+    state: RunState, files: PublishedFiles, units: Sequence[WorkUnit], *, fingerprint: str, each: Mapper = in_threads
+) -> Iterator[PublishedPart]:
+    """Yield the parts of the units that are done, in the order of their ids; all others have to be computed.
+
+    Done is a unit whose part and dead letters are whole, of these settings, and those that the part itself and the
+    report of an earlier attempt record. Where one is not, the log says why, and it counts as not done.
+    """
+    unit_ids = sorted(unit.unit_id for unit in units if part_name(unit.unit_id) in files.parts)
+    recorded = files.recorded(unit_ids, state.reported_parts())
+    for part in each(PartReader(state.output, fingerprint), recorded):
+        if isinstance(part, CommitError):
+            logger.warning("%s It is computed again.", part)
+        else:
+            yield part
+
+
+@dataclass(frozen=True)
+class PartReader:
+    """Reads the part of a unit; the error, where it is not what the records tell, is its result."""
+
+    output: Folder
+    fingerprint: str
+
+    def __call__(self, recorded: RecordedPart) -> PublishedPart | CommitError:
         try:
-            return read_unit_parts(state.output, unit_id, fingerprint=fingerprint, reported=reported, letters=letters)
+            return read_unit_parts(self.output, recorded, fingerprint=self.fingerprint)
         except CommitError as error:
-            logger.warning("%s It is computed again.", error)
-            return None
-
-    unit_ids = sorted(unit.unit_id for unit in units if part_name(unit.unit_id) in names)
-    with ThreadPoolExecutor(_THREADS) as threads:
-        yield from (part for part in threads.map(read, unit_ids) if part is not None)
+            return error
 
 
 def read_unit_parts(
-    output: Folder,
-    unit_id: str,
-    *,
-    fingerprint: str | None,
-    reported: Mapping[str, PartEntry],
-    letters: Container[str],
+    output: Folder, recorded: RecordedPart, *, fingerprint: str, keep_rows: bool = False
 ) -> PublishedPart:
     """Read the part and the dead letters of one unit and compare them with what is on record.
 
     Raises:
         CommitError: One of them is missing, damaged, of other settings, or not the file that was published.
     """
-    part = read_part(output, unit_id, fingerprint=fingerprint)
-    entry = reported.get(unit_id)
-    if entry is not None and entry != part.entry():
+    unit_id = recorded.unit_id
+    part = read_part(output, unit_id, fingerprint=fingerprint, keep_rows=keep_rows)
+    if recorded.reported not in (None, part.entry()):
         path = output.child(SCORES, part_name(unit_id))
         raise CommitError(f"{path} is not the file that run/report.json lists.", unit_id=unit_id)
-    check_dead_letters(output, part, is_there=part_name(unit_id) in letters)
+    check_dead_letters(output, part, is_there=recorded.has_dead_letters)
     return part

@@ -238,12 +238,6 @@ class RunState:
     def dead_letter_names(self) -> set[str]:
         return self._names(DEAD_LETTERS)
 
-    def foreign_files(self, unit_ids: Iterable[str]) -> list[str]:
-        """Files in `scores/` and `dead_letters/` that belong to no unit, as paths within the output."""
-        known = {part_name(unit_id) for unit_id in unit_ids}
-        folders = {SCORES: self.part_names(), DEAD_LETTERS: self.dead_letter_names()}
-        return sorted(f"{folder}/{name}" for folder, names in folders.items() for name in names - known)
-
     @property
     def has_lock_files(self) -> bool:
         """Whether a run is at work on this output or was killed."""

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from reranker_batch.core.counts import Counts
-from reranker_batch.core.report import PartEntry, RunReport
+from reranker_batch.core.mapping import Mapper, in_threads
+from reranker_batch.core.report import RunReport
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import Gate, read_gate
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.part_checks import RowRules
-from reranker_batch.storage.output.parts import SCORES, PublishedPart, part_name, read_table
+from reranker_batch.storage.output.parts import SCORES, PublishedPart, part_name
 from reranker_batch.storage.output.plan_record import plan_problems
-from reranker_batch.storage.output.published import read_unit_parts
+from reranker_batch.storage.output.published import PublishedFiles, RecordedPart, read_unit_parts
 from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
 
 EXIT_UNSOUND = 1
 _FINISHED = ("complete", "too_many_failed")
-_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -55,9 +54,9 @@ class Verification:
         return 0 if self.closed_gate is None else self.closed_gate.exit_code
 
 
-def verify_output(path: str) -> Verification:
+def verify_output(path: str, *, each: Mapper = in_threads) -> Verification:
     """Read a finished output again and compare every part with the plan, the manifest, the report and the rules of
-    ranking.
+    ranking. `each` says where parts are read.
 
     Raises:
         ConfigError: There is no output of a run at this place.
@@ -70,7 +69,7 @@ def verify_output(path: str) -> Verification:
     if record.report is None:
         return Verification(0, 0, 0, [f"run/{REPORT} is not there: the run is not complete."])
     is_marked = state.is_complete
-    parts, problems = _check_parts(state, record)
+    parts, problems = _check_parts(state, record, each)
     return Verification(
         parts=len(parts),
         rows=sum(part.num_rows for part in parts),
@@ -150,47 +149,45 @@ def _total_problems(parts: Iterable[PublishedPart], report: RunReport) -> list[s
     ]
 
 
-def _check_parts(state: RunState, record: Record) -> tuple[list[PublishedPart], list[str]]:
+def _check_parts(state: RunState, record: Record, each: Mapper) -> tuple[list[PublishedPart], list[str]]:
     """The parts that are what was published, and what is wrong with any."""
     manifest = record.manifest
     rules = RowRules(
         manifest.settings.output.layout, manifest.settings.ranking.top_n, manifest.settings.recipe.activation
     )
     reported = {entry.unit_id: entry for entry in record.report.parts} if record.report is not None else {}
-    check = _PartCheck(state, manifest, rules, reported, state.dead_letter_names())
+    files = PublishedFiles.of(state)
     units = {unit.unit_id: unit for unit in record.units}
-    problems = [f"{name} belongs to no unit of the plan." for name in state.foreign_files(units)]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        results = list(threads.map(check, units.values()))
-    problems += [problem for _, problems_of_part in results for problem in problems_of_part]
-    return [part for part, _ in results if part is not None], problems
+    problems = [f"{name} belongs to no unit of the plan." for name in files.foreign(units)]
+    check = _PartCheck(state.output, manifest.fingerprint, manifest.settings.input.layout, rules)
+    parts = []
+    for part, problems_of_part in each(check, [*zip(units.values(), files.recorded(units, reported), strict=True)]):
+        problems += problems_of_part
+        parts += [] if part is None else [part]
+    return parts, problems
 
 
 @dataclass(frozen=True)
 class _PartCheck:
-    state: RunState
-    manifest: Manifest
+    output: Folder
+    fingerprint: str
+    input_layout: str
     rules: RowRules
-    reported: Mapping[str, PartEntry]
-    letters: set[str]
 
-    def __call__(self, unit: WorkUnit) -> tuple[PublishedPart | None, list[str]]:
-        output, made_by = self.state.output, self.manifest.fingerprint
+    def __call__(self, expected: tuple[WorkUnit, RecordedPart]) -> tuple[PublishedPart | None, list[str]]:
+        unit, recorded = expected
         try:
-            part = read_unit_parts(
-                output, unit.unit_id, fingerprint=made_by, reported=self.reported, letters=self.letters
-            )
-            table = read_table(output, SCORES, unit.unit_id)
+            part = read_unit_parts(self.output, recorded, fingerprint=self.fingerprint, keep_rows=True)
         except CommitError as error:
             return None, [str(error)]
-        problems = [*self.rules.problems(table, part.record.counts), *self._count_problems(unit, part)]
-        return part, [f"{SCORES}/{part_name(unit.unit_id)}: {problem}" for problem in problems]
+        problems = [*self.rules.problems(part.rows, part.record.counts), *self._count_problems(unit, part)]
+        return replace(part, rows=None), [f"{SCORES}/{part_name(unit.unit_id)}: {problem}" for problem in problems]
 
     def _count_problems(self, unit: WorkUnit, part: PublishedPart) -> Iterator[str]:
         counts = part.record.counts
         if counts.scored + counts.num_dead_letters != counts.candidates:
             yield "scored and dead-lettered candidates are not all candidates"
-        rows = counts.queries if self.manifest.settings.input.layout == "nested" else counts.candidates
+        rows = counts.queries if self.input_layout == "nested" else counts.candidates
         if rows != unit.num_rows:
             yield f"its record counts {rows} rows of the input, the plan {unit.num_rows}"
         if self.rules.top_n is None and counts.kept != counts.scored:
