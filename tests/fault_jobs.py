@@ -1,15 +1,17 @@
 """Jobs on the hash oracle whose documents say what goes wrong when they are scored.
 
 A document that holds `<kill>` kills the process that scores it, `<raise>` raises, `<refuse>` raises what ends a run,
-`<hang>` never returns, `<stop>` stops the process as a debugger does, `<slow>` takes a moment, `<creep>` takes long and
-reports progress, `<split>` counts as a halved micro-batch. A mark with a name, as in `<kill:a>`, does so once for every
-file `a.0`, `a.1`, … in the folder of flags, whatever process meets it.
+`<grow>` needs more memory than the process may have, `<hang>` never returns, `<stop>` stops the process as a debugger
+does, `<slow>` takes a moment, `<creep>` takes long and reports progress, `<split>` counts as a halved micro-batch. A
+mark with a name, as in `<kill:a>`, acts once for every file `a.0`, `a.1`, … in the folder of flags, whatever process
+meets it.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from oracle import ByteEncoder, HashScorer
 from tables import Group, nested_table, random_groups, write
 
@@ -25,15 +28,17 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores, ignore_progress
 from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import ModelError, PairTooLongError
+from reranker_batch.job.engine import Replicas
 from reranker_batch.job.job import Job
 from reranker_batch.job.spec import WorkerSpec, model_files
 from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.model.source.files import ModelFiles
 from reranker_batch.storage.input.planning import plan_input
 
-_MARK = re.compile(rb"<(kill|raise|refuse|hang|stop|slow|creep|split)(?::(\w+))?>")
+_MARK = re.compile(rb"<(kill|raise|refuse|grow|hang|stop|slow|creep|split)(?::(\w+))?>")
 _SLOW_S = 0.3
-CREEP_S = 15
+_SPARE_BYTES = 256 << 20
+CREEP_S = 11
 """Longer than the silence that tests allow a replica."""
 SILENCE_S = 8
 
@@ -62,6 +67,14 @@ class Flags:
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _grow() -> None:
+    """Ask for what a limit of the system refuses, as it does for a process in a container."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + _SPARE_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    np.ones(4 * _SPARE_BYTES, np.uint8)
 
 
 def _creep(on_progress: Callable[[int], None]) -> None:
@@ -97,6 +110,8 @@ class FaultyScorer(HashScorer):
             _die()
         if action == b"stop":
             os.kill(os.getpid(), signal.SIGSTOP)
+        if action == b"grow":
+            _grow()
         if action == b"raise":
             raise ValueError("the text says so")
         if action == b"refuse":
@@ -146,6 +161,11 @@ class OracleJob(Job):
         spec = super().spec(*arguments, **options)
         values = {name: getattr(spec, name) for name in WorkerSpec.__dataclass_fields__}
         return OracleSpec(**values, flags=flags_of(Path(self.config.output.path).parent))
+
+
+def spec_of(job: OracleJob) -> OracleSpec:
+    """What the processes of a run get."""
+    return job.spec(Replicas("cpu", 1, 1), dtype="float32", fingerprint="")
 
 
 def flags_of(folder: Path) -> Flags:

@@ -7,8 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from transformers.utils import logging as transformers_logging
+# The two libraries are imported where they are used: a process that loads no model need not pay for them.
 
 
 @contextmanager
@@ -18,6 +17,8 @@ def quiet_loading() -> Iterator[None]:
     What was set before is set again afterwards: these switches belong to the whole process and other code
     of it may want them.
     """
+    from transformers.utils import logging as transformers_logging
+
     logger = logging.getLogger("transformers")
     level = logger.level
     had_bar = transformers_logging.is_progress_bar_enabled()
@@ -37,6 +38,8 @@ def quiet_loading() -> Iterator[None]:
 @contextmanager
 def quiet_download() -> Iterator[None]:
     """No progress bars of the hub client, which would fill the log of a batch job."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
     was_disabled = are_progress_bars_disabled()
     disable_progress_bars()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from reranker_batch.runtime.driver import run_job
 
 @guarded
 def main(folder: str) -> int:
-    timeout_s = float(os.environ.get("NO_PROGRESS_TIMEOUT_S", 600))
-    return run_job(oracle_job(Path(folder), runtime={"no_progress_timeout_s": timeout_s})).exit_code
+    return run_job(oracle_job(Path(folder))).exit_code
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from fault_jobs import faulty_input
 from judge import judge
-from test_driver_faults import SLOW, start
+from test_driver_faults import QUICK_CHECKS, SLOW, start
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("worker_environment")]
-QUICK_CHECKS = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "2"}
-"""A node that is gone is called dead after seconds; half a minute is Ray's default."""
 
 
 def test_nodes_that_go_while_models_load_and_after_a_notice_cost_time_alone(tmp_path: Path) -> None:
