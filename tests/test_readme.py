@@ -79,11 +79,6 @@ def test_no_line_of_prose_is_too_long(page: Path) -> None:
     assert [line for line in lines if len(line) > 120] == []
 
 
-@every_page
-def test_the_pages_name_no_place_outside_the_project(page: Path) -> None:
-    assert re.findall(r"(?<![\w.])/(?:work|root|home|farm)/", page.read_text(encoding="utf-8")) == []
-
-
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= LINES_OF_README
     assert "pip install ." in README
