@@ -73,6 +73,12 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 
 @every_page
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    for path, name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text(encoding="utf-8")):
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+@every_page
 def test_no_line_of_prose_is_too_long(page: Path) -> None:
     text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", prose(page), flags=re.DOTALL)  # written by benchmarks
     lines = [line for line in text.splitlines() if not line.startswith("|")]
