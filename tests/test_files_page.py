@@ -12,8 +12,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from outputs import finished
+from tables import nested_table, random_groups, write
 
-from reranker_batch import accept, redrive
+from reranker_batch import JobConfig, accept, plan, redrive, status
+from reranker_batch.job.job import open_job
+from reranker_batch.job.pace import Pace
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 from reranker_batch.schema import nested_schema, pairs_schema
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
@@ -88,10 +93,18 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@lru_cache(maxsize=1)
+def records(folder: Path) -> Path:
+    """The records of a run with a real model, since the oracle of the other outputs has no files and no recipe."""
+    source, output = write(nested_table(random_groups(3)), folder / "in.parquet"), folder / "scored"
+    config = {"input": {"path": str(source)}, "model": {"name": "builtin:mini"}, "output": {"path": str(output)}}
+    run_job(open_job(JobConfig.of(config)), inline_engine)
+    return output / "run"
+
+
 @pytest.mark.parametrize("name", ["manifest", "plan", "report"])
 def test_the_records_of_a_run(folder: Path, name: str) -> None:
-    complete, _ = outputs(folder)
-    check(documented(f"run/{name}.json"), read(complete.run / f"{name}.json"))
+    check(documented(f"run/{name}.json"), read(records(folder) / f"{name}.json"))
 
 
 def test_the_gate(folder: Path) -> None:
@@ -130,6 +143,19 @@ def test_the_columns_of_dead_letters_and_of_their_places(folder: Path) -> None:
     assert documented(heading, "dead letter column") == pq.read_schema(complete.parts("dead_letters")[0]).names
     redrive(str(complete.path), str(folder / "redriven"))
     assert documented("_places.parquet", "places column") == pq.read_schema(folder / "redriven/_places.parquet").names
+
+
+def test_the_json_of_plan(tmp_path: Path) -> None:
+    write(nested_table(random_groups(3)), tmp_path / "in.parquet")
+    config = {"input": {"path": str(tmp_path / "in.parquet")}, "output": {"path": str(tmp_path / "out")}}
+    estimate = plan(JobConfig.of(config | {"model": {"name": "builtin:mini"}}), pace=Pace(10.0, "a guess"))
+    check(documented("What commands print as JSON", "plan field"), json.loads(json.dumps(estimate.to_dict())))
+
+
+def test_the_json_of_status(folder: Path, tmp_path: Path) -> None:
+    _, gated = outputs(folder)
+    states = [status(str(gated.path)).to_dict(), status(str(tmp_path)).to_dict()]
+    check(documented("What commands print as JSON", "status field"), *states)
 
 
 def test_every_reason_code(folder: Path) -> None:

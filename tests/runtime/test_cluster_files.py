@@ -15,6 +15,48 @@ from reranker_batch import JobConfig
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
+_CONTAINER = {"name!": str, "image": str, "workingDir": str, "resources": {"limits": {"*": (str, int)}}}
+_POD = {"spec": {"serviceAccountName": str, "containers!": [_CONTAINER]}}
+_WORKERS = {"groupName!": str, "replicas": int, "minReplicas!": int, "maxReplicas!": int, "template!": _POD}
+FIELDS: dict[str, Any] = {
+    "apiVersion": str,
+    "kind": str,
+    "metadata": {"name": str},
+    "spec": {
+        "entrypoint": str,
+        "submissionMode": str,
+        "backoffLimit": int,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "rayClusterSpec": {
+            "rayVersion": str,
+            "authOptions": {"mode": str},
+            "enableInTreeAutoscaling": bool,
+            "headGroupSpec!": {"rayStartParams": {"*": str}, "template!": _POD},
+            "workerGroupSpecs": [{"rayStartParams": {"*": str}, **_WORKERS}],
+        },
+    },
+}
+"""The fields of a RayJob that the file uses, as the definitions of KubeRay 1.5.1, 1.6.2 and 1.7.0 have them.
+
+`!` marks a field that must be there, `*` any name.
+"""
+
+
+def faults(value: Any, expected: Any, place: str = "") -> list[str]:
+    """What a field of the file has that its definition does not allow."""
+    if isinstance(expected, list):
+        return [fault for item in value for fault in faults(item, expected[0], f"{place}[]")]
+    if not isinstance(expected, dict):
+        is_right = isinstance(value, expected) and (expected is bool or not isinstance(value, bool))
+        return [] if is_right else [f"{place}: {value!r}"]
+    fields = {name.removesuffix("!"): inner for name, inner in expected.items()}
+    missing = [f"{place}.{name[:-1]} is missing" for name in expected if name.endswith("!") and name[:-1] not in value]
+    unknown = [f"{place}.{name}" for name in value if name not in fields and "*" not in fields]
+    known = {name: fields.get(name, fields.get("*")) for name in value if f"{place}.{name}" not in unknown}
+    inner = [fault for name, kind in known.items() for fault in faults(value[name], kind, f"{place}.{name}")]
+    return [*missing, *unknown, *inner]
+
 
 @pytest.fixture(scope="module")
 def spec() -> dict[str, Any]:
@@ -59,9 +101,26 @@ def test_all_nodes_have_one_image_with_the_ray_of_the_constraints(spec: dict[str
         assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
 
 
-def test_ray_takes_only_text_for_its_start_parameters(spec: dict[str, Any]) -> None:
-    for group in groups(spec):
-        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+def test_every_field_of_the_job_is_one_that_kuberay_knows() -> None:
+    """An unknown field is dropped in silence, or refused, when the file is applied."""
+    job = yaml.safe_load((ROOT / "configs" / "kuberay" / "rayjob.yaml").read_text(encoding="utf-8"))
+    assert faults(job, FIELDS) == []
+    assert job["spec"]["submissionMode"] in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode")
+
+
+def test_a_fault_in_a_job_is_noticed() -> None:
+    group = {"rayStartParams": {"num-cpus": 0}, "template": {"spec": {"containers": [{"nam": "ray-head"}]}}}
+    wrong = {"spec": {"rayClusterSpec": {"headGroupSpecs": {}}, "backoffLimit": True}}
+    assert faults(wrong, FIELDS) == [
+        ".spec.rayClusterSpec.headGroupSpec is missing",
+        ".spec.rayClusterSpec.headGroupSpecs",
+        ".spec.backoffLimit: True",
+    ]
+    assert faults(group, FIELDS["spec"]["rayClusterSpec"]["headGroupSpec!"], "head") == [
+        "head.rayStartParams.num-cpus: 0",
+        "head.template.spec.containers[].name is missing",
+        "head.template.spec.containers[].nam",
+    ]
 
 
 def test_the_image_copies_what_is_there_and_what_the_job_needs(spec: dict[str, Any]) -> None:
