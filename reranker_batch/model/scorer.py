@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs, ignore_progress
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import RowError
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
 from reranker_batch.model.encoding.prompting import PromptPairEncoder
@@ -83,8 +84,7 @@ class CrossEncoderScorer:
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
@@ -94,13 +94,14 @@ class CrossEncoderScorer:
         Raises:
             PairTooLongError: One pair alone is over the token budget. Nothing was computed.
         """
+        tokens = as_tokens(inputs)
         batches: list[LongArray] = list(
-            np.arange(len(input_ids), dtype=np.int64)[:, None]
+            np.arange(len(inputs), dtype=np.int64)[:, None]
             if one_by_one
-            else self._forward.micro_batches(input_ids, first_segment, max_batch_tokens=self.max_batch_tokens)
+            else self._forward.micro_batches(tokens, max_batch_tokens=self.max_batch_tokens)
         )
-        run = partial(self._run, input_ids, first_segment)
-        logits = np.full(len(input_ids), np.nan, dtype=np.float32)
+        run = partial(self._run, tokens)
+        logits = np.full(len(inputs), np.nan, dtype=np.float32)
         scored: list[tuple[LongArray, torch.Tensor]] = []
         refused: dict[int, RowError] = {}
         splits = done = 0
@@ -108,25 +109,25 @@ class CrossEncoderScorer:
             scored += passes.scored
             refused |= passes.refused
             splits += passes.splits
-            done += sum(int(input_ids.lengths[rows].sum()) for rows in passes.rows())
+            done += sum(int(inputs.costs[rows].sum()) for rows in passes.rows())
             on_progress(done)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
         return PairScores(logits, refused, splits, self._way())
 
-    def _run(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> _Passes:
+    def _run(self, inputs: TokenInputs, rows: LongArray) -> _Passes:
         """One micro-batch, in halves and halves of halves where memory asks for it."""
         waiting = deque([rows])
         done = _Passes()
         while waiting:
             rows = waiting.popleft()
-            tokens = self._forward.tokens(input_ids, first_segment, rows)
+            tokens = self._forward.tokens(inputs, rows)
             if len(rows) > 1 and tokens > self._room:
                 waiting.extendleft((rows[len(rows) // 2 :], rows[: len(rows) // 2]))
-            elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
+            elif (on_device := self._try(inputs, rows)) is not None:
                 done.scored.append((rows, on_device))
             elif len(rows) == 1:
-                done.refused[int(rows[0])] = _out_of_memory(int(input_ids.lengths[rows[0]]), self.device)
+                done.refused[int(rows[0])] = _out_of_memory(int(inputs.costs[rows[0]]), self.device)
             else:
                 done.splits += 1
                 self._room = tokens // 2
@@ -138,13 +139,13 @@ class CrossEncoderScorer:
         way = f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
         return way if self._streams.count == 1 else f"{way}, {self._streams.count} at a time"
 
-    def _try(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor | None:
+    def _try(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor | None:
         """Logits of a micro-batch, None where the device's memory does not hold it."""
         try:
             with torch.inference_mode():
-                return self._forward(input_ids, first_segment, rows)
+                return self._forward(inputs, rows)
         except torch.OutOfMemoryError as error:
-            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), input_ids.lengths[rows].sum(), error)
+            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), inputs.costs[rows].sum(), error)
         # Only now are the tensors of the failed pass gone, which the traceback held.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -187,7 +188,7 @@ def load_scorer(
     precision = choose_dtype(dtype, where)
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     check_ids(encoder.input_id_limit, num_embeddings(model), folder)
-    trial = encode_text_pairs(encoder, TRIAL_PAIRS)
+    trial = as_tokens(encode_text_pairs(encoder, TRIAL_PAIRS).inputs)
     if isinstance(encoder, PromptPairEncoder):
         forward = choose_causal_forward(model, encoder.answer_ids, trial, device=where)
     else:

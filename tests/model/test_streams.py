@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from test_logits import load, plain
 from test_out_of_memory import SmallDevice, pairs_of
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.pairs import encode_text_pairs
-from reranker_batch.core.ragged import LongArray, Ragged
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import RECIPES
 from reranker_batch.model.scorer import CrossEncoderScorer
@@ -38,10 +39,9 @@ def scorer_on(device: SmallDevice, streams: Streams) -> CrossEncoderScorer:
 
 @given(lengths=st.lists(st.integers(1, 60), max_size=80), holds=st.integers(1, 400), one_by_one=st.booleans())
 def test_every_pair_gets_its_own_logit(three: Streams, lengths: list[int], holds: int, one_by_one: bool) -> None:
-    pairs, nothing = pairs_of(lengths), np.zeros(len(lengths), dtype=np.int32)
+    pairs = pairs_of(lengths)
     alone, beside = (
-        scorer_on(SmallDevice(holds), streams).score(pairs, nothing, one_by_one=one_by_one)
-        for streams in (Streams(), three)
+        scorer_on(SmallDevice(holds), streams).score(pairs, one_by_one=one_by_one) for streams in (Streams(), three)
     )
     assert beside.refused.keys() == alone.refused.keys()
     np.testing.assert_array_equal(beside.logits, alone.logits)
@@ -49,7 +49,7 @@ def test_every_pair_gets_its_own_logit(three: Streams, lengths: list[int], holds
 
 def test_one_by_one_puts_every_pair_in_a_pass_of_its_own() -> None:
     device = SmallDevice(1000)
-    scorer_on(device, Streams()).score(pairs_of([5, 7, 7, 1]), np.zeros(4, dtype=np.int32), one_by_one=True)
+    scorer_on(device, Streams()).score(pairs_of([5, 7, 7, 1]), one_by_one=True)
     assert device.passes == [5, 7, 7, 1]
 
 
@@ -62,10 +62,10 @@ def test_a_model_gives_the_same_bytes_in_every_run(
     scorer = CrossEncoderScorer(
         single.forward, recipe=single.recipe, dtype=single.dtype, device=CPU, max_batch_tokens=512, streams=three
     )
-    first, second = (scorer.score(encoded.input_ids, encoded.first_segment) for _ in range(2))
+    first, second = (scorer.score(encoded.inputs) for _ in range(2))
     assert first.logits.tobytes() == second.logits.tobytes()
     assert first.way.endswith(", 3 at a time")
-    expected = single.score(encoded.input_ids, encoded.first_segment).logits
+    expected = single.score(encoded.inputs).logits
     np.testing.assert_allclose(first.logits, expected, rtol=0, atol=1e-5)
 
 
@@ -76,11 +76,11 @@ def test_streams_run_at_the_same_time() -> None:
 
 def test_an_error_of_a_stream_is_raised() -> None:
     class Broken(SmallDevice):
-        def __call__(self, input_ids: Ragged, first_segment: np.ndarray, rows: LongArray) -> torch.Tensor:
+        def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
             raise RuntimeError("not a number")
 
     with pytest.raises(RuntimeError, match="not a number"):
-        scorer_on(Broken(0), Streams(2, 1)).score(pairs_of([3] * 400), np.zeros(400, dtype=np.int32))
+        scorer_on(Broken(0), Streams(2, 1)).score(pairs_of([3] * 400))
 
 
 @given(sizes=st.lists(st.integers(1, 9), max_size=20))

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import FloatArray, PairEncoder
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
@@ -76,8 +77,8 @@ def _about(found: Detected) -> list[tuple[str, str]]:
 
 
 def _template(encoder: PairEncoder, recipe: Recipe) -> list[tuple[str, str]]:
-    pairs = encode_text_pairs(encoder, [_PAIR])
-    ids, template = pairs.input_ids[0], encoder.num_special_tokens
+    inputs = as_tokens(encode_text_pairs(encoder, [_PAIR]).inputs)
+    ids, template = inputs.ids[0], encoder.num_special_tokens
     rows = [
         ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
         ("ids of a pair", " ".join(str(token_id) for token_id in ids)),
@@ -88,7 +89,7 @@ def _template(encoder: PairEncoder, recipe: Recipe) -> list[tuple[str, str]]:
     return [
         *rows,
         ("template", "\n".join(piece.replace("\n", "\\n") for piece in recipe.prompt.pieces)),
-        ("shared by a query", f"the first {pairs.first_segment[0]} ids"),
+        ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"),
         ("logit", f"of {answers}"),
     ]
 

@@ -118,7 +118,7 @@ def _stored_pairs(path: Path) -> list[dict[str, Any]]:
 def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:
     """Logits of a few pairs given as text, in order; for checks, not for the job."""
     encoded = encode_text_pairs(encoder, pairs)
-    scores = scorer.score(encoded.input_ids, encoded.first_segment)
+    scores = scorer.score(encoded.inputs)
     for reason in scores.refused.values():
         raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
     return scores.logits

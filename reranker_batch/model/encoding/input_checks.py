@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
@@ -69,7 +70,8 @@ def _encoder_ids(encoder: PairEncoder) -> list[list[int]]:
     queries = encoder.encode_texts([query for query, _ in CANARY_PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in CANARY_PAIRS], max_tokens=None)
     pairs = encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH)
-    return [pairs.input_ids[place].tolist() for place in range(len(at))]
+    ids = as_tokens(pairs.inputs).ids
+    return [ids[place].tolist() for place in range(len(at))]
 
 
 def require_same_answers(folder: Path, answer_ids: Sequence[int]) -> None:

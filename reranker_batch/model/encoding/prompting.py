@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, max_query_tokens
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError
@@ -53,7 +54,7 @@ class PromptPairEncoder:
     """Puts prompts together: what stands before the document once a query, then the document, then the end.
 
     The ids before the document are those of the text as a whole, since a tokenizer may join the end of a query
-    with what follows it. They are the `first_segment` of a pair: equal for all documents of a query.
+    with what follows it. They are the prefix of a pair, equal for all documents of a query.
 
     Of a pair that is too long the query is capped as in any other pair, and the document gets the rest; the end
     of the prompt is never cut. Tokens of a text are counted as they stand in the prompt, behind a space.
@@ -92,16 +93,21 @@ class PromptPairEncoder:
         room = max_pair_tokens - len(self.layout.tail)
         is_over = whole.lengths[query_at] + document_tokens > room
         is_capped = is_over & ((query_tokens > cap) | (whole.lengths[query_at] > room))
-        openings, opening_at = whole, query_at
+        prefixes, prefix_at = whole, query_at
         if is_capped.any():
-            openings = self._with_capped(whole, queries, cap)
-            opening_at = np.where(is_capped, query_at + len(whole), query_at)
-        first_segment = openings.lengths[opening_at]
-        kept_document = np.minimum(document_tokens, room - first_segment)
+            prefixes = self._with_capped(whole, queries, cap)
+            prefix_at = np.where(is_capped, query_at + len(whole), query_at)
+        prefix_tokens = prefixes.lengths[prefix_at]
+        kept_document = np.minimum(document_tokens, room - prefix_tokens)
         kept_query = np.where(is_capped, np.minimum(query_tokens, cap), query_tokens)
+        ids = _assemble(prefixes, prefix_at, documents.tokens, document_at, kept_document, self.layout.tail)
         return EncodedPairs(
-            input_ids=_assemble(openings, opening_at, documents.tokens, document_at, kept_document, self.layout.tail),
-            first_segment=first_segment.astype(np.int32),
+            inputs=TokenInputs(
+                ids=ids,
+                groups=prefixes.distinct()[1][prefix_at],
+                first_type_tokens=ids.lengths.astype(np.int32),
+                prefix_tokens=prefix_tokens.astype(np.int32),
+            ),
             query_tokens=kept_query.astype(np.int32),
             document_tokens=kept_document.astype(np.int32),
             is_cut=(kept_query < query_tokens) | (kept_document < document_tokens),
@@ -267,7 +273,7 @@ def _require_reproduction(encoder: PromptPairEncoder, prompt: Prompt, instruct: 
     at = np.arange(len(PAIRS), dtype=np.int64)
     queries = encoder.encode_texts([query for query, _ in PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in PAIRS], max_tokens=None)
-    ours = encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).input_ids
+    ours = as_tokens(encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).inputs).ids
     for place, (query, document) in enumerate(PAIRS):
         theirs = read_prompt(encoder, prompt, instruct=instruct, query=query, document=document)
         if ours[place].tolist() != theirs:

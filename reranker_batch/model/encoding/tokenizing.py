@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer, normalizers
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairTemplate, assemble_pairs
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ModelError, RerankerBatchError
@@ -46,7 +47,7 @@ class TokenizerPairEncoder:
     reader: TextReader
     template: PairTemplate
     max_pair_tokens: int
-    has_segments: bool
+    has_token_types: bool
     """Whether the tokenizer tells query and document apart by token type."""
 
     @property
@@ -78,9 +79,10 @@ class TokenizerPairEncoder:
             document_at,
             max_pair_tokens=max_pair_tokens,
         )
-        if self.has_segments:
+        if self.has_token_types:
             return pairs
-        return replace(pairs, first_segment=pairs.input_ids.lengths.astype(np.int32))
+        inputs = as_tokens(pairs.inputs)
+        return replace(pairs, inputs=replace(inputs, first_type_tokens=inputs.costs.astype(np.int32)))
 
 
 ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder | PromptPairEncoder
@@ -151,13 +153,13 @@ def _load_plain_encoder(
     require_type_embeddings(folder, probe, num_types)
     control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
     reader = TextReader(backend, control)
-    has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
+    has_token_types = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
     if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
         _LOG.info("tokenizer of %s: pairs are assembled from ids (checked on canary pairs)", folder)
-        return TokenizerPairEncoder(reader, template, maximum, has_segments)
+        return TokenizerPairEncoder(reader, template, maximum, has_token_types)
     _LOG.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
-    return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_segments)
+    return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_token_types)
 
 
 def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 import torch
 from transformers import PreTrainedModel
 
-from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.pairs import FloatArray
 from reranker_batch.errors import ModelError, described
 from reranker_batch.model.forward.agreement import Expected, trial_logits
 from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
@@ -48,7 +49,7 @@ def _unfit_on_error() -> Iterator[None]:
 
 def choose_forward(
     model: PreTrainedModel,
-    trial: EncodedPairs,
+    trial: TokenInputs,
     *,
     device: torch.device,
     kernels: Sequence[VarlenKernel] | None = None,
@@ -94,7 +95,7 @@ class _Packing:
     def __init__(
         self,
         model: PreTrainedModel,
-        trial: EncodedPairs,
+        trial: TokenInputs,
         device: torch.device,
         expected: Expected,
         kernels: Sequence[VarlenKernel] | None,
@@ -166,7 +167,7 @@ class _Packing:
 def choose_causal_forward(
     model: PreTrainedModel,
     answer_ids: Sequence[int],
-    trial: EncodedPairs,
+    trial: TokenInputs,
     *,
     device: torch.device,
     attention: BlockAttention = attend_block,
@@ -178,11 +179,11 @@ def choose_causal_forward(
     """
     use_plain_outputs(model)
     forward = SharedPrefixForward(model, answer_weights(model, answer_ids), device, attention=attention)
-    expected = Expected.exactly(forward.plain_logits(trial.input_ids))
+    expected = Expected.exactly(forward.plain_logits(trial.ids))
     if model.dtype in HALF:
         plain = expected.logits
         with in_float32(model.base_model):
-            expected = Expected.exactly(forward.plain_logits(trial.input_ids))
+            expected = Expected.exactly(forward.plain_logits(trial.ids))
             _require_agreement(expected.fault(trial_logits(forward, trial)))
         expected = Expected.in_half(expected.logits, plain, model.dtype)
     prepacking = prepack(model) if device.type == "cpu" else None
