@@ -17,10 +17,9 @@ from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs,
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import RowError
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
-from reranker_batch.model.encoding.prompting import PromptPairEncoder
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
 from reranker_batch.model.forward.batch_tokens import find_batch_tokens
-from reranker_batch.model.forward.choosing import choose_causal_forward, choose_forward
+from reranker_batch.model.forward.choosing import load_forward
 from reranker_batch.model.forward.padded import Forward
 from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import Recipe
@@ -189,10 +188,7 @@ def load_scorer(
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     check_ids(encoder.input_id_limit, num_embeddings(model), folder)
     trial = as_tokens(encode_text_pairs(encoder, TRIAL_PAIRS).inputs)
-    if isinstance(encoder, PromptPairEncoder):
-        forward = choose_causal_forward(model, encoder.answer_ids, trial, device=where)
-    else:
-        forward = choose_forward(model, trial, device=where)
+    forward = load_forward(recipe.kind, model, encoder.answer_ids, trial, device=where)
     longest = longest_pair or encoder.max_pair_tokens
     return CrossEncoderScorer(
         forward,

@@ -18,7 +18,7 @@ from reranker_batch.model.encoding.template import JoinedPair, join_pairs
 from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs, render_pairs
 from reranker_batch.model.folder.st_settings import stated_answers
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.recipes.templates import agreeing, readings, shown, template_difference
+from reranker_batch.model.recipes.templates import compared_reading, shown, template_difference
 
 _ANY_LENGTH = 1 << 30
 _PAIRS = tuple(zip(PLAIN_TEXTS, PLAIN_TEXTS[3:] + PLAIN_TEXTS[:3], strict=True))
@@ -44,7 +44,7 @@ def require_same_template(folder: Path, recipe: Recipe, encoder: PairEncoder, to
 
 
 def _template_difference(rendered: RenderedPairs, recipe: Recipe, encoder: PairEncoder, tokenizer: Any) -> str | None:
-    reading = next(readings(recipe, rendered)) if recipe.prompt is None else agreeing(recipe, rendered)
+    reading = compared_reading(recipe, rendered)
     if reading is None:
         return template_difference(recipe, rendered)
     as_read, texts = reading

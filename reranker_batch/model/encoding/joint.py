@@ -15,6 +15,7 @@ from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.control_tokens import ControlTokens
 from reranker_batch.model.encoding.template import JoinedPair, join_pairs
+from reranker_batch.model.encoding.text_reader import spell_tokens
 
 _PAIRS_A_CALL = 256
 
@@ -43,11 +44,15 @@ class JointPairEncoder:
     num_special_tokens: int
     max_pair_tokens: int
     has_token_types: bool
+    answer_ids: tuple[int, ...] = ()
 
     @property
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        return [("template", spell_tokens(self.backend, inputs.ids[0]))]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         tokens = [self._ids(text) for text in texts]

@@ -16,7 +16,7 @@ from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import PAIRS
 from reranker_batch.model.encoding.control_tokens import find_control_tokens
-from reranker_batch.model.encoding.text_reader import TextReader
+from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
 from reranker_batch.model.recipes import Piece, Prompt, Recipe
 
 _LEAD = " "
@@ -61,6 +61,7 @@ class PromptPairEncoder:
     """
 
     reader: TextReader
+    prompt: Prompt
     layout: PromptLayout
     max_pair_tokens: int
     answer_ids: tuple[int, ...]
@@ -74,6 +75,15 @@ class PromptPairEncoder:
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
         return self.reader.input_id_limit(self.layout.constant_ids)
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        """Rows that show how the first of `inputs` is made."""
+        answers = " minus ".join(f"{spell_tokens(self.reader.backend, [item])} ({item})" for item in self.answer_ids)
+        return [
+            ("template", "\n".join(piece.replace("\n", "\\n") for piece in self.prompt.pieces)),
+            ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"),
+            ("logit", f"of {answers}"),
+        ]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut([_LEAD + text for text in texts], max_tokens=max_tokens), texts)
@@ -162,17 +172,17 @@ def load_prompt_encoder(
         ModelError: The tokenizer lacks a control token of the prompt, an answer is not one token, or pairs would
             come out otherwise than by the vendor's code.
     """
-    if recipe.prompt is None:
-        raise ValueError(f"The recipe {recipe.name} has no prompt.")
-    control_ids = _control_ids(backend, recipe) | _added_later(backend)
+    prompt = recipe.required_prompt
+    control_ids = _control_ids(backend, prompt, recipe.name) | _added_later(backend)
     reader = TextReader(backend, find_control_tokens(backend, special_ids, control_ids))
-    instruct = recipe.prompt.instruct_text(recipe.instruct)
+    instruct = prompt.instruct_text(recipe.instruct)
     encoder = PromptPairEncoder(
-        reader,
-        _lay_out(recipe.prompt, reader, instruct),
-        max_pair_tokens,
-        tuple(
-            _answer_id(backend, answer, recipe) for answer in (recipe.prompt.positive, recipe.prompt.negative) if answer
+        reader=reader,
+        prompt=prompt,
+        layout=_lay_out(prompt, reader, instruct),
+        max_pair_tokens=max_pair_tokens,
+        answer_ids=tuple(
+            _answer_id(backend, answer, recipe.name) for answer in (prompt.positive, prompt.negative) if answer
         ),
     )
     if max_pair_tokens // 4 <= encoder.num_special_tokens:
@@ -180,19 +190,19 @@ def load_prompt_encoder(
             f"The prompt of the recipe {recipe.name} takes {encoder.num_special_tokens} tokens, and the model reads "
             f"{max_pair_tokens}: too little would be left for query and document."
         )
-    _require_reproduction(encoder, recipe.prompt, instruct, recipe)
+    _require_reproduction(encoder, instruct, recipe.name)
     return encoder
 
 
-def _control_ids(backend: Tokenizer, recipe: Recipe) -> set[int]:
+def _control_ids(backend: Tokenizer, prompt: Prompt, recipe: str) -> set[int]:
     """Ids of the control tokens in the prompt's own text."""
     added = backend.get_added_tokens_decoder()
     found: set[int] = set()
-    for spelled in _CONTROL.findall("".join(recipe.prompt.pieces if recipe.prompt else ())):
+    for spelled in _CONTROL.findall("".join(prompt.pieces)):
         token_id = backend.token_to_id(spelled)
         if token_id is None or token_id not in added:
             raise ModelError(
-                f"The tokenizer does not know {spelled}, which the prompt of the recipe {recipe.name} needs. The model "
+                f"The tokenizer does not know {spelled}, which the prompt of the recipe {recipe} needs. The model "
                 "is not of this family, or its tokenizer is not the one it was trained with."
             )
         found.add(token_id)
@@ -209,11 +219,11 @@ def _added_later(backend: Tokenizer) -> set[int]:
     }
 
 
-def _answer_id(backend: Tokenizer, answer: str, recipe: Recipe) -> int:
+def _answer_id(backend: Tokenizer, answer: str, recipe: str) -> int:
     ids: list[int] = backend.encode(answer, add_special_tokens=False).ids
     if len(ids) != 1 or backend.id_to_token(ids[0]) != answer:
         raise ModelError(
-            f"The answer {answer!r} of the recipe {recipe.name} is not one token of this tokenizer but {ids}. The "
+            f"The answer {answer!r} of the recipe {recipe} is not one token of this tokenizer but {ids}. The "
             "model is not of this family, or its tokenizer is not the one it was trained with."
         )
     return ids[0]
@@ -259,26 +269,26 @@ def _text(text: str, reader: TextReader) -> tuple[int, ...]:
     return tuple(reader.read([text]).values.tolist())
 
 
-def read_prompt(encoder: PromptPairEncoder, prompt: Prompt, *, instruct: str, query: str, document: str) -> list[int]:
+def read_prompt(encoder: PromptPairEncoder, *, instruct: str, query: str, document: str) -> list[int]:
     """The ids of one prompt by the letter of the recipe: every piece filled and read apart."""
     values = {"instruct": instruct, "query": query, "document": document}
     parts = (
         _text(piece.fill(values), encoder.reader) if piece.fields else _constant([piece], encoder.reader)
-        for piece in prompt.parsed()
+        for piece in encoder.prompt.parsed()
     )
     return list(chain.from_iterable(parts))
 
 
-def _require_reproduction(encoder: PromptPairEncoder, prompt: Prompt, instruct: str, recipe: Recipe) -> None:
+def _require_reproduction(encoder: PromptPairEncoder, instruct: str, recipe: str) -> None:
     at = np.arange(len(PAIRS), dtype=np.int64)
     queries = encoder.encode_texts([query for query, _ in PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in PAIRS], max_tokens=None)
     ours = as_tokens(encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).inputs).ids
     for place, (query, document) in enumerate(PAIRS):
-        theirs = read_prompt(encoder, prompt, instruct=instruct, query=query, document=document)
+        theirs = read_prompt(encoder, instruct=instruct, query=query, document=document)
         if ours[place].tolist() != theirs:
             raise ModelError(
-                f"The prompt of the recipe {recipe.name} cannot be put together for this tokenizer: with {query!r} and "
+                f"The prompt of the recipe {recipe} cannot be put together for this tokenizer: with {query!r} and "
                 f"{document!r} it gives other ids than the whole text does. Use the tokenizer that the model was "
                 "published with."
             )

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.pairs import BoolArray
-from reranker_batch.core.ragged import Ragged, offsets_of
+from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
 from reranker_batch.model.encoding.control_tokens import ControlTokens
 
@@ -85,6 +85,11 @@ class TextReader:
         """One more than the largest id that texts or the template can give."""
         ids = set(self.backend.get_vocab(with_added_tokens=True).values()) - self.control.ids
         return max(ids | set(template_ids)) + 1
+
+
+def spell_tokens(backend: Tokenizer, ids: Sequence[int] | IntArray) -> str:
+    """The tokens of ids as the vocabulary writes them."""
+    return " ".join(str(backend.id_to_token(int(token_id))) for token_id in ids)
 
 
 def _head(text: str, characters: int) -> str:
