@@ -20,8 +20,8 @@ from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
 from reranker_batch.model.forward.batch_tokens import find_batch_tokens
 from reranker_batch.model.forward.choosing import load_forward
+from reranker_batch.model.forward.lanes import Lanes, lanes_for
 from reranker_batch.model.forward.padded import Forward
-from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.source.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 
@@ -43,7 +43,7 @@ class _Passes:
 
 class CrossEncoderScorer:
     """Scores pairs with one copy of a model. Which pairs share a micro-batch is decided by them, the budget and the
-    number of streams, never by what ends first.
+    number of lanes, never by what ends first.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class CrossEncoderScorer:
         dtype: torch.dtype,
         device: torch.device,
         max_batch_tokens: int,
-        streams: Streams | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.recipe = recipe
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens
         self._forward = forward
-        self._streams = streams or Streams()
+        self._lanes = lanes or Lanes()
         self._room = max_batch_tokens
         """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
 
@@ -78,7 +78,7 @@ class CrossEncoderScorer:
             dtype=self.dtype,
             device=self.device,
             max_batch_tokens=max_batch_tokens,
-            streams=self._streams,
+            lanes=self._lanes,
         )
 
     def score(
@@ -104,7 +104,7 @@ class CrossEncoderScorer:
         scored: list[tuple[LongArray, torch.Tensor]] = []
         refused: dict[int, RowError] = {}
         splits = done = 0
-        for passes in self._streams.map(run, self._streams.even(batches)):
+        for passes in self._lanes.map(run, self._lanes.even(batches)):
             scored += passes.scored
             refused |= passes.refused
             splits += passes.splits
@@ -136,7 +136,7 @@ class CrossEncoderScorer:
     def _way(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
         way = f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
-        return way if self._streams.count == 1 else f"{way}, {self._streams.count} at a time"
+        return way if self._lanes.count == 1 else f"{way}, {self._lanes.count} at a time"
 
     def _try(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor | None:
         """Logits of a micro-batch, None where the device's memory does not hold it."""
@@ -196,5 +196,5 @@ def load_scorer(
         dtype=precision,
         device=where,
         max_batch_tokens=max_batch_tokens or find_batch_tokens(forward, longest_pair=longest, device=where),
-        streams=streams_for(model, where),
+        lanes=lanes_for(model, where),
     )
