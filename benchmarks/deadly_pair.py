@@ -31,7 +31,7 @@ def main(device: str, what: str) -> None:
         else:
             sys.exit(0)  # it did no harm
     scores = scorer.score(pairs)
-    if scores.refused or not np.isfinite(scores.logits).all():
+    if scores.failures or not np.isfinite(scores.logits).all():
         sys.exit("not every pair has a score")
     print(len(scores.logits))
     sys.exit(3 if what == "deadly" else 0)

@@ -201,7 +201,7 @@ def token_budget(device: torch.device) -> str:
     del hog
     torch.cuda.empty_cache()
     require(tight <= roomy, f"{tight} tokens with little memory, {roomy} with all of it")
-    require(scores.oom_splits == 0 and not scores.refused, f"{tight} tokens did not fit: {scores.oom_splits} splits")
+    require(scores.oom_splits == 0 and not scores.failures, f"{tight} tokens did not fit: {scores.oom_splits} splits")
     return f"{roomy:,} tokens, and {tight:,} with {kept >> 20} MiB free"
 
 
@@ -220,7 +220,7 @@ def out_of_memory(device: torch.device) -> str:
         torch.cuda.set_per_process_memory_fraction(1.0)
     difference = float(np.abs(pieces.logits - whole.logits).max())
     require(pieces.oom_splits > 0, "memory did not run out")
-    require(not pieces.refused and difference < 1e-3, f"{len(pieces.refused)} refused, difference {difference:.1e}")
+    require(not pieces.failures and difference < 1e-3, f"{len(pieces.failures)} refused, difference {difference:.1e}")
     return f"halved {pieces.oom_splits} times, largest difference {difference:.1e}"
 
 

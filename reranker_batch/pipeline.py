@@ -141,8 +141,7 @@ def score_unit(
     scores = scorer.score(prepared.inputs, on_progress=on_progress)
     if scores.logits.shape != (len(prepared.inputs),) or scores.logits.dtype != np.float32:
         raise CommitError(
-            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} "
-            f"for {len(prepared.inputs)} inputs.",
+            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {len(prepared.inputs)} inputs.",
             unit_id=prepared.unit.unit_id,
         )
     scored = ScoredUnit(
@@ -153,10 +152,10 @@ def score_unit(
         logits=scores.logits[prepared.input_at],
         model_tokens=prepared.model_tokens,
         oom_splits=scores.oom_splits,
-        execution=scores.way,
+        execution=scores.execution,
     )
-    is_failed = np.isin(prepared.input_at, list(scores.refused))
-    reasons = [scores.refused[at] for at in prepared.input_at[is_failed].tolist()]
+    is_failed = np.isin(prepared.input_at, list(scores.failures))
+    reasons = [scores.failures[at] for at in prepared.input_at[is_failed].tolist()]
     return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in reasons])
 
 

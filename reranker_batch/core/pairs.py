@@ -47,15 +47,15 @@ class EncodedPairs:
 class PairScores:
     """Float32 logits of shape [pairs], in the order of the pairs.
 
-    `refused` has the reason of every pair that cannot be scored, by its place; its logit is NaN. `oom_splits`
-    counts the micro-batches that were halved because the device's memory did not hold them. `way` says in words
+    `failures` has the reason for every pair that cannot be scored, by its place; its logit is NaN. `oom_splits` counts
+    the micro-batches that were halved because they did not fit into the memory of the device. `execution` describes
     how the logits were computed, for the report.
     """
 
     logits: FloatArray
-    refused: Mapping[int, RowError] = field(default_factory=dict)
+    failures: Mapping[int, RowError] = field(default_factory=dict)
     oom_splits: int = 0
-    way: str = ""
+    execution: str = ""
 
 
 @dataclass(frozen=True)

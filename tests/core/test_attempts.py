@@ -68,11 +68,11 @@ def test_deadly_pairs_are_refused_and_all_others_scored(count: int, data: st.Dat
     deadly = data.draw(st.sets(st.integers(0, count - 1), max_size=5))
     tracker = new_tracker()
     scores = until_done(tracker, FragileScorer(deadly), pairs(count))
-    assert set(scores.refused) == deadly
+    assert set(scores.failures) == deadly
     expected = [np.nan if at in deadly else at for at in range(count)]
     np.testing.assert_array_equal(scores.logits, np.array(expected, dtype=np.float32))
     assert tracker.attempts().get(UNIT, 1) <= 1 + bool(deadly) + 3 * len(deadly)
-    assert {reason.reason_code for reason in scores.refused.values()} <= {"process_died"}
+    assert {reason.reason_code for reason in scores.failures.values()} <= {"process_died"}
 
 
 def test_a_process_that_dies_for_its_own_reasons_costs_no_pair() -> None:
@@ -83,7 +83,7 @@ def test_a_process_that_dies_for_its_own_reasons_costs_no_pair() -> None:
         if rows:
             tracker.announce(UNIT, rows)
     scores = attempt(tracker, FragileScorer(set()), pairs(9))
-    assert scores.refused == {}
+    assert scores.failures == {}
     assert tracker.attempts() == {UNIT: 4}
 
 
@@ -92,7 +92,7 @@ def test_a_unit_that_is_read_again_after_it_ended_has_not_died_and_leaves_out_wh
     tracker = new_tracker()
     until_done(tracker, FragileScorer({3}), pairs(9))
     plan = tracker.begin(UNIT, REPLICA)
-    assert set(plan.refused) == {3}
+    assert set(plan.failures) == {3}
     tracker.end(UNIT)
     assert tracker.begin(UNIT, REPLICA) == plan
 
@@ -103,10 +103,10 @@ def test_an_error_of_the_model_is_the_reason() -> None:
         tracker.begin(UNIT, REPLICA)
         tracker.announce(UNIT, rows)
         tracker.fail(UNIT, "ValueError: no such id")
-    (refused,) = tracker.begin(UNIT, REPLICA).refused.items()
-    assert refused[0] == 7
-    assert refused[1].reason_code == "scoring_failed"
-    assert "ValueError: no such id" in str(refused[1])
+    (failure,) = tracker.begin(UNIT, REPLICA).failures.items()
+    assert failure[0] == 7
+    assert failure[1].reason_code == "scoring_failed"
+    assert "ValueError: no such id" in str(failure[1])
 
 
 def test_reasons_of_the_scorer_inside_keep_their_pair() -> None:
@@ -119,7 +119,7 @@ def test_reasons_of_the_scorer_inside_keep_their_pair() -> None:
     announced: list[tuple[int, ...]] = []
     careful = IsolatingScorer(OddScorer(set()), ScoringPlan(is_whole=False, alone=(4, 3)), announced.append)
     scores = careful.score(pairs(9))
-    assert set(scores.refused) == {1, 3, 5, 7}
+    assert set(scores.failures) == {1, 3, 5, 7}
     assert announced[:2] == [(4,), (3,)]
     assert sorted(at for rows in announced for at in rows) == list(range(9))
     assert scores.oom_splits == len(announced)

@@ -24,7 +24,7 @@ def inputs_of(lists: list[list[int]]) -> TokenInputs:
 
 def rows_of(inputs: TokenInputs) -> list[tuple[list[int], int, int, int]]:
     arrays = (inputs.groups.tolist(), inputs.first_type_tokens.tolist(), inputs.prefix_tokens.tolist())
-    return list(zip([ids.tolist() for ids in inputs.ids], *arrays, strict=True))
+    return list(zip([inputs.ids[at].tolist() for at in range(len(inputs))], *arrays, strict=True))
 
 
 @given(LISTS, st.randoms(use_true_random=False))

@@ -41,7 +41,7 @@ def test_every_pair_gets_its_own_logit(three: Lanes, lengths: list[int], holds: 
     alone, beside = (
         scorer_on(SmallDevice(holds), lanes).score(pairs, one_by_one=one_by_one) for lanes in (Lanes(), three)
     )
-    assert beside.refused.keys() == alone.refused.keys()
+    assert beside.failures.keys() == alone.failures.keys()
     np.testing.assert_array_equal(beside.logits, alone.logits)
 
 
@@ -62,7 +62,7 @@ def test_a_model_gives_the_same_bytes_in_every_run(
     )
     first, second = (scorer.score(encoded.inputs) for _ in range(2))
     assert first.logits.tobytes() == second.logits.tobytes()
-    assert first.way.endswith(", 3 at a time")
+    assert first.execution.endswith(", 3 at a time")
     expected = single.score(encoded.inputs).logits
     np.testing.assert_allclose(first.logits, expected, rtol=0, atol=1e-5)
 

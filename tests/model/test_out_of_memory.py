@@ -63,8 +63,8 @@ def pairs_of(lengths: list[int]) -> TokenInputs:
 def test_every_pair_that_fits_alone_is_scored_and_the_others_are_refused(lengths: list[int], holds: int) -> None:
     scores = scorer_on(SmallDevice(holds), max_batch_tokens=300).score(pairs_of(lengths))
     too_large = {at for at, length in enumerate(lengths) if length > holds}
-    assert set(scores.refused) == too_large
-    assert {reason.reason_code for reason in scores.refused.values()} <= {"out_of_memory"}
+    assert set(scores.failures) == too_large
+    assert {reason.reason_code for reason in scores.failures.values()} <= {"out_of_memory"}
     expected = [np.nan if at in too_large else at for at in range(len(lengths))]
     np.testing.assert_array_equal(scores.logits, np.array(expected, dtype=np.float32))
 
@@ -106,5 +106,5 @@ def test_a_gpu_that_is_too_small_gives_the_same_scores_in_smaller_pieces() -> No
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert pieces.oom_splits > 0
-    assert not pieces.refused
+    assert not pieces.failures
     np.testing.assert_allclose(pieces.logits, whole.logits, atol=1e-3)

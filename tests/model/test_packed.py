@@ -67,8 +67,8 @@ def test_packed_equals_padded(name: str, kernel: type, lengths: list[int], seed:
 def test_every_family_that_can_be_is_run_without_padding(family: str, model_folder: GetFolder) -> None:
     encoder, scorer = load(model_folder(family))
     encoded = encode_text_pairs(encoder, [("abc", "def")])
-    way = scorer.score(encoded.inputs).way
-    assert way.startswith("padded" if family in OWN_ATTENTION else "packed")
+    execution = scorer.score(encoded.inputs).execution
+    assert execution.startswith("padded" if family in OWN_ATTENTION else "packed")
 
 
 def trial(folder: Path) -> TokenInputs:

@@ -120,7 +120,7 @@ def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[
     """Logits of a few pairs given as text, in order; for checks, not for the job."""
     encoded = encode_text_pairs(encoder, pairs)
     scores = scorer.score(encoded.inputs)
-    for reason in scores.refused.values():
+    for reason in scores.failures.values():
         raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
     return scores.logits
 

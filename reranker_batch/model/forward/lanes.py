@@ -66,7 +66,7 @@ def _use_threads(threads: int) -> None:
 
 
 def lanes_for(model: PreTrainedModel, device: torch.device) -> Lanes:
-    """One lane per thread that torch may use here, up to a maximum; one lane if passes of the model change its state."""
+    """A lane per thread that torch may use here, up to a maximum; a single one if passes change the model."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or not _is_stateless(model):
         return Lanes()
