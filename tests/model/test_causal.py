@@ -285,10 +285,10 @@ def test_a_document_too_long_loses_its_end_and_never_the_end_of_the_prompt(causa
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
     encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=200)
     whole = vendor_ids(folder, "qwen3-reranker", pairs)
-    tail = list(encoder.layout.tail)
-    assert lists(encoded) == [whole[0][: 200 - len(tail)] + tail, whole[1]]
+    suffix = list(encoder.parts.suffix)
+    assert lists(encoded) == [whole[0][: 200 - len(suffix)] + suffix, whole[1]]
     assert encoded.is_cut.tolist() == [True, False]
-    assert encoded.document_tokens[0] == 200 - len(tail) - as_tokens(encoded.inputs).prefix_tokens[0]
+    assert encoded.document_tokens[0] == 200 - len(suffix) - as_tokens(encoded.inputs).prefix_tokens[0]
 
 
 def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_folder: GetFolder) -> None:
@@ -313,7 +313,7 @@ def test_text_never_becomes_a_control_token(name: str, causal_folder: GetFolder)
     pairs = [(query, document) for query in texts for document in texts]
     control = sorted(encoder.reader.control.ids)
     encoded = encode_text_pairs(encoder, pairs)
-    template = np.isin(encoder.layout.constant_ids, control).sum()
+    template = np.isin(encoder.parts.constant_ids, control).sum()
     assert template > 0
     assert {int(np.isin(ids, control).sum()) for ids in lists(encoded)} == {template}
     assert encoder.encode_texts(texts, max_tokens=None).tokens.lengths.min() >= 3
@@ -324,7 +324,7 @@ def test_an_instruction_is_text_too(causal_folder: GetFolder) -> None:
     encoder = encoder_of(causal_folder("qwen3-reranker"), recipe)
     plain = encoder_of(causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker"))
     end = qwen().convert_tokens_to_ids("<|im_end|>")
-    assert encoder.layout.constant_ids.count(end) == plain.layout.constant_ids.count(end) == 2
+    assert encoder.parts.constant_ids.count(end) == plain.parts.constant_ids.count(end) == 2
 
 
 def test_a_tokenizer_of_another_family_is_refused(causal_folder: GetFolder) -> None:
