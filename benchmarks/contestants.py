@@ -76,17 +76,17 @@ class Ours:
 
     @property
     def computed_tokens(self) -> int:
-        inputs, forward = (self._inputs.input_ids, self._inputs.first_segment), self._scorer.forward
-        batches = forward.micro_batches(*inputs, max_batch_tokens=self._scorer.max_batch_tokens)
-        return sum(forward.tokens(*inputs, rows) for rows in batches)
+        forward = self._scorer.forward
+        batches = forward.micro_batches(self._inputs, max_batch_tokens=self._scorer.max_batch_tokens)
+        return sum(forward.tokens(self._inputs, rows) for rows in batches)
 
     def score(self, pairs: Pairs) -> Any:
         queries, query_at = self._read([query for query, _ in pairs])
         documents, document_at = self._read([document for _, document in pairs])
         self._inputs = self._encoder.encode_pairs(
             queries, documents, query_at, document_at, max_pair_tokens=self._encoder.max_pair_tokens
-        )
-        return self._scorer.score(self._inputs.input_ids, self._inputs.first_segment).logits
+        ).inputs
+        return self._scorer.score(self._inputs).logits
 
     def _read(self, texts: list[str]) -> tuple[Any, Any]:
         place = {text: at for at, text in enumerate(dict.fromkeys(texts))}

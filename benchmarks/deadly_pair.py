@@ -15,22 +15,23 @@ import numpy as np
 import torch
 from proofs import builtin_scorer
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.ragged import Ragged
 
 
 def main(device: str, what: str) -> None:
     scorer, pairs = builtin_scorer(torch.device(device), "auto")
     if what == "deadly":
-        ids = [pairs.input_ids[at] for at in range(len(pairs.input_ids))]
+        ids = [pairs.ids[at] for at in range(len(pairs))]
         ids[len(ids) // 2] = np.full(9, np.iinfo(np.int32).max, dtype=np.int32)
         try:
-            scorer.score(Ragged.from_lists(ids), pairs.first_segment)
+            scorer.score(TokenInputs.of_ids(Ragged.from_lists(ids)))
         except Exception as error:
             print(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}", file=sys.stderr)
         else:
             sys.exit(0)  # it did no harm
-    scores = scorer.score(pairs.input_ids, pairs.first_segment)
-    if scores.refused or not np.isfinite(scores.logits).all():
+    scores = scorer.score(pairs)
+    if scores.failures or not np.isfinite(scores.logits).all():
         sys.exit("not every pair has a score")
     print(len(scores.logits))
     sys.exit(3 if what == "deadly" else 0)

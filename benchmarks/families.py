@@ -6,6 +6,7 @@ The proofs on a GPU use them, and the tests.
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 import transformers
 
-from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.model.forward.padded import Forward
 
@@ -86,19 +88,18 @@ def packed_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
     return model.to(dtype).eval()
 
 
-def random_pairs(lengths: list[int], seed: int) -> EncodedPairs:
+def random_pairs(lengths: list[int], seed: int) -> TokenInputs:
     """Ids of so many tokens a pair, away from the special ones; the document begins in the middle."""
     rng = np.random.default_rng(seed)
     ids = Ragged.from_lists([rng.integers(10, 300, length) for length in lengths])
-    count = np.array(lengths, dtype=np.int32)
-    return EncodedPairs(ids, count // 2, count, count, np.zeros(len(lengths), dtype=np.bool_))
+    return replace(TokenInputs.of_ids(ids), first_type_tokens=np.array(lengths, dtype=np.int32) // 2)
 
 
-def logits_of(forward: Forward, pairs: EncodedPairs, budget: int) -> FloatArray:
-    logits = np.full(len(pairs.input_ids), np.nan, dtype=np.float32)
+def logits_of(forward: Forward, pairs: TokenInputs, budget: int) -> FloatArray:
+    logits = np.full(len(pairs), np.nan, dtype=np.float32)
     with torch.inference_mode():
-        for rows in forward.micro_batches(pairs.input_ids, pairs.first_segment, max_batch_tokens=budget):
-            logits[rows] = forward(pairs.input_ids, pairs.first_segment, rows).float().cpu().numpy()
+        for rows in forward.micro_batches(pairs, max_batch_tokens=budget):
+            logits[rows] = forward(pairs, rows).float().cpu().numpy()
     return logits
 
 
@@ -121,12 +122,12 @@ def causal_model(dtype: torch.dtype = torch.float32) -> Any:
     return model.to(dtype).eval()
 
 
-def grouped_pairs(num_queries: int, documents: int, seed: int) -> EncodedPairs:
+def grouped_pairs(num_queries: int, documents: int, seed: int) -> TokenInputs:
     """Pairs of which so many share their first ids."""
     rng = np.random.default_rng(seed)
     prefixes = [rng.integers(10, 300, rng.integers(5, 40)) for _ in range(num_queries)]
     pairs = [(prefix, rng.integers(10, 300, rng.integers(1, LONGEST))) for prefix in prefixes for _ in range(documents)]
-    first = np.array([len(prefix) for prefix, _ in pairs], dtype=np.int32)
-    rest = np.array([len(document) for _, document in pairs], dtype=np.int32)
     ids = Ragged.from_lists(np.concatenate(pair) for pair in pairs)
-    return EncodedPairs(ids, first, first, rest, np.zeros(len(pairs), dtype=np.bool_))
+    groups = np.repeat(np.arange(num_queries), documents)
+    prefix_tokens = np.array([len(prefix) for prefix, _ in pairs], dtype=np.int32)
+    return replace(TokenInputs.of_ids(ids), groups=groups, prefix_tokens=prefix_tokens)

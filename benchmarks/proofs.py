@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from reranker_batch.core.pairs import EncodedPairs, encode_text_pairs
+from reranker_batch.core.inputs import TokenInputs, as_tokens
+from reranker_batch.core.pairs import encode_text_pairs
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.forward.agreement import trial_logits
 from reranker_batch.model.forward.batch_tokens import find_batch_tokens
@@ -125,7 +126,7 @@ def lengths_to_try() -> Iterator[list[int]]:
         yield rng.integers(1, families.LONGEST + 1, rng.integers(2, 40)).tolist()
 
 
-def apart(one: Forward, other: Forward, pairs: EncodedPairs) -> float:
+def apart(one: Forward, other: Forward, pairs: TokenInputs) -> float:
     logits = [families.logits_of(forward, pairs, budget) for forward, budget in ((one, 700), (other, 900))]
     return float(np.abs(logits[0] - logits[1]).max())
 
@@ -134,9 +135,9 @@ def prefixes_in_float32(device: torch.device) -> str:
     """A causal model gives the logits of its own pass where pairs share their prefixes."""
     pairs = families.grouped_pairs(6, 8, seed=0)
     forward: Any = choose_causal_forward(families.causal_model().to(device), (10, 11), pairs, device=device)
-    difference = float(np.abs(families.logits_of(forward, pairs, 700) - forward.plain_logits(pairs.input_ids)).max())
+    difference = float(np.abs(families.logits_of(forward, pairs, 700) - forward.plain_logits(pairs.ids)).max())
     require(difference <= EXACT, f"largest difference {difference:.1e}")
-    return f"{len(pairs.input_ids)} pairs, largest difference {difference:.1e}"
+    return f"{len(pairs)} pairs, largest difference {difference:.1e}"
 
 
 def half_precision(device: torch.device) -> str:
@@ -163,7 +164,7 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[CrossEncoderScorer, EncodedPairs]:
+def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[CrossEncoderScorer, TokenInputs]:
     """The model that ships with the package, and some thousand pairs."""
     files = resolve_model("builtin:mini")
     recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe
@@ -171,7 +172,7 @@ def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[C
     count = 4000 if device.type == "cuda" else 60
     texts = [("who jumps", " ".join(WORDS[at % 7 :] * (1 + at % 9))) for at in range(count)]
     scorer = load_scorer(files.folder, encoder, recipe=recipe, dtype=dtype, device=device.type, **settings)
-    return scorer, encode_text_pairs(encoder, texts)
+    return scorer, as_tokens(encode_text_pairs(encoder, texts).inputs)
 
 
 def drift(device: torch.device) -> str:
@@ -180,7 +181,7 @@ def drift(device: torch.device) -> str:
     for dtype in ("float32", "bfloat16", "float16"):
         scorer, pairs = builtin_scorer(device, dtype)
         require(scorer.forward.name == "packed", f"builtin:mini is {scorer.forward.name} in {dtype}")
-        logits[dtype] = scorer.score(pairs.input_ids, pairs.first_segment).logits
+        logits[dtype] = scorer.score(pairs).logits
     spread = float(np.std(logits["float32"]))
     moved = {name: float(np.abs(logits[name] - logits["float32"]).max()) for name in ("bfloat16", "float16")}
     require(max(moved.values()) < 0.25 * spread, f"{moved}, and the standard deviation is {spread:.2f}")
@@ -196,11 +197,11 @@ def token_budget(device: torch.device) -> str:
     kept = 3 << 28
     hog = torch.empty(max(0, torch.cuda.mem_get_info()[0] - kept), dtype=torch.uint8, device=device)
     tight = find_batch_tokens(scorer.forward, longest_pair=512, device=device)
-    scores = scorer.with_budget(tight).score(pairs.input_ids, pairs.first_segment)
+    scores = scorer.with_budget(tight).score(pairs)
     del hog
     torch.cuda.empty_cache()
     require(tight <= roomy, f"{tight} tokens with little memory, {roomy} with all of it")
-    require(scores.oom_splits == 0 and not scores.refused, f"{tight} tokens did not fit: {scores.oom_splits} splits")
+    require(scores.oom_splits == 0 and not scores.failures, f"{tight} tokens did not fit: {scores.oom_splits} splits")
     return f"{roomy:,} tokens, and {tight:,} with {kept >> 20} MiB free"
 
 
@@ -209,17 +210,17 @@ def out_of_memory(device: torch.device) -> str:
     if device.type != "cuda":
         raise NotHereError("memory is limited on a CUDA device only")
     scorer, pairs = builtin_scorer(device, "float32", max_batch_tokens=1 << 19)
-    whole = scorer.with_budget(1 << 14).score(pairs.input_ids, pairs.first_segment)
+    whole = scorer.with_budget(1 << 14).score(pairs)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + (256 << 20)) / total)
     try:
-        pieces = scorer.score(pairs.input_ids, pairs.first_segment)
+        pieces = scorer.score(pairs)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     difference = float(np.abs(pieces.logits - whole.logits).max())
     require(pieces.oom_splits > 0, "memory did not run out")
-    require(not pieces.refused and difference < 1e-3, f"{len(pieces.refused)} refused, difference {difference:.1e}")
+    require(not pieces.failures and difference < 1e-3, f"{len(pieces.failures)} refused, difference {difference:.1e}")
     return f"halved {pieces.oom_splits} times, largest difference {difference:.1e}"
 
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.counts import Counts
+from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
 from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import WorkUnit, request_id_of
@@ -27,21 +28,19 @@ class PreparedUnit:
 
     `queries` has a row per query (place, id, passthrough, requests, total_tokens), `candidates` a row per pair
     to score, `dead_letters` a row per candidate that is not scored. Equal pairs share one model input, so that they
-    tie whatever micro-batch they would have been in: candidate `i` has the input `input_at[i]`. (Special tokens
-    part the two texts and never stand in one, so equal ids are equal pairs.)
+    tie whatever micro-batch they would have been in: candidate `i` has the input `input_at[i]`.
     """
 
     unit: WorkUnit
     queries: pa.Table
     candidates: pa.Table
     dead_letters: pa.Table
-    input_ids: Ragged
-    first_segment: IntArray
+    inputs: ModelInputs
     input_at: LongArray
 
     @property
     def model_tokens(self) -> int:
-        return len(self.input_ids.values)
+        return int(self.inputs.costs.sum())
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def prepare_unit(
         .append_column("document_tokens", pa.array(pairs.document_tokens))
         .append_column("truncated", pa.array(is_truncated))
     )
-    inputs, input_at = pairs.input_ids.distinct()
+    rows_of_inputs, input_at = pairs.inputs.distinct()
     usage = _usage(
         len(rows.queries), query_of, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at], limits
     )
@@ -106,8 +105,7 @@ def prepare_unit(
         queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
         candidates=candidates if keep_documents else candidates.drop_columns("document"),
         dead_letters=rows.rejects,
-        input_ids=pairs.input_ids.take(inputs),
-        first_segment=pairs.first_segment[inputs],
+        inputs=pairs.inputs.take(rows_of_inputs),
         input_at=input_at,
     )
 
@@ -140,11 +138,10 @@ def score_unit(
     prepared: PreparedUnit, scorer: PairScorer, *, on_progress: Callable[[int], None] = ignore_progress
 ) -> ScoredUnit:
     """Give every candidate its logit, or make it a dead letter if the scorer cannot score it."""
-    scores = scorer.score(prepared.input_ids, prepared.first_segment, on_progress=on_progress)
-    if scores.logits.shape != (len(prepared.input_ids),) or scores.logits.dtype != np.float32:
+    scores = scorer.score(prepared.inputs, on_progress=on_progress)
+    if scores.logits.shape != (len(prepared.inputs),) or scores.logits.dtype != np.float32:
         raise CommitError(
-            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} "
-            f"for {len(prepared.input_ids)} inputs.",
+            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {len(prepared.inputs)} inputs.",
             unit_id=prepared.unit.unit_id,
         )
     scored = ScoredUnit(
@@ -155,10 +152,10 @@ def score_unit(
         logits=scores.logits[prepared.input_at],
         model_tokens=prepared.model_tokens,
         oom_splits=scores.oom_splits,
-        execution=scores.way,
+        execution=scores.execution,
     )
-    is_failed = np.isin(prepared.input_at, list(scores.refused))
-    reasons = [scores.refused[at] for at in prepared.input_at[is_failed].tolist()]
+    is_failed = np.isin(prepared.input_at, list(scores.failures))
+    reasons = [scores.failures[at] for at in prepared.input_at[is_failed].tolist()]
     return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in reasons])
 
 

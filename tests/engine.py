@@ -46,9 +46,9 @@ NAN = "<nan>"
 class NanScorer(HashScorer):
     """Has no score for documents that hold `<nan>`."""
 
-    def _one(self, ids: IntArray, first_segment: int) -> np.float32:
-        logit = super()._one(ids, first_segment)
-        marks = (ids[first_segment:-1] - 3).astype(np.uint8).tobytes()
+    def _one(self, ids: IntArray, document_at: int) -> np.float32:
+        logit = super()._one(ids, document_at)
+        marks = (ids[document_at:-1] - 3).astype(np.uint8).tobytes()
         return np.float32("nan") if NAN.encode() in marks else logit
 
 

@@ -24,9 +24,9 @@ from oracle import ByteEncoder, HashScorer
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch import JobConfig
+from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores, ignore_progress
-from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.job.engine import Replicas
 from reranker_batch.job.job import Job
@@ -91,19 +91,18 @@ class FaultyScorer(HashScorer):
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
     ) -> PairScores:
-        text = (input_ids.values - 3).clip(0, 255).astype("uint8").tobytes()
+        text = (as_tokens(inputs).ids.values - 3).clip(0, 255).astype("uint8").tobytes()
         for action, name in dict.fromkeys(_MARK.findall(text)):
             if not name or self._flags.take(name.decode()):
                 self._act(action)
                 if action == b"creep":
                     _creep(on_progress)
-        return replace(super().score(input_ids, first_segment), oom_splits=text.count(b"<split>"))
+        return replace(super().score(inputs), oom_splits=text.count(b"<split>"))
 
     def _act(self, action: bytes) -> None:
         if action == b"kill":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.pairs import (
     EncodedPairs,
     EncodedTexts,
@@ -31,7 +32,7 @@ def logit_of(query: bytes, document: bytes) -> np.float32:
 class ByteEncoder:
     """UTF-8 bytes as tokens, pairs as `<1> query <2> document <2>`."""
 
-    template = PairTemplate(prefix=(1,), middle=(2,), suffix=(2,), first_segment_extra=2)
+    template = PairTemplate(prefix=(1,), middle=(2,), suffix=(2,), first_type_extra=2)
 
     def __init__(self, max_pair_tokens: int = 4096) -> None:
         self.max_pair_tokens = max_pair_tokens
@@ -67,18 +68,18 @@ class HashScorer:
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
     ) -> PairScores:
-        logits = [self._one(input_ids[at], int(first_segment[at])) for at in range(len(input_ids))]
+        tokens = as_tokens(inputs)
+        logits = [self._one(tokens.ids[at], int(tokens.first_type_tokens[at])) for at in range(len(tokens))]
         return PairScores(np.array(logits, dtype=np.float32))
 
-    def _one(self, ids: IntArray, first_segment: int) -> np.float32:
-        query = ids[1 : first_segment - 1] - _FIRST_BYTE
-        document = ids[first_segment:-1] - _FIRST_BYTE
+    def _one(self, ids: IntArray, document_at: int) -> np.float32:
+        query = ids[1 : document_at - 1] - _FIRST_BYTE
+        document = ids[document_at:-1] - _FIRST_BYTE
         return logit_of(query.astype(np.uint8).tobytes(), document.astype(np.uint8).tobytes())
 
 

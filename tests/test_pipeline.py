@@ -13,9 +13,9 @@ from oracle import Answer, ByteEncoder, HashScorer, answers
 from tables import Group, nested_table, pairs_table, random_groups, write
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
-from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.core.ranking import relevance_scores
 from reranker_batch.errors import CommitError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
@@ -144,9 +144,9 @@ def test_each_distinct_text_of_a_unit_is_tokenized_once(tmp_path: Path) -> None:
 class UnevenScorer(HashScorer):
     """As in a real model, equal inputs differ in the last bits by where they stand in a micro-batch."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        noise = np.linspace(0, 1e-6, len(input_ids), dtype=np.float32)
-        return PairScores(super().score(input_ids, first_segment).logits + noise)
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        noise = np.linspace(0, 1e-6, len(inputs), dtype=np.float32)
+        return PairScores(super().score(inputs).logits + noise)
 
 
 def test_equal_pairs_tie_in_spite_of_rounding(tmp_path: Path) -> None:
@@ -238,8 +238,8 @@ def test_nulls_become_dead_letters_and_a_null_query_keeps_its_row(tmp_path: Path
 class NanScorer(HashScorer):
     """Gives what an overflow in half precision gives, for every third pair."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        logits = super().score(input_ids, first_segment).logits
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        logits = super().score(inputs).logits
         logits[::3] = np.nan
         return PairScores(logits)
 
@@ -247,8 +247,8 @@ class NanScorer(HashScorer):
 class ShortScorer(HashScorer):
     """Loses a pair."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        return PairScores(super().score(input_ids, first_segment).logits[:-1])
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        return PairScores(super().score(inputs).logits[:-1])
 
 
 def test_a_score_that_is_no_number_never_reaches_a_ranking(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.pairs import PairScorer, PairScores, ignore_progress
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import RowError
 
 
@@ -22,7 +23,7 @@ class ScoringPlan:
 
     is_whole: bool
     alone: tuple[int, ...] = ()
-    refused: Mapping[int, RowError] = field(default_factory=dict)
+    failures: Mapping[int, RowError] = field(default_factory=dict)
 
 
 class IsolatingScorer:
@@ -35,35 +36,34 @@ class IsolatingScorer:
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
     ) -> PairScores:
-        """As the inner scorer, without the refused pairs."""
-        logits = np.full(len(input_ids), np.nan, dtype=np.float32)
-        refused, splits, way = dict(self._plan.refused), 0, ""
+        """As the inner scorer, without the pairs that failed before."""
+        logits = np.full(len(inputs), np.nan, dtype=np.float32)
+        failures, splits, execution = dict(self._plan.failures), 0, ""
         done = 0
-        for rows in _steps(input_ids.lengths, self._plan):
+        for rows in _steps(inputs.costs, self._plan):
             self._announce(tuple(rows.tolist()))
-            scores = self._scorer.score(input_ids.take(rows), first_segment[rows], one_by_one=one_by_one)
+            scores = self._scorer.score(inputs.take(rows), one_by_one=one_by_one)
             logits[rows] = scores.logits
-            refused.update({int(rows[at]): reason for at, reason in scores.refused.items()})
+            failures.update({int(rows[at]): reason for at, reason in scores.failures.items()})
             splits += scores.oom_splits
-            way = scores.way
-            done += int(input_ids.lengths[rows].sum())
+            execution = scores.execution
+            done += int(inputs.costs[rows].sum())
             on_progress(done)
-        return PairScores(logits, refused, splits, way)
+        return PairScores(logits, failures, splits, execution)
 
 
-def _steps(lengths: LongArray, plan: ScoringPlan) -> Iterator[LongArray]:
+def _steps(costs: LongArray, plan: ScoringPlan) -> Iterator[LongArray]:
     """Suspects one by one, then the rest by length in as many steps as a step has pairs."""
     for pair in plan.alone:
         yield np.array([pair])
-    known = np.array([*plan.alone, *plan.refused], dtype=np.int64)
-    rest = np.setdiff1d(np.arange(len(lengths)), known)
-    rest = rest[np.argsort(-lengths[rest], kind="stable")]
+    known = np.array([*plan.alone, *plan.failures], dtype=np.int64)
+    rest = np.setdiff1d(np.arange(len(costs)), known)
+    rest = rest[np.argsort(-costs[rest], kind="stable")]
     size = max(1, math.isqrt(len(rest)))
     for start in range(0, len(rest), size):
         yield rest[start : start + size]

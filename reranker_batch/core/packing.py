@@ -26,13 +26,22 @@ def pack_micro_batches(pair_tokens: Sequence[int] | LongArray, *, max_batch_toke
 
 def _longest_first(pair_tokens: Sequence[int] | LongArray, max_batch_tokens: int) -> tuple[LongArray, LongArray]:
     lengths = np.asarray(pair_tokens, dtype=np.int64)
-    order = np.argsort(-lengths, kind="stable")
-    if len(lengths) and lengths[order[0]] > max_batch_tokens:
+    require_budget(lengths, max_batch_tokens)
+    return np.argsort(-lengths, kind="stable"), lengths
+
+
+def require_budget(pair_tokens: LongArray, max_batch_tokens: int) -> None:
+    """Refuse pairs of which one alone is over the token budget.
+
+    Raises:
+        PairTooLongError: One is; says how long the longest is.
+    """
+    longest = int(pair_tokens.max(initial=0))
+    if longest > max_batch_tokens:
         raise PairTooLongError(
-            f"A pair of {lengths[order[0]]} tokens is over batching.max_batch_tokens={max_batch_tokens}. "
+            f"A pair of {longest} tokens is over batching.max_batch_tokens={max_batch_tokens}. "
             "Raise the budget or lower limits.max_pair_tokens."
         )
-    return order, lengths
 
 
 def _slices(order: LongArray, lengths: LongArray, max_batch_tokens: int) -> Iterator[LongArray]:

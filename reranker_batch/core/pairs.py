@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from reranker_batch.core.inputs import ModelInputs, TokenInputs
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import RowError
 
@@ -30,15 +31,13 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Model inputs, one a pair, special tokens included.
+    """Model inputs, one per pair.
 
-    `first_segment[i]` is the number of leading ids of pair `i` whose token type is 0 (the rest is 1).
-    `query_tokens` and `document_tokens` count what is left of each without special tokens; `is_cut[i]` says
-    that joining the two cost pair `i` a token of either.
+    `query_tokens` and `document_tokens` count the tokens of each text in the input, without special tokens.
+    `is_cut[i]` says that pair `i` lost tokens of either text when the two were joined.
     """
 
-    input_ids: Ragged
-    first_segment: IntArray
+    inputs: ModelInputs
     query_tokens: IntArray
     document_tokens: IntArray
     is_cut: BoolArray
@@ -48,15 +47,15 @@ class EncodedPairs:
 class PairScores:
     """Float32 logits of shape [pairs], in the order of the pairs.
 
-    `refused` has the reason of every pair that cannot be scored, by its place; its logit is NaN. `oom_splits`
-    counts the micro-batches that were halved because the device's memory did not hold them. `way` says in words
+    `failures` has the reason for every pair that cannot be scored, by its place; its logit is NaN. `oom_splits` counts
+    the micro-batches that were halved because they did not fit into the memory of the device. `execution` describes
     how the logits were computed, for the report.
     """
 
     logits: FloatArray
-    refused: Mapping[int, RowError] = field(default_factory=dict)
+    failures: Mapping[int, RowError] = field(default_factory=dict)
     oom_splits: int = 0
-    way: str = ""
+    execution: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class PairTemplate:
     prefix: tuple[int, ...]
     middle: tuple[int, ...]
     suffix: tuple[int, ...]
-    first_segment_extra: int
-    """Special tokens counted to the first segment: the prefix and the part of `middle` with token type 0."""
+    first_type_extra: int
+    """Special tokens with token type 0: the prefix and the leading part of `middle`."""
 
     @property
     def num_special_tokens(self) -> int:
@@ -116,8 +115,7 @@ class PairScorer(Protocol):
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
@@ -175,8 +173,12 @@ def assemble_pairs(
     cursor = _put_texts(values, cursor, documents, document_at, kept_document)
     _put_constant(values, cursor, template.suffix)
     return EncodedPairs(
-        input_ids=Ragged(values, offsets),
-        first_segment=(kept_query + template.first_segment_extra).astype(np.int32),
+        inputs=TokenInputs(
+            ids=Ragged(values, offsets),
+            groups=query_at,
+            first_type_tokens=(kept_query + template.first_type_extra).astype(np.int32),
+            prefix_tokens=np.zeros(len(query_at), dtype=np.int32),
+        ),
         query_tokens=kept_query.astype(np.int32),
         document_tokens=kept_document.astype(np.int32),
         is_cut=(kept_query < query_tokens) | (kept_document < document_tokens),

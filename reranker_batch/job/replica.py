@@ -116,7 +116,7 @@ class _Reporter:
     def __init__(self, listener: ReplicaListener, prepared: PreparedUnit) -> None:
         self._listener = listener
         self._unit_id = prepared.unit.unit_id
-        self._pairs_per_token = len(prepared.input_at) / max(len(prepared.input_ids.values), 1)
+        self._pairs_per_token = len(prepared.input_at) / max(int(prepared.inputs.costs.sum()), 1)
         self._scored = 0
         self._told_at = time.monotonic()
 

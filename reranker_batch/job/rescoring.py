@@ -43,7 +43,5 @@ def _one_by_one(
     prepared: PreparedUnit, rows: LongArray, exact: PairScorer, on_progress: Callable[[int], None]
 ) -> FloatArray:
     inputs, places = np.unique(prepared.input_at[rows], return_inverse=True)
-    again = exact.score(
-        prepared.input_ids.take(inputs), prepared.first_segment[inputs], one_by_one=True, on_progress=on_progress
-    )
+    again = exact.score(prepared.inputs.take(inputs), one_by_one=True, on_progress=on_progress)
     return again.logits[places]

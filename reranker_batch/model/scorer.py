@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs, ignore_progress
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import RowError
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
-from reranker_batch.model.encoding.prompting import PromptPairEncoder
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
 from reranker_batch.model.forward.batch_tokens import find_batch_tokens
-from reranker_batch.model.forward.choosing import choose_causal_forward, choose_forward
+from reranker_batch.model.forward.choosing import load_forward
+from reranker_batch.model.forward.lanes import Lanes, lanes_for
 from reranker_batch.model.forward.padded import Forward
-from reranker_batch.model.forward.streams import Streams, streams_for
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.source.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 
@@ -29,21 +29,22 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass
-class _Passes:
-    """What became of a micro-batch; logits are on the device."""
+class _Outcome:
+    """Results of a micro-batch; logits are on the device."""
 
     scored: list[tuple[LongArray, torch.Tensor]] = field(default_factory=list)
-    refused: dict[int, RowError] = field(default_factory=dict)
+    failures: dict[int, RowError] = field(default_factory=dict)
     splits: int = 0
 
     def rows(self) -> list[LongArray]:
-        """The pairs that are done, scored or refused."""
-        return [*(rows for rows, _ in self.scored), np.array([*self.refused], dtype=np.int64)]
+        """The pairs that are done, scored or failed."""
+        return [*(rows for rows, _ in self.scored), np.array([*self.failures], dtype=np.int64)]
 
 
 class CrossEncoderScorer:
-    """Scores pairs with one copy of a model. Which pairs share a micro-batch is decided by them, the budget and the
-    number of streams, never by what ends first.
+    """Scores pairs with one copy of a model.
+
+    Batching is deterministic: it depends on the pairs, the budget and the number of lanes, not on timing.
     """
 
     def __init__(
@@ -54,16 +55,16 @@ class CrossEncoderScorer:
         dtype: torch.dtype,
         device: torch.device,
         max_batch_tokens: int,
-        streams: Streams | None = None,
+        lanes: Lanes | None = None,
     ) -> None:
         self.recipe = recipe
         self.dtype = dtype
         self.device = device
         self.max_batch_tokens = max_batch_tokens
         self._forward = forward
-        self._streams = streams or Streams()
-        self._room = max_batch_tokens
-        """Tokens that the device is known to hold at once: the budget until a micro-batch ran out of memory."""
+        self._lanes = lanes or Lanes()
+        self._fitting_tokens = max_batch_tokens
+        """Tokens of a micro-batch that fit into memory: the budget, until a micro-batch runs out of memory."""
 
     @property
     def forward(self) -> Forward:
@@ -78,74 +79,75 @@ class CrossEncoderScorer:
             dtype=self.dtype,
             device=self.device,
             max_batch_tokens=max_batch_tokens,
-            streams=self._streams,
+            lanes=self._lanes,
         )
 
     def score(
         self,
-        input_ids: Ragged,
-        first_segment: IntArray,
+        inputs: ModelInputs,
         *,
         one_by_one: bool = False,
         on_progress: Callable[[int], None] = ignore_progress,
     ) -> PairScores:
-        """Score all pairs. One that the device's memory does not hold, even alone, is refused as `out_of_memory`.
+        """Score all pairs. One that does not fit into the memory of the device, even alone, fails with `out_of_memory`.
 
         Raises:
             PairTooLongError: One pair alone is over the token budget. Nothing was computed.
         """
+        tokens = as_tokens(inputs)
         batches: list[LongArray] = list(
-            np.arange(len(input_ids), dtype=np.int64)[:, None]
+            np.arange(len(inputs), dtype=np.int64)[:, None]
             if one_by_one
-            else self._forward.micro_batches(input_ids, first_segment, max_batch_tokens=self.max_batch_tokens)
+            else self._forward.micro_batches(tokens, max_batch_tokens=self.max_batch_tokens)
         )
-        run = partial(self._run, input_ids, first_segment)
-        logits = np.full(len(input_ids), np.nan, dtype=np.float32)
+        run = partial(self._run, tokens)
+        logits = np.full(len(inputs), np.nan, dtype=np.float32)
         scored: list[tuple[LongArray, torch.Tensor]] = []
-        refused: dict[int, RowError] = {}
+        failures: dict[int, RowError] = {}
         splits = done = 0
-        for passes in self._streams.map(run, self._streams.even(batches)):
-            scored += passes.scored
-            refused |= passes.refused
-            splits += passes.splits
-            done += sum(int(input_ids.lengths[rows].sum()) for rows in passes.rows())
+        for outcome in self._lanes.map(run, self._lanes.even(batches)):
+            scored += outcome.scored
+            failures |= outcome.failures
+            splits += outcome.splits
+            done += sum(int(inputs.costs[rows].sum()) for rows in outcome.rows())
             on_progress(done)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
-        return PairScores(logits, refused, splits, self._way())
+        return PairScores(logits, failures, splits, self._execution())
 
-    def _run(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> _Passes:
+    def _run(self, inputs: TokenInputs, rows: LongArray) -> _Outcome:
         """One micro-batch, in halves and halves of halves where memory asks for it."""
         waiting = deque([rows])
-        done = _Passes()
+        done = _Outcome()
         while waiting:
             rows = waiting.popleft()
-            tokens = self._forward.tokens(input_ids, first_segment, rows)
-            if len(rows) > 1 and tokens > self._room:
+            tokens = self._forward.tokens(inputs, rows)
+            if len(rows) > 1 and tokens > self._fitting_tokens:
                 waiting.extendleft((rows[len(rows) // 2 :], rows[: len(rows) // 2]))
-            elif (on_device := self._try(input_ids, first_segment, rows)) is not None:
+            elif (on_device := self._try(inputs, rows)) is not None:
                 done.scored.append((rows, on_device))
             elif len(rows) == 1:
-                done.refused[int(rows[0])] = _out_of_memory(int(input_ids.lengths[rows[0]]), self.device)
+                done.failures[int(rows[0])] = _out_of_memory(int(inputs.costs[rows[0]]), self.device)
             else:
                 done.splits += 1
-                self._room = tokens // 2
+                self._fitting_tokens = tokens // 2
                 waiting.appendleft(rows)
         return done
 
-    def _way(self) -> str:
+    def _execution(self) -> str:
         precision = str(self.dtype).removeprefix("torch.")
-        way = f"{self._forward.name} in {precision} on {self.device.type}, {self._room} tokens a micro-batch"
-        return way if self._streams.count == 1 else f"{way}, {self._streams.count} at a time"
+        where = f"{self._forward.name} in {precision} on {self.device.type}"
+        execution = f"{where}, {self._fitting_tokens} tokens a micro-batch"
+        return execution if self._lanes.count == 1 else f"{execution}, {self._lanes.count} at a time"
 
-    def _try(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor | None:
-        """Logits of a micro-batch, None where the device's memory does not hold it."""
+    def _try(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor | None:
+        """Logits of a micro-batch; None where it does not fit into memory."""
         try:
             with torch.inference_mode():
-                return self._forward(input_ids, first_segment, rows)
+                return self._forward(inputs, rows)
         except torch.OutOfMemoryError as error:
-            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), input_ids.lengths[rows].sum(), error)
-        # Only now are the tensors of the failed pass gone, which the traceback held.
+            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), inputs.costs[rows].sum(), error)
+        # The traceback referred to the tensors of the failed pass until here.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
@@ -158,7 +160,7 @@ def _fetch(on_device: list[torch.Tensor]) -> FloatArray:
 
 def _out_of_memory(tokens: int, device: torch.device) -> RowError:
     return RowError(
-        f"The memory of the device ({device}) does not hold this pair of {tokens} tokens, even alone. "
+        f"This pair of {tokens} tokens does not fit into the memory of the device ({device}), even alone. "
         "Lower limits.max_pair_tokens or use a device with more memory.",
         reason_code="out_of_memory",
     )
@@ -187,11 +189,8 @@ def load_scorer(
     precision = choose_dtype(dtype, where)
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     check_ids(encoder.input_id_limit, num_embeddings(model), folder)
-    trial = encode_text_pairs(encoder, TRIAL_PAIRS)
-    if isinstance(encoder, PromptPairEncoder):
-        forward = choose_causal_forward(model, encoder.answer_ids, trial, device=where)
-    else:
-        forward = choose_forward(model, trial, device=where)
+    trial = as_tokens(encode_text_pairs(encoder, TRIAL_PAIRS).inputs)
+    forward = load_forward(recipe.kind, model, encoder.answer_ids, trial, device=where)
     longest = longest_pair or encoder.max_pair_tokens
     return CrossEncoderScorer(
         forward,
@@ -199,5 +198,5 @@ def load_scorer(
         dtype=precision,
         device=where,
         max_batch_tokens=max_batch_tokens or find_batch_tokens(forward, longest_pair=longest, device=where),
-        streams=streams_for(model, where),
+        lanes=lanes_for(model, where),
     )

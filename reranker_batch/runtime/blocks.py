@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.precision import Precision
-from reranker_batch.core.ragged import Ragged
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.steps import Prepared, Scored
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
@@ -29,21 +29,19 @@ def prepared_block(prepared: Prepared) -> pa.Table:
         "queries": unit.queries,
         "candidates": unit.candidates,
         "dead_letters": unit.dead_letters,
-        "inputs": pa.table({"input_ids": unit.input_ids.to_arrow(), "first_segment": unit.first_segment}),
+        "inputs": unit.inputs.to_arrow(),
         "input_at": pa.table({"input_at": unit.input_at}),
     }
     return _block(unit.unit, tables, {"timings": prepared.timings, "ready_at": prepared.ready_at})
 
 
 def read_prepared(block: pa.Table) -> Prepared:
-    inputs = _read_table(block, "inputs")
     unit = PreparedUnit(
         unit=read_unit_block(block),
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         dead_letters=_read_table(block, "dead_letters"),
-        input_ids=_read_ragged(inputs["input_ids"]),
-        first_segment=inputs["first_segment"].to_numpy(),
+        inputs=TokenInputs.from_arrow(_read_table(block, "inputs")),
         input_at=_read_table(block, "input_at")["input_at"].to_numpy(),
     )
     return Prepared(unit, **_read_facts(block))
@@ -107,9 +105,3 @@ def _stream(table: pa.Table) -> pa.Array:
 
 def _read_table(block: pa.Table, name: str) -> pa.Table:
     return pa.ipc.open_stream(block[name][0].as_buffer()).read_all()
-
-
-def _read_ragged(column: pa.ChunkedArray) -> Ragged:
-    if column.num_chunks == 0:
-        return Ragged(np.empty(0, dtype=np.int32), np.zeros(1, dtype=np.int64))
-    return Ragged.from_arrow(column.chunk(0))

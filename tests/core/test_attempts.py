@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.core.attempts import MAX_DEATHS, AttemptTracker
+from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.isolation import IsolatingScorer, ScoringPlan
 from reranker_batch.core.pairs import PairScorer, PairScores
-from reranker_batch.core.ragged import IntArray, Ragged
+from reranker_batch.core.ragged import Ragged
 from reranker_batch.errors import ReplicaError, RowError
 from reranker_batch.job.engine import standstill
 
@@ -29,27 +30,28 @@ class FragileScorer:
     def __init__(self, deadly: set[int]) -> None:
         self._deadly = deadly
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        firsts = [int(input_ids[at][0]) for at in range(len(input_ids))]
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        ids = as_tokens(inputs).ids
+        firsts = [int(ids[at][0]) for at in range(len(ids))]
         if self._deadly & set(firsts):
             raise DeathError
         return PairScores(np.array(firsts, dtype=np.float32))
 
 
-def pairs(count: int) -> Ragged:
-    return Ragged.from_lists([[at] * (1 + at % 7) for at in range(count)])
+def pairs(count: int) -> TokenInputs:
+    return TokenInputs.of_ids(Ragged.from_lists([[at] * (1 + at % 7) for at in range(count)]))
 
 
-def attempt(tracker: AttemptTracker, scorer: PairScorer, inputs: Ragged) -> PairScores:
+def attempt(tracker: AttemptTracker, scorer: PairScorer, inputs: ModelInputs) -> PairScores:
     plan = tracker.begin(UNIT, REPLICA)
     if not plan.is_whole:
         scorer = IsolatingScorer(scorer, plan, lambda rows: tracker.announce(UNIT, rows))
-    scores = scorer.score(inputs, np.zeros(len(inputs), dtype=np.int32))
+    scores = scorer.score(inputs)
     tracker.end(UNIT)
     return scores
 
 
-def until_done(tracker: AttemptTracker, scorer: PairScorer, inputs: Ragged) -> PairScores:
+def until_done(tracker: AttemptTracker, scorer: PairScorer, inputs: ModelInputs) -> PairScores:
     while True:
         try:
             return attempt(tracker, scorer, inputs)
@@ -66,11 +68,11 @@ def test_deadly_pairs_are_refused_and_all_others_scored(count: int, data: st.Dat
     deadly = data.draw(st.sets(st.integers(0, count - 1), max_size=5))
     tracker = new_tracker()
     scores = until_done(tracker, FragileScorer(deadly), pairs(count))
-    assert set(scores.refused) == deadly
+    assert set(scores.failures) == deadly
     expected = [np.nan if at in deadly else at for at in range(count)]
     np.testing.assert_array_equal(scores.logits, np.array(expected, dtype=np.float32))
     assert tracker.attempts().get(UNIT, 1) <= 1 + bool(deadly) + 3 * len(deadly)
-    assert {reason.reason_code for reason in scores.refused.values()} <= {"process_died"}
+    assert {reason.reason_code for reason in scores.failures.values()} <= {"process_died"}
 
 
 def test_a_process_that_dies_for_its_own_reasons_costs_no_pair() -> None:
@@ -81,7 +83,7 @@ def test_a_process_that_dies_for_its_own_reasons_costs_no_pair() -> None:
         if rows:
             tracker.announce(UNIT, rows)
     scores = attempt(tracker, FragileScorer(set()), pairs(9))
-    assert scores.refused == {}
+    assert scores.failures == {}
     assert tracker.attempts() == {UNIT: 4}
 
 
@@ -90,7 +92,7 @@ def test_a_unit_that_is_read_again_after_it_ended_has_not_died_and_leaves_out_wh
     tracker = new_tracker()
     until_done(tracker, FragileScorer({3}), pairs(9))
     plan = tracker.begin(UNIT, REPLICA)
-    assert set(plan.refused) == {3}
+    assert set(plan.failures) == {3}
     tracker.end(UNIT)
     assert tracker.begin(UNIT, REPLICA) == plan
 
@@ -101,23 +103,23 @@ def test_an_error_of_the_model_is_the_reason() -> None:
         tracker.begin(UNIT, REPLICA)
         tracker.announce(UNIT, rows)
         tracker.fail(UNIT, "ValueError: no such id")
-    (refused,) = tracker.begin(UNIT, REPLICA).refused.items()
-    assert refused[0] == 7
-    assert refused[1].reason_code == "scoring_failed"
-    assert "ValueError: no such id" in str(refused[1])
+    (failure,) = tracker.begin(UNIT, REPLICA).failures.items()
+    assert failure[0] == 7
+    assert failure[1].reason_code == "scoring_failed"
+    assert "ValueError: no such id" in str(failure[1])
 
 
 def test_reasons_of_the_scorer_inside_keep_their_pair() -> None:
     class OddScorer(FragileScorer):
-        def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-            scores = super().score(input_ids, first_segment)
-            odd = {at: RowError("odd", reason_code="odd") for at in range(len(input_ids)) if scores.logits[at] % 2}
+        def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+            scores = super().score(inputs)
+            odd = {at: RowError("odd", reason_code="odd") for at in range(len(inputs)) if scores.logits[at] % 2}
             return PairScores(scores.logits, odd, oom_splits=1)
 
     announced: list[tuple[int, ...]] = []
     careful = IsolatingScorer(OddScorer(set()), ScoringPlan(is_whole=False, alone=(4, 3)), announced.append)
-    scores = careful.score(pairs(9), np.zeros(9, dtype=np.int32))
-    assert set(scores.refused) == {1, 3, 5, 7}
+    scores = careful.score(pairs(9))
+    assert set(scores.failures) == {1, 3, 5, 7}
     assert announced[:2] == [(4,), (3,)]
     assert sorted(at for rows in announced for at in rows) == list(range(9))
     assert scores.oom_splits == len(announced)

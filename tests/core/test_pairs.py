@@ -2,10 +2,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import PairTemplate, assemble_pairs, cut_pairs
 from reranker_batch.core.ragged import Ragged
 
-TEMPLATE = PairTemplate(prefix=(101,), middle=(102, 102), suffix=(103,), first_segment_extra=2)
+TEMPLATE = PairTemplate(prefix=(101,), middle=(102, 102), suffix=(103,), first_type_extra=2)
 TEXTS = st.lists(st.lists(st.integers(0, 99), max_size=40), min_size=1, max_size=5)
 
 
@@ -21,12 +22,14 @@ def test_pairs_are_the_pieces_in_order(queries: list[list[int]], documents: list
         document_at,
         max_pair_tokens=longest,
     )
+    inputs = as_tokens(pairs.inputs)
+    assert inputs.groups.tolist() == query_at.tolist()
     for position, (q, d) in enumerate(places):
         query = queries[q][: pairs.query_tokens[position]]
         document = documents[d][: pairs.document_tokens[position]]
-        assert pairs.input_ids[position].tolist() == [101, *query, 102, 102, *document, 103]
-        assert pairs.first_segment[position] == len(query) + 2
-        assert len(pairs.input_ids[position]) <= longest
+        assert inputs.ids[position].tolist() == [101, *query, 102, 102, *document, 103]
+        assert inputs.first_type_tokens[position] == len(query) + 2
+        assert len(inputs.ids[position]) <= longest
         assert pairs.is_cut[position] == (len(query) + len(document) < len(queries[q]) + len(documents[d]))
 
 
@@ -47,4 +50,4 @@ def test_a_cut_shortens_the_document_and_caps_the_query(query: int, document: in
 def test_no_pairs_give_no_inputs() -> None:
     empty = np.empty(0, dtype=np.int64)
     pairs = assemble_pairs(TEMPLATE, Ragged.from_lists([]), Ragged.from_lists([]), empty, empty, max_pair_tokens=32)
-    assert len(pairs.input_ids) == len(pairs.first_segment) == 0
+    assert len(pairs.inputs) == len(pairs.query_tokens) == 0

@@ -11,9 +11,9 @@ from oracle import ByteEncoder, HashScorer
 from tables import nested_table, random_groups, write
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
-from reranker_batch.core.ragged import IntArray, Ragged
 from reranker_batch.errors import RowError
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, prepare_unit, score_unit
@@ -26,8 +26,8 @@ RESULTS = ResultSettings("pairs", 2, False, 0.0, ())
 class RoughScorer(HashScorer):
     """As in half precision: a logit keeps a few bits."""
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        return PairScores(np.round(super().score(input_ids, first_segment).logits * 2) / np.float32(2))
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        return PairScores(np.round(super().score(inputs).logits * 2) / np.float32(2))
 
 
 class CountingScorer(HashScorer):
@@ -35,15 +35,15 @@ class CountingScorer(HashScorer):
         self.alone: list[bool] = []
         self.pairs = 0
 
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
         self.alone.append(options["one_by_one"])
-        self.pairs += len(input_ids)
-        return super().score(input_ids, first_segment)
+        self.pairs += len(inputs)
+        return super().score(inputs)
 
 
 class RefusingScorer(HashScorer):
-    def score(self, input_ids: Ragged, first_segment: IntArray, **options: Any) -> PairScores:
-        return PairScores(super().score(input_ids, first_segment).logits, {0: RowError("no", reason_code="no")})
+    def score(self, inputs: ModelInputs, **options: Any) -> PairScores:
+        return PairScores(super().score(inputs).logits, {0: RowError("no", reason_code="no")})
 
 
 @pytest.fixture

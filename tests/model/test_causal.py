@@ -1,4 +1,4 @@
-"""Generative rerankers: the vendor's prompt token for token, logits of plain transformers, openings computed once."""
+"""Generative rerankers: the vendor's prompt token for token, logits of plain transformers, prefixes computed once."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sentence_transformers import CrossEncoder
 from tiny_causal import CAUSAL, qwen, save_causal
 from tiny_models import random_text
 
+from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
@@ -151,7 +152,8 @@ def encoder_of(folder: Path, recipe: Recipe) -> PromptPairEncoder:
 
 
 def lists(pairs: EncodedPairs) -> list[list[int]]:
-    return [pairs.input_ids[at].tolist() for at in range(len(pairs.input_ids))]
+    ids = as_tokens(pairs.inputs).ids
+    return [ids[at].tolist() for at in range(len(ids))]
 
 
 @pytest.mark.parametrize("instruct", [None, "Find {query} and <Document>: that fit?"])
@@ -207,7 +209,7 @@ def test_logits_equal_sentence_transformers(name: str, tmp_path: Path, groups: P
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-def test_an_opening_is_computed_once_a_micro_batch(causal_folder: GetFolder, groups: Pairs) -> None:
+def test_a_prefix_is_computed_once_a_micro_batch(causal_folder: GetFolder, groups: Pairs) -> None:
     folder, recipe = causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker")
     encoded = encode_text_pairs(encoder_of(folder, recipe), groups)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
@@ -217,14 +219,14 @@ def test_an_opening_is_computed_once_a_micro_batch(causal_folder: GetFolder, gro
     model.model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
-    rows = np.arange(len(groups))
+    inputs, rows = as_tokens(encoded.inputs), np.arange(len(groups))
     with torch.inference_mode():
-        forward(encoded.input_ids, encoded.first_segment, rows)
-    openings = {tuple(ids[:own]) for ids, own in zip(lists(encoded), encoded.first_segment, strict=True)}
-    alone = int((encoded.input_ids.lengths - encoded.first_segment).sum())
-    assert seen == [alone + sum(map(len, openings))]
-    assert seen == [forward.tokens(encoded.input_ids, encoded.first_segment, rows)]
-    assert seen[0] < len(encoded.input_ids.values) * 0.8
+        forward(inputs, rows)
+    prefixes = {tuple(ids[:own]) for ids, own in zip(lists(encoded), inputs.prefix_tokens, strict=True)}
+    alone = int((inputs.costs - inputs.prefix_tokens).sum())
+    assert seen == [alone + sum(map(len, prefixes))]
+    assert seen == [forward.tokens(inputs, rows)]
+    assert seen[0] < inputs.costs.sum() * 0.8
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
@@ -235,16 +237,29 @@ def test_micro_batches_hold_every_row_once_within_the_budget(
     folder, recipe = causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker")
     encoded = encode_text_pairs(encoder_of(folder, recipe), groups)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
-    forward = SharedPrefixForward(model, torch.ones(32), torch.device("cpu"), is_shared=is_shared)
-    ids, own = encoded.input_ids, encoded.first_segment
-    batches = list(forward.micro_batches(ids, own, max_batch_tokens=budget))
+    forward = SharedPrefixForward(model, torch.ones(32), torch.device("cpu"))
+    inputs = as_tokens(encoded.inputs) if is_shared else TokenInputs.of_ids(as_tokens(encoded.inputs).ids)
+    batches = list(forward.micro_batches(inputs, max_batch_tokens=budget))
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(groups)))
-    assert all(forward.tokens(ids, own, rows) <= budget for rows in batches)
-    again = forward.micro_batches(ids, own, max_batch_tokens=budget)
+    assert all(forward.tokens(inputs, rows) <= budget for rows in batches)
+    again = forward.micro_batches(inputs, max_batch_tokens=budget)
     assert all((one == other).all() for one, other in zip(batches, again, strict=True))
     with pytest.raises(PairTooLongError):
-        list(forward.micro_batches(ids, own, max_batch_tokens=int(ids.lengths.max()) - 1))
-    assert list(forward.micro_batches(ids.take(np.array([], dtype=np.int64)), own[:0], max_batch_tokens=9)) == []
+        list(forward.micro_batches(inputs, max_batch_tokens=int(inputs.costs.max()) - 1))
+    assert list(forward.micro_batches(inputs.take(np.array([], dtype=np.int64)), max_batch_tokens=9)) == []
+
+
+def test_inputs_of_a_group_are_those_with_the_same_prefix(name: str, causal_folder: GetFolder, groups: Pairs) -> None:
+    """Queries are given once a pair, so that equal ones are to be recognized; some are capped."""
+    encoder = encoder_of(causal_folder(name), recipe_of(name))
+    pairs = [*groups, ("word " * 900, "text " * 900), ("word " * 900, "text " * 800), ("word " * 900, "")]
+    at = np.arange(len(pairs))
+    texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
+    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=1500)
+    inputs = as_tokens(encoded.inputs)
+    prefixes = [tuple(ids[:own]) for ids, own in zip(lists(encoded), inputs.prefix_tokens.tolist(), strict=True)]
+    assert len(set(zip(inputs.groups.tolist(), prefixes, strict=True))) == len(set(prefixes)) < len(pairs)
+    assert len(set(inputs.groups.tolist())) == len(set(prefixes))
 
 
 def test_sharing_changes_no_logit(name: str, causal_folder: GetFolder, groups: Pairs) -> None:
@@ -255,13 +270,9 @@ def test_sharing_changes_no_logit(name: str, causal_folder: GetFolder, groups: P
     auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
     model = auto.from_pretrained(folder, dtype=torch.float32).eval()
     weights = answer_weights(model, encoder.answer_ids)
+    forward, shared = SharedPrefixForward(model, weights, torch.device("cpu")), as_tokens(encoded.inputs)
     with torch.inference_mode():
-        one, other = (
-            SharedPrefixForward(model, weights, torch.device("cpu"), is_shared=is_shared)(
-                encoded.input_ids, encoded.first_segment, np.arange(len(groups))
-            )
-            for is_shared in (True, False)
-        )
+        one, other = (forward(inputs, np.arange(len(groups))) for inputs in (shared, TokenInputs.of_ids(shared.ids)))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
@@ -274,10 +285,10 @@ def test_a_document_too_long_loses_its_end_and_never_the_end_of_the_prompt(causa
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
     encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=200)
     whole = vendor_ids(folder, "qwen3-reranker", pairs)
-    tail = list(encoder.layout.tail)
-    assert lists(encoded) == [whole[0][: 200 - len(tail)] + tail, whole[1]]
+    suffix = list(encoder.parts.suffix)
+    assert lists(encoded) == [whole[0][: 200 - len(suffix)] + suffix, whole[1]]
     assert encoded.is_cut.tolist() == [True, False]
-    assert encoded.document_tokens[0] == 200 - len(tail) - encoded.first_segment[0]
+    assert encoded.document_tokens[0] == 200 - len(suffix) - as_tokens(encoded.inputs).prefix_tokens[0]
 
 
 def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_folder: GetFolder) -> None:
@@ -286,13 +297,13 @@ def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_fold
     at = np.arange(3)
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
     encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=1000)
-    assert encoded.input_ids.lengths.tolist()[:2] == [1000, 750 + encoder.num_special_tokens + 1]
+    assert encoded.inputs.costs.tolist()[:2] == [1000, 750 + encoder.num_special_tokens + 1]
     assert encoded.query_tokens.tolist()[:2] == [750, 750]
     assert encoded.is_cut.tolist() == [True, True, False]
     cut = [encoder.encode_texts(side, max_tokens=5) for side in zip(*pairs, strict=True)]
     encoded = encoder.encode_pairs(*cut, at, at, max_pair_tokens=1000)
     assert encoded.query_tokens[0] == encoded.document_tokens[0] == 5
-    assert encoded.input_ids.lengths[0] == encoder.num_special_tokens + 10
+    assert encoded.inputs.costs[0] == encoder.num_special_tokens + 10
 
 
 @pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai-rerank-base-v2", "bge-reranker-v2-gemma"])
@@ -302,7 +313,7 @@ def test_text_never_becomes_a_control_token(name: str, causal_folder: GetFolder)
     pairs = [(query, document) for query in texts for document in texts]
     control = sorted(encoder.reader.control.ids)
     encoded = encode_text_pairs(encoder, pairs)
-    template = np.isin(encoder.layout.constant_ids, control).sum()
+    template = np.isin(encoder.parts.constant_ids, control).sum()
     assert template > 0
     assert {int(np.isin(ids, control).sum()) for ids in lists(encoded)} == {template}
     assert encoder.encode_texts(texts, max_tokens=None).tokens.lengths.min() >= 3
@@ -313,7 +324,7 @@ def test_an_instruction_is_text_too(causal_folder: GetFolder) -> None:
     encoder = encoder_of(causal_folder("qwen3-reranker"), recipe)
     plain = encoder_of(causal_folder("qwen3-reranker"), recipe_of("qwen3-reranker"))
     end = qwen().convert_tokens_to_ids("<|im_end|>")
-    assert encoder.layout.constant_ids.count(end) == plain.layout.constant_ids.count(end) == 2
+    assert encoder.parts.constant_ids.count(end) == plain.parts.constant_ids.count(end) == 2
 
 
 def test_a_tokenizer_of_another_family_is_refused(causal_folder: GetFolder) -> None:
@@ -379,7 +390,7 @@ def test_attention_with_a_small_fault_is_refused_when_a_model_is_loaded(
 ) -> None:
     folder = causal_folder("qwen3-reranker")
     encoder = encoder_of(folder, recipe_of("qwen3-reranker"))
-    trial = encode_text_pairs(encoder, TRIAL_PAIRS[::3])
+    trial = as_tokens(encode_text_pairs(encoder, TRIAL_PAIRS[::3]).inputs)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
     with pytest.raises(ModelError, match="With shared prefixes"):
         choose_causal_forward(model, encoder.answer_ids, trial, device=CPU, attention=attention)

@@ -190,9 +190,9 @@ def test_settings_that_change_no_logit_change_none(
     with quiet_loading():
         _, scorer = load(save_model(family, tmp_path, **setting))
     _, expected = load(model_folder(family))
-    scored = [each.score(TRIAL.input_ids, TRIAL.first_segment) for each in (scorer, expected)]
+    scored = [each.score(TRIAL) for each in (scorer, expected)]
     assert scored[0].logits.tobytes() == scored[1].logits.tobytes()
-    assert scored[0].way == scored[1].way
+    assert scored[0].execution == scored[1].execution
 
 
 def test_the_kernel_of_a_cpu_is_that_of_runs() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import transformers
 from sentence_transformers import CrossEncoder
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import cut_pairs
 from reranker_batch.model.checks.start import encode_text_pairs, start_scorer
 from reranker_batch.model.encoding.tokenizing import TokenizerPairEncoder, load_pair_encoder
@@ -48,7 +50,7 @@ def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, CrossEncode
 def score(folder: Path, pairs: Pairs, **kwargs: Any) -> np.ndarray:
     encoder, scorer = load(folder, **kwargs)
     encoded = encode_text_pairs(encoder, pairs)
-    return scorer.score(encoded.input_ids, encoded.first_segment).logits
+    return scorer.score(encoded.inputs).logits
 
 
 def plain(folder: Path) -> tuple[Any, Any]:
@@ -115,16 +117,14 @@ def plain_ids(encoder: TokenizerPairEncoder, pair: tuple[str, str]) -> list[int]
 def test_token_budget_does_not_change_logits(budget: int, family: str, model_folder: GetFolder, pairs: Pairs) -> None:
     encoder, scorer = load(model_folder(family), max_batch_tokens=8192)
     encoded = encode_text_pairs(encoder, pairs)
-    one, other = (
-        scorer.with_budget(tokens).score(encoded.input_ids, encoded.first_segment).logits for tokens in (8192, budget)
-    )
+    one, other = (scorer.with_budget(tokens).score(encoded.inputs).logits for tokens in (8192, budget))
     np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
 
 
 def test_the_same_pairs_give_the_same_bytes_again(model_folder: GetFolder, pairs: Pairs) -> None:
     encoder, scorer = load(model_folder("bert"), max_batch_tokens=256)
     encoded = encode_text_pairs(encoder, pairs)
-    one, other = (scorer.score(encoded.input_ids, encoded.first_segment).logits for _ in range(2))
+    one, other = (scorer.score(encoded.inputs).logits for _ in range(2))
     assert one.tobytes() == other.tobytes()
     assert one.dtype == np.float32
 
@@ -143,5 +143,6 @@ def test_no_pairs_give_no_logits(model_folder: GetFolder) -> None:
 def test_a_model_with_two_token_types_sees_where_the_document_begins(model_folder: GetFolder) -> None:
     encoder, scorer = load(model_folder("bert"))
     encoded = encode_text_pairs(encoder, [("abc", "def")])
-    shifted = scorer.score(encoded.input_ids, encoded.first_segment + 1).logits
-    assert abs(shifted - scorer.score(encoded.input_ids, encoded.first_segment).logits).max() > 1e-4
+    inputs = as_tokens(encoded.inputs)
+    shifted = scorer.score(replace(inputs, first_type_tokens=inputs.first_type_tokens + 1)).logits
+    assert abs(shifted - scorer.score(encoded.inputs).logits).max() > 1e-4

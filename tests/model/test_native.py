@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_model
 from torch.nn.functional import gelu, layer_norm, linear
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.errors import ModelError
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
@@ -221,7 +222,7 @@ def test_the_original_repository_is_scored_without_its_code(
     encoder = load_pair_encoder(tmp_path, recipe=recipe)
     assert encoder.max_pair_tokens == 64
     ours = score_pairs(start_scorer(tmp_path, recipe=recipe), encoder, PAIRS)
-    ids = encode_text_pairs(encoder, PAIRS).input_ids
+    ids = as_tokens(encode_text_pairs(encoder, PAIRS).inputs).ids
     theirs = [plain(weights, ids[at].tolist()) for at in range(len(PAIRS))]
     assert np.ptp(theirs) > 0.1
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
@@ -231,7 +232,7 @@ def test_rope_without_scaling_is_plain_rope(tmp_path: Path) -> None:
     weights = save_new(tmp_path, rope_scaling=None, rope_theta=5000)
     encoder = load_pair_encoder(tmp_path, recipe=CROSS_ENCODER)
     ours = score_pairs(start_scorer(tmp_path, recipe=CROSS_ENCODER), encoder, PAIRS)
-    ids = encode_text_pairs(encoder, PAIRS).input_ids
+    ids = as_tokens(encode_text_pairs(encoder, PAIRS).inputs).ids
     theirs = [new_logit(weights, ids[at].tolist(), theta=5000.0, factor=1.0) for at in range(len(PAIRS))]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from test_logits import load, plain
 from transformers import PreTrainedModel
 
-from reranker_batch.core.pairs import EncodedPairs, encode_text_pairs
+from reranker_batch.core.inputs import TokenInputs, as_tokens
+from reranker_batch.core.pairs import encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
 from reranker_batch.model.forward.choosing import choose_forward
@@ -66,15 +67,15 @@ def test_packed_equals_padded(name: str, kernel: type, lengths: list[int], seed:
 def test_every_family_that_can_be_is_run_without_padding(family: str, model_folder: GetFolder) -> None:
     encoder, scorer = load(model_folder(family))
     encoded = encode_text_pairs(encoder, [("abc", "def")])
-    way = scorer.score(encoded.input_ids, encoded.first_segment).way
-    assert way.startswith("padded" if family in OWN_ATTENTION else "packed")
+    execution = scorer.score(encoded.inputs).execution
+    assert execution.startswith("padded" if family in OWN_ATTENTION else "packed")
 
 
-def trial(folder: Path) -> EncodedPairs:
-    return encode_text_pairs(load(folder)[0], TRIAL_PAIRS)
+def trial(folder: Path) -> TokenInputs:
+    return as_tokens(encode_text_pairs(load(folder)[0], TRIAL_PAIRS).inputs)
 
 
-def chosen(model: PreTrainedModel, pairs: EncodedPairs) -> Forward:
+def chosen(model: PreTrainedModel, pairs: TokenInputs) -> Forward:
     return choose_forward(model, pairs, device=CPU)
 
 

@@ -156,7 +156,7 @@ def test_canaries_longer_than_the_jobs_budget_do_not_stop_a_model(bert: Path) ->
     encoder = load_pair_encoder(bert, recipe=CROSS_ENCODER)
     encoded = encode_text_pairs(encoder, [("a b c d", "e f g h")])
     with pytest.raises(PairTooLongError):
-        scorer.score(encoded.input_ids, encoded.first_segment)
+        scorer.score(encoded.inputs)
 
 
 def test_loading_says_nothing_and_leaves_the_switches_of_transformers_alone(bert: Path) -> None:

@@ -15,6 +15,7 @@ import transformers
 from tiny_models import MAX_TOKENS, byte_bpe_backend, random_text, save_tokenizer, wordpiece, wrap, wrap_xlmr, xlmr
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import EncodedPairs, PairEncoder
 from reranker_batch.errors import ModelError
 from reranker_batch.model.checks.start import encode_text_pairs
@@ -68,11 +69,12 @@ def test_assembled_pairs_equal_the_tokenizers_own(family: str, model_folder: Get
     encoder = load(folder)
     assert isinstance(encoder, TokenizerPairEncoder)
     ours, theirs = encode(encoder, pairs, 100_000), own_inputs(folder, pairs)
-    assert [ids.tolist() for ids in ours.input_ids] == theirs["input_ids"]
+    inputs = as_tokens(ours.inputs)
+    assert [ids.tolist() for ids in inputs.ids] == theirs["input_ids"]
     if "token_type_ids" in theirs:
-        assert [types.count(0) for types in theirs["token_type_ids"]] == ours.first_segment.tolist()
+        assert [types.count(0) for types in theirs["token_type_ids"]] == inputs.first_type_tokens.tolist()
     else:
-        assert ours.first_segment.tolist() == ours.input_ids.lengths.tolist()
+        assert inputs.first_type_tokens.tolist() == inputs.costs.tolist()
 
 
 def test_texts_are_cut_to_the_item_limit_and_say_so(model_folder: GetFolder) -> None:
@@ -188,7 +190,7 @@ def test_a_pair_holds_the_templates_control_tokens_and_no_others(family: str, mo
     encoder = load(model_folder(family))
     pairs = [(text, other) for text in CONTROL_TEXTS for other in CONTROL_TEXTS]
     control = list(encoder.reader.control.ids)
-    counts = [int(np.isin(ids, control).sum()) for ids in encode_text_pairs(encoder, pairs).input_ids]
+    counts = [int(np.isin(ids, control).sum()) for ids in as_tokens(encode_text_pairs(encoder, pairs).inputs).ids]
     assert set(counts) == {encoder.num_special_tokens}
 
 
@@ -226,7 +228,7 @@ def test_pairs_that_cannot_be_assembled_go_through_the_tokenizer(
     rng = random.Random(4)
     pairs = [(random_text(rng, 4), random_text(rng, 10)) for _ in range(100)]
     ours = encode(encoder, pairs, 100_000)
-    assert [ids.tolist() for ids in ours.input_ids] == own_inputs(tmp_path, pairs)["input_ids"]
+    assert [ids.tolist() for ids in as_tokens(ours.inputs).ids] == own_inputs(tmp_path, pairs)["input_ids"]
 
 
 def test_pairs_through_the_tokenizer_stay_within_every_limit(tmp_path: Path) -> None:
@@ -238,9 +240,9 @@ def test_pairs_through_the_tokenizer_stay_within_every_limit(tmp_path: Path) -> 
     ]
     for limit in (3, 4, 7, 20, 64):
         encoded = encode(encoder, pairs, limit)
-        assert encoded.input_ids.lengths.max() <= limit
+        assert encoded.inputs.costs.max() <= limit
         text_tokens = encoded.query_tokens + encoded.document_tokens
-        assert (encoded.input_ids.lengths == text_tokens + encoder.num_special_tokens).all()
+        assert (encoded.inputs.costs == text_tokens + encoder.num_special_tokens).all()
 
 
 def test_texts_cut_by_characters_are_what_their_tokens_say(tmp_path: Path) -> None:
@@ -270,7 +272,7 @@ def test_control_tokens_are_spelled_out_by_the_second_way(tmp_path: Path) -> Non
     encoder = load(config_folder(tmp_path, "xlm-roberta"))
     assert isinstance(encoder, JointPairEncoder)
     encoded = encode(encoder, [(text, text) for text in CONTROL_TEXTS], 64)
-    counts = [int(np.isin(ids, list(encoder.control.ids)).sum()) for ids in encoded.input_ids]
+    counts = [int(np.isin(ids, list(encoder.control.ids)).sum()) for ids in as_tokens(encoded.inputs).ids]
     assert set(counts) == {encoder.num_special_tokens} == {3}
 
 

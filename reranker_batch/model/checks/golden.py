@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray
 
 RED_PLANET = tuple(
@@ -34,7 +35,7 @@ class Golden:
 
     def differences(self, logits: FloatArray) -> FloatArray:
         """Distance of each pair's value from the published one."""
-        values = 1 / (1 + np.exp(-logits.astype(np.float64))) if self.is_sigmoid else logits
+        values = Activation().scores(logits) if self.is_sigmoid else logits
         distances: FloatArray = np.abs(values - np.array(self.values)).astype(np.float32)
         return distances
 

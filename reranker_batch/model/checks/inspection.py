@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
-import numpy as np
-
-from reranker_batch.core.pairs import FloatArray, PairEncoder
+from reranker_batch.core.activation import Activation
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
-from reranker_batch.model.encoding.joint import JointPairEncoder
-from reranker_batch.model.encoding.prompting import PromptPairEncoder
-from reranker_batch.model.encoding.tokenizing import load_pair_encoder
-from reranker_batch.model.recipes import Detected, Recipe, choose_recipe
+from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
+from reranker_batch.model.recipes import Detected, choose_recipe
 from reranker_batch.model.source.files import ModelFiles
 
 _PAIR = ("what is a panda?", "A bear.")
@@ -48,10 +44,11 @@ def inspect_model(
         files.folder, recipe=found.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
     )
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
-    rows = [*_about(found), *_template(encoder, found.recipe)]
+    scores = Activation(shift=found.recipe.logit_shift).scores(logits)
+    rows = [*_about(found), *_input(encoder)]
     rows += [
         ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
-        for (query, document), logit, score in zip(SCORED_PAIRS, logits, _scores(logits, found.recipe), strict=True)
+        for (query, document), logit, score in zip(SCORED_PAIRS, logits, scores, strict=True)
     ]
     golden = find_golden(files.name)
     if golden is None:
@@ -75,28 +72,11 @@ def _about(found: Detected) -> list[tuple[str, str]]:
     ]
 
 
-def _template(encoder: PairEncoder, recipe: Recipe) -> list[tuple[str, str]]:
-    pairs = encode_text_pairs(encoder, [_PAIR])
-    ids, template = pairs.input_ids[0], encoder.num_special_tokens
-    rows = [
-        ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
-        ("ids of a pair", " ".join(str(token_id) for token_id in ids)),
-    ]
-    if recipe.prompt is None or not isinstance(encoder, PromptPairEncoder):
-        return [*rows, ("template", " ".join(_spelled(encoder, int(token_id)) for token_id in ids))]
-    answers = " minus ".join(f"{_spelled(encoder, item)} ({item})" for item in encoder.answer_ids)
+def _input(encoder: ModelPairEncoder) -> list[tuple[str, str]]:
+    inputs = as_tokens(encode_text_pairs(encoder, [_PAIR]).inputs)
+    template = encoder.num_special_tokens
     return [
-        *rows,
-        ("template", "\n".join(piece.replace("\n", "\\n") for piece in recipe.prompt.pieces)),
-        ("shared by a query", f"the first {pairs.first_segment[0]} ids"),
-        ("logit", f"of {answers}"),
+        ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
+        ("ids of a pair", " ".join(str(token_id) for token_id in inputs.ids[0])),
+        *encoder.describe(inputs),
     ]
-
-
-def _spelled(encoder: PairEncoder, token_id: int) -> str:
-    holder: Any = encoder if isinstance(encoder, JointPairEncoder) else cast(Any, encoder).reader
-    return str(holder.backend.id_to_token(token_id))
-
-
-def _scores(logits: FloatArray, recipe: Recipe) -> FloatArray:
-    return (1 / (1 + np.exp(-(logits.astype(np.float64) - recipe.logit_shift)))).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
@@ -71,9 +72,9 @@ def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) 
             f"Logits of canary pairs are not finite: {_shown(logits)}. In float16 that is an overflow "
             "(use bfloat16 or float32); in float32 the weights are damaged."
         )
-    scores = 1 / (1 + np.exp(-(logits.astype(np.float64) - recipe.logit_shift)))
+    scores = Activation(shift=recipe.logit_shift).scores(logits)
     is_at_half = bool((np.abs(scores - 0.5) < _NEAR_HALF).all())
-    if np.ptp(logits) < _SAME or np.ptp(scores.astype(np.float32)) == 0 or is_at_half:
+    if np.ptp(logits) < _SAME or np.ptp(scores) == 0 or is_at_half:
         raise ModelError(
             f"All canary pairs have the same score{', 0.5' if is_at_half else ''}: logits {_shown(logits)}, relevance "
             f"{_shown(scores)}. The head has no trained weights, or the model is not scored the way it was trained for "
@@ -118,8 +119,8 @@ def _stored_pairs(path: Path) -> list[dict[str, Any]]:
 def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> FloatArray:
     """Logits of a few pairs given as text, in order; for checks, not for the job."""
     encoded = encode_text_pairs(encoder, pairs)
-    scores = scorer.score(encoded.input_ids, encoded.first_segment)
-    for reason in scores.refused.values():
+    scores = scorer.score(encoded.inputs)
+    for reason in scores.failures.values():
         raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
     return scores.logits
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
@@ -17,7 +18,7 @@ from reranker_batch.model.encoding.template import JoinedPair, join_pairs
 from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs, render_pairs
 from reranker_batch.model.folder.st_settings import stated_answers
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.recipes.templates import agreeing, readings, shown, template_difference
+from reranker_batch.model.recipes.templates import compared_reading, shown, template_difference
 
 _ANY_LENGTH = 1 << 30
 _PAIRS = tuple(zip(PLAIN_TEXTS, PLAIN_TEXTS[3:] + PLAIN_TEXTS[:3], strict=True))
@@ -43,7 +44,7 @@ def require_same_template(folder: Path, recipe: Recipe, encoder: PairEncoder, to
 
 
 def _template_difference(rendered: RenderedPairs, recipe: Recipe, encoder: PairEncoder, tokenizer: Any) -> str | None:
-    reading = next(readings(recipe, rendered)) if recipe.prompt is None else agreeing(recipe, rendered)
+    reading = compared_reading(recipe, rendered)
     if reading is None:
         return template_difference(recipe, rendered)
     as_read, texts = reading
@@ -69,7 +70,8 @@ def _encoder_ids(encoder: PairEncoder) -> list[list[int]]:
     queries = encoder.encode_texts([query for query, _ in CANARY_PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in CANARY_PAIRS], max_tokens=None)
     pairs = encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH)
-    return [pairs.input_ids[place].tolist() for place in range(len(at))]
+    ids = as_tokens(pairs.inputs).ids
+    return [ids[place].tolist() for place in range(len(at))]
 
 
 def require_same_answers(folder: Path, answer_ids: Sequence[int]) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, cut_pairs
 from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.control_tokens import ControlTokens
 from reranker_batch.model.encoding.template import JoinedPair, join_pairs
+from reranker_batch.model.encoding.text_reader import spell_tokens
 
 _PAIRS_A_CALL = 256
 
@@ -23,7 +25,7 @@ class _Input:
     """One model input; `query_tokens` and `document_tokens` are counted from it, not expected of it."""
 
     ids: list[int]
-    first_segment: int
+    first_type_tokens: int
     query_tokens: int
     document_tokens: int
 
@@ -41,12 +43,16 @@ class JointPairEncoder:
     control: ControlTokens
     num_special_tokens: int
     max_pair_tokens: int
-    has_segments: bool
+    has_token_types: bool
+    answer_ids: tuple[int, ...] = ()
 
     @property
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        return [("template", spell_tokens(self.backend, inputs.ids[0]))]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         tokens = [self._ids(text) for text in texts]
@@ -77,7 +83,7 @@ class JointPairEncoder:
         for start in range(0, len(query_at), _PAIRS_A_CALL):
             part = slice(start, start + _PAIRS_A_CALL)
             inputs.extend(self._join(query_texts[part], document_texts[part], max_pair_tokens))
-        return _gather(inputs, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at])
+        return _gather(inputs, query_at, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at])
 
     def _join(self, queries: list[str], documents: list[str], max_pair_tokens: int) -> list[_Input]:
         joined = join_pairs(self.tokenizer, queries, documents)
@@ -114,10 +120,10 @@ class JointPairEncoder:
             types.extend([token_type] * len(pieces))
             if owner is not None:
                 counts[owner] += len(pieces)
-        return _Input(ids, self._first_segment(types), *counts)
+        return _Input(ids, self._first_type_tokens(types), *counts)
 
-    def _first_segment(self, types: list[int]) -> int:
-        if not self.has_segments:
+    def _first_type_tokens(self, types: list[int]) -> int:
+        if not self.has_token_types:
             return len(types)
         length = types.count(0)
         if any(types[:length]):
@@ -149,12 +155,18 @@ class JointPairEncoder:
         return ""
 
 
-def _gather(inputs: Sequence[_Input], query_tokens: LongArray, document_tokens: LongArray) -> EncodedPairs:
+def _gather(
+    inputs: Sequence[_Input], query_at: LongArray, query_tokens: LongArray, document_tokens: LongArray
+) -> EncodedPairs:
     kept_query = np.array([item.query_tokens for item in inputs], dtype=np.int32)
     kept_document = np.array([item.document_tokens for item in inputs], dtype=np.int32)
     return EncodedPairs(
-        input_ids=Ragged.from_lists(item.ids for item in inputs),
-        first_segment=np.array([item.first_segment for item in inputs], dtype=np.int32),
+        inputs=TokenInputs(
+            ids=Ragged.from_lists(item.ids for item in inputs),
+            groups=query_at,
+            first_type_tokens=np.array([item.first_type_tokens for item in inputs], dtype=np.int32),
+            prefix_tokens=np.zeros(len(inputs), dtype=np.int32),
+        ),
         query_tokens=kept_query,
         document_tokens=kept_document,
         is_cut=(kept_query < query_tokens) | (kept_document < document_tokens),

@@ -1,4 +1,4 @@
-"""Texts to the prompts of generative rerankers: token for token what the vendor's code makes, each text read once."""
+"""Prompts of generative rerankers, token for token as the vendor's code makes them."""
 
 from __future__ import annotations
 
@@ -10,69 +10,81 @@ from itertools import chain
 import numpy as np
 from tokenizers import Tokenizer
 
+from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, max_query_tokens
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import PAIRS
 from reranker_batch.model.encoding.control_tokens import find_control_tokens
-from reranker_batch.model.encoding.text_reader import TextReader
+from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
 from reranker_batch.model.recipes import Piece, Prompt, Recipe
 
 _LEAD = " "
-"""What stands before a query and a document in every prompt. Read together with the text, as one word with it."""
+"""Stands before a query and a document in every prompt. It is tokenized with the text, as part of its first word."""
 _ANY_LENGTH = 1 << 30
 _CONTROL = re.compile(r"<\|\w+\|>|</?think>|<bos>")
 
 
 @dataclass(frozen=True)
-class PromptLayout:
-    """A prompt around a query and a document: ids of what is read apart, and the texts beside the query.
+class PromptParts:
+    """A prompt cut into parts that are tokenized on their own: system, query with the text around it, label, suffix.
 
-    `bare_before` and `bare_after` are the ids of those two texts read without a query between them.
+    `bare_before` and `bare_after` are the ids of the texts around the query, read without a query between them.
     """
 
-    head: tuple[int, ...]
+    system: tuple[int, ...]
     before_query: str
     after_query: str
     bare_before: tuple[int, ...]
     bare_after: tuple[int, ...]
-    middle: tuple[int, ...]
-    tail: tuple[int, ...]
+    label: tuple[int, ...]
+    """What stands between the query's part and the document."""
+    suffix: tuple[int, ...]
 
     @property
     def constant_ids(self) -> tuple[int, ...]:
-        return self.head + self.bare_before + self.bare_after + self.middle + self.tail
+        return self.system + self.bare_before + self.bare_after + self.label + self.suffix
 
-    def opening(self, query_ids: IntArray) -> tuple[int, ...]:
-        """What stands before the document, from the ids of a query."""
-        return (*self.head, *self.bare_before, *query_ids, *self.bare_after, *self.middle)
+    def prefix(self, query_ids: IntArray) -> tuple[int, ...]:
+        """All ids before the document, put together from the ids of a query."""
+        return (*self.system, *self.bare_before, *query_ids, *self.bare_after, *self.label)
 
 
 @dataclass(frozen=True)
 class PromptPairEncoder:
-    """Puts prompts together: what stands before the document once a query, then the document, then the end.
+    """Puts prompts together: the prefix, which is read once per query, then the document, then the suffix.
 
-    The ids before the document are those of the text as a whole, since a tokenizer may join the end of a query
-    with what follows it. They are the `first_segment` of a pair: equal for all documents of a query.
+    The prefix is all that stands before the document. Its ids are those of the text read as a whole, since a tokenizer
+    may join the end of a query with what follows it. All documents of a query share it.
 
-    Of a pair that is too long the query is capped as in any other pair, and the document gets the rest; the end
-    of the prompt is never cut. Tokens of a text are counted as they stand in the prompt, behind a space.
+    If a pair is too long, the query is capped as in any other pair and the document gets the rest; the suffix is never
+    cut. Tokens of a text are counted as they stand in the prompt, after a space.
     """
 
     reader: TextReader
-    layout: PromptLayout
+    prompt: Prompt
+    parts: PromptParts
     max_pair_tokens: int
     answer_ids: tuple[int, ...]
     """The tokens whose logits are the answer: the positive one, and the negative one if the recipe has one."""
 
     @property
     def num_special_tokens(self) -> int:
-        return len(self.layout.constant_ids)
+        return len(self.parts.constant_ids)
 
     @property
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
-        return self.reader.input_id_limit(self.layout.constant_ids)
+        return self.reader.input_id_limit(self.parts.constant_ids)
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        """Rows that show how the first of `inputs` is made."""
+        answers = " minus ".join(f"{spell_tokens(self.reader.backend, [item])} ({item})" for item in self.answer_ids)
+        return [
+            ("template", "\n".join(piece.replace("\n", "\\n") for piece in self.prompt.pieces)),
+            ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"),
+            ("logit", f"of {answers}"),
+        ]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut([_LEAD + text for text in texts], max_tokens=max_tokens), texts)
@@ -88,61 +100,66 @@ class PromptPairEncoder:
     ) -> EncodedPairs:
         query_tokens, document_tokens = queries.tokens.lengths[query_at], documents.tokens.lengths[document_at]
         cap = max_query_tokens(max_pair_tokens)
-        whole = self._openings(queries)
-        room = max_pair_tokens - len(self.layout.tail)
-        is_over = whole.lengths[query_at] + document_tokens > room
-        is_capped = is_over & ((query_tokens > cap) | (whole.lengths[query_at] > room))
-        openings, opening_at = whole, query_at
+        whole = self._prefixes(queries)
+        budget = max_pair_tokens - len(self.parts.suffix)
+        is_over = whole.lengths[query_at] + document_tokens > budget
+        is_capped = is_over & ((query_tokens > cap) | (whole.lengths[query_at] > budget))
+        prefixes, prefix_at = whole, query_at
         if is_capped.any():
-            openings = self._with_capped(whole, queries, cap)
-            opening_at = np.where(is_capped, query_at + len(whole), query_at)
-        first_segment = openings.lengths[opening_at]
-        kept_document = np.minimum(document_tokens, room - first_segment)
+            prefixes = self._with_capped(whole, queries, cap)
+            prefix_at = np.where(is_capped, query_at + len(whole), query_at)
+        prefix_tokens = prefixes.lengths[prefix_at]
+        kept_document = np.minimum(document_tokens, budget - prefix_tokens)
         kept_query = np.where(is_capped, np.minimum(query_tokens, cap), query_tokens)
+        ids = _assemble(prefixes, prefix_at, documents.tokens, document_at, kept_document, self.parts.suffix)
         return EncodedPairs(
-            input_ids=_assemble(openings, opening_at, documents.tokens, document_at, kept_document, self.layout.tail),
-            first_segment=first_segment.astype(np.int32),
+            inputs=TokenInputs(
+                ids=ids,
+                groups=prefixes.distinct()[1][prefix_at],
+                first_type_tokens=ids.lengths.astype(np.int32),
+                prefix_tokens=prefix_tokens.astype(np.int32),
+            ),
             query_tokens=kept_query.astype(np.int32),
             document_tokens=kept_document.astype(np.int32),
             is_cut=(kept_query < query_tokens) | (kept_document < document_tokens),
         )
 
-    def _openings(self, queries: EncodedTexts) -> Ragged:
-        """All ids before the document, for each query; those of one that was cut are put together from ids."""
-        layout = self.layout
+    def _prefixes(self, queries: EncodedTexts) -> Ragged:
+        """The prefix of each query; that of a query that was cut is put together from ids."""
+        parts = self.parts
         texts = [
-            "" if is_cut else layout.before_query + _LEAD + text + layout.after_query
+            "" if is_cut else parts.before_query + _LEAD + text + parts.after_query
             for text, is_cut in zip(queries.texts, queries.is_cut, strict=True)
         ]
         read = self.reader.read(texts)
         return Ragged.from_lists(
-            layout.opening(queries.tokens[at]) if is_cut else (*layout.head, *read[at], *layout.middle)
+            parts.prefix(queries.tokens[at]) if is_cut else (*parts.system, *read[at], *parts.label)
             for at, is_cut in enumerate(queries.is_cut)
         )
 
     def _with_capped(self, whole: Ragged, queries: EncodedTexts, cap: int) -> Ragged:
-        """The openings of all queries, then those of all queries capped."""
-        capped = Ragged.from_lists(self.layout.opening(queries.tokens[at][:cap]) for at in range(len(whole)))
+        """The prefixes of all queries, then those of all queries capped."""
+        capped = Ragged.from_lists(self.parts.prefix(queries.tokens[at][:cap]) for at in range(len(whole)))
         values = np.concatenate([whole.values, capped.values])
         return Ragged(values, offsets_of(np.concatenate([whole.lengths, capped.lengths])))
 
 
 def _assemble(
-    openings: Ragged,
-    opening_at: LongArray,
+    prefixes: Ragged,
+    prefix_at: LongArray,
     documents: Ragged,
     document_at: LongArray,
     kept_document: LongArray,
-    tail: tuple[int, ...],
+    suffix: tuple[int, ...],
 ) -> Ragged:
-    opening_tokens = openings.lengths[opening_at]
-    offsets = offsets_of(opening_tokens + kept_document + len(tail))
+    prefix_tokens = prefixes.lengths[prefix_at]
+    offsets = offsets_of(prefix_tokens + kept_document + len(suffix))
     values = np.empty(offsets[-1], dtype=np.int32)
     cursor = offsets[:-1]
-    for source, at, kept in ((openings, opening_at, opening_tokens), (documents, document_at, kept_document)):
+    for source, at, kept in ((prefixes, prefix_at, prefix_tokens), (documents, document_at, kept_document)):
         values[positions_of(cursor, kept)] = source.values[positions_of(source.offsets[at], kept)]
         cursor = cursor + kept
-    for shift, token_id in enumerate(tail):
+    for shift, token_id in enumerate(suffix):
         values[cursor + shift] = token_id
     return Ragged(values, offsets)
 
@@ -150,23 +167,23 @@ def _assemble(
 def load_prompt_encoder(
     backend: Tokenizer, special_ids: Collection[int], *, recipe: Recipe, max_pair_tokens: int
 ) -> PromptPairEncoder:
-    """The encoder of a recipe with a prompt, tried on canary pairs against the prompt read piece by piece.
+    """The encoder of a recipe with a prompt, checked on canary pairs against the prompt read piece by piece.
 
     Raises:
-        ModelError: The tokenizer lacks a control token of the prompt, an answer is not one token, or pairs would
-            come out otherwise than by the vendor's code.
+        ModelError: The tokenizer lacks a control token of the prompt, an answer is not one token, or pairs
+            would differ from those of the vendor's code.
     """
-    if recipe.prompt is None:
-        raise ValueError(f"The recipe {recipe.name} has no prompt.")
-    control_ids = _control_ids(backend, recipe) | _added_later(backend)
+    prompt = recipe.required_prompt
+    control_ids = _control_ids(backend, prompt, recipe.name) | _added_later(backend)
     reader = TextReader(backend, find_control_tokens(backend, special_ids, control_ids))
-    instruct = recipe.prompt.instruct_text(recipe.instruct)
+    instruct = prompt.instruct_text(recipe.instruct)
     encoder = PromptPairEncoder(
-        reader,
-        _lay_out(recipe.prompt, reader, instruct),
-        max_pair_tokens,
-        tuple(
-            _answer_id(backend, answer, recipe) for answer in (recipe.prompt.positive, recipe.prompt.negative) if answer
+        reader=reader,
+        prompt=prompt,
+        parts=_split_prompt(prompt, reader, instruct),
+        max_pair_tokens=max_pair_tokens,
+        answer_ids=tuple(
+            _answer_id(backend, answer, recipe.name) for answer in (prompt.positive, prompt.negative) if answer
         ),
     )
     if max_pair_tokens // 4 <= encoder.num_special_tokens:
@@ -174,27 +191,27 @@ def load_prompt_encoder(
             f"The prompt of the recipe {recipe.name} takes {encoder.num_special_tokens} tokens, and the model reads "
             f"{max_pair_tokens}: too little would be left for query and document."
         )
-    _require_reproduction(encoder, recipe.prompt, instruct, recipe)
+    _require_reproduction(encoder, instruct, recipe.name)
     return encoder
 
 
-def _control_ids(backend: Tokenizer, recipe: Recipe) -> set[int]:
-    """Ids of the control tokens in the prompt's own text."""
+def _control_ids(backend: Tokenizer, prompt: Prompt, recipe: str) -> set[int]:
+    """Ids of the control tokens that the prompt itself contains."""
     added = backend.get_added_tokens_decoder()
-    found: set[int] = set()
-    for spelled in _CONTROL.findall("".join(recipe.prompt.pieces if recipe.prompt else ())):
+    ids: set[int] = set()
+    for spelled in _CONTROL.findall("".join(prompt.pieces)):
         token_id = backend.token_to_id(spelled)
         if token_id is None or token_id not in added:
             raise ModelError(
-                f"The tokenizer does not know {spelled}, which the prompt of the recipe {recipe.name} needs. The model "
+                f"The tokenizer does not know {spelled}, which the prompt of the recipe {recipe} needs. The model "
                 "is not of this family, or its tokenizer is not the one it was trained with."
             )
-        found.add(token_id)
-    return found
+        ids.add(token_id)
+    return ids
 
 
 def _added_later(backend: Tokenizer) -> set[int]:
-    """Tokens that the vocabulary was given after its training, such as <tool_call>: not special, yet no text either."""
+    """Tokens added to the vocabulary after its training, such as <tool_call>: not special, but not text either."""
     trained = backend.get_vocab(with_added_tokens=False)
     return {
         token_id
@@ -203,17 +220,17 @@ def _added_later(backend: Tokenizer) -> set[int]:
     }
 
 
-def _answer_id(backend: Tokenizer, answer: str, recipe: Recipe) -> int:
+def _answer_id(backend: Tokenizer, answer: str, recipe: str) -> int:
     ids: list[int] = backend.encode(answer, add_special_tokens=False).ids
     if len(ids) != 1 or backend.id_to_token(ids[0]) != answer:
         raise ModelError(
-            f"The answer {answer!r} of the recipe {recipe.name} is not one token of this tokenizer but {ids}. The "
+            f"The answer {answer!r} of the recipe {recipe} is not one token of this tokenizer but {ids}. The "
             "model is not of this family, or its tokenizer is not the one it was trained with."
         )
     return ids[0]
 
 
-def _lay_out(prompt: Prompt, reader: TextReader, instruct: str) -> PromptLayout:
+def _split_prompt(prompt: Prompt, reader: TextReader, instruct: str) -> PromptParts:
     pieces = prompt.parsed()
     of_query = next(at for at, piece in enumerate(pieces) if "query" in piece.fields)
     of_document = next(at for at, piece in enumerate(pieces) if "document" in piece.fields)
@@ -221,24 +238,24 @@ def _lay_out(prompt: Prompt, reader: TextReader, instruct: str) -> PromptLayout:
     before_query = pieces[of_query].before("query", values).removesuffix(_LEAD)
     if of_query == of_document:
         after_query = pieces[of_query].between("query", "document").removesuffix(_LEAD)
-        middle: tuple[int, ...] = ()
+        label: tuple[int, ...] = ()
     else:
         after_query = pieces[of_query].after("query", values)
-        label = pieces[of_document].before("document", values).removesuffix(_LEAD)
-        middle = _constant(pieces[of_query + 1 : of_document], reader) + _text(label, reader)
-    return PromptLayout(
-        head=_constant(pieces[:of_query], reader),
+        before_document = pieces[of_document].before("document", values).removesuffix(_LEAD)
+        label = _constant(pieces[of_query + 1 : of_document], reader) + _text(before_document, reader)
+    return PromptParts(
+        system=_constant(pieces[:of_query], reader),
         before_query=before_query,
         after_query=after_query,
         bare_before=_text(before_query, reader),
         bare_after=_text(after_query, reader),
-        middle=middle,
-        tail=_constant(pieces[of_document + 1 :], reader),
+        label=label,
+        suffix=_constant(pieces[of_document + 1 :], reader),
     )
 
 
 def _constant(pieces: Iterable[Piece], reader: TextReader) -> tuple[int, ...]:
-    """Ids of pieces without texts of others, control tokens read as such."""
+    """Ids of pieces without a query or document; control tokens are read as such."""
     backend = reader.backend
     backend.encode_special_tokens = False
     try:
@@ -253,26 +270,26 @@ def _text(text: str, reader: TextReader) -> tuple[int, ...]:
     return tuple(reader.read([text]).values.tolist())
 
 
-def read_prompt(encoder: PromptPairEncoder, prompt: Prompt, *, instruct: str, query: str, document: str) -> list[int]:
-    """The ids of one prompt by the letter of the recipe: every piece filled and read apart."""
+def read_prompt(encoder: PromptPairEncoder, *, instruct: str, query: str, document: str) -> list[int]:
+    """The ids of one prompt exactly as the recipe says: every piece is filled and read on its own."""
     values = {"instruct": instruct, "query": query, "document": document}
     parts = (
         _text(piece.fill(values), encoder.reader) if piece.fields else _constant([piece], encoder.reader)
-        for piece in prompt.parsed()
+        for piece in encoder.prompt.parsed()
     )
     return list(chain.from_iterable(parts))
 
 
-def _require_reproduction(encoder: PromptPairEncoder, prompt: Prompt, instruct: str, recipe: Recipe) -> None:
+def _require_reproduction(encoder: PromptPairEncoder, instruct: str, recipe: str) -> None:
     at = np.arange(len(PAIRS), dtype=np.int64)
     queries = encoder.encode_texts([query for query, _ in PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in PAIRS], max_tokens=None)
-    ours = encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).input_ids
+    ours = as_tokens(encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).inputs).ids
     for place, (query, document) in enumerate(PAIRS):
-        theirs = read_prompt(encoder, prompt, instruct=instruct, query=query, document=document)
+        theirs = read_prompt(encoder, instruct=instruct, query=query, document=document)
         if ours[place].tolist() != theirs:
             raise ModelError(
-                f"The prompt of the recipe {recipe.name} cannot be put together for this tokenizer: with {query!r} and "
+                f"The prompt of the recipe {recipe} cannot be put together for this tokenizer: with {query!r} and "
                 f"{document!r} it gives other ids than the whole text does. Use the tokenizer that the model was "
                 "published with."
             )

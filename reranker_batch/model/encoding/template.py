@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reranker_batch.core.inputs import as_tokens
 from reranker_batch.core.pairs import PairTemplate, assemble_pairs
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.model.encoding.canaries import PAIRS
@@ -73,7 +74,7 @@ def learn_template(pair: JoinedPair) -> PairTemplate | None:
         prefix=tuple(pair.ids[:query_start]),
         middle=tuple(pair.ids[query_end:document_start]),
         suffix=tuple(pair.ids[document_end:]),
-        first_segment_extra=pair.types.count(0) - (query_end - query_start),
+        first_type_extra=pair.types.count(0) - (query_end - query_start),
     )
 
 
@@ -83,17 +84,18 @@ def reproduces(template: PairTemplate, tokenizer: Any, texts: Sequence[str], tok
     query_at = np.array([place[query] for query, _ in PAIRS], dtype=np.int64)
     document_at = np.array([place[document] for _, document in PAIRS], dtype=np.int64)
     ours = assemble_pairs(template, tokens, tokens, query_at, document_at, max_pair_tokens=_ANY_LENGTH)
+    inputs = as_tokens(ours.inputs)
     theirs = join_pairs(tokenizer, [query for query, _ in PAIRS], [document for _, document in PAIRS])
-    is_segmented = any(any(pair.types) for pair in theirs)
+    has_types = any(any(pair.types) for pair in theirs)
     return all(
-        ours.input_ids[position].tolist() == pair.ids
-        and (not is_segmented or pair.types == _types(int(ours.first_segment[position]), len(pair.ids)))
+        inputs.ids[position].tolist() == pair.ids
+        and (not has_types or pair.types == _types(int(inputs.first_type_tokens[position]), len(pair.ids)))
         for position, pair in enumerate(theirs)
     )
 
 
-def _types(first_segment: int, length: int) -> list[int]:
-    return [0] * first_segment + [1] * (length - first_segment)
+def _types(first_type_tokens: int, length: int) -> list[int]:
+    return [0] * first_type_tokens + [1] * (length - first_type_tokens)
 
 
 def _runs(owners: Sequence[int | None]) -> list[tuple[int | None, int, int]]:

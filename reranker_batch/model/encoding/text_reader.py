@@ -11,14 +11,14 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.pairs import BoolArray
-from reranker_batch.core.ragged import Ragged, offsets_of
+from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
 from reranker_batch.model.encoding.control_tokens import ControlTokens
 
 _TEXTS_A_CALL = 1024
-"""Texts given to the tokenizer at once: bounds the memory of what it says beside the ids."""
+"""Texts given to the tokenizer at once: bounds the memory of its results, which hold more than ids."""
 _CHARACTERS_A_TOKEN = 16
-"""More than ordinary text has; a head with too few tokens is read again, whole."""
+"""More than ordinary text has; if a beginning has too few tokens, the whole text is read."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,30 @@ class TextReader:
     def splits_at_spaces(self) -> bool:
         """Whether the tokens before a single space never depend on what follows it.
 
-        By how the tokenizer takes words apart, and tried on every single space of the canary texts.
+        Decided by how the tokenizer splits words, and checked on every single space of the canary texts.
         """
         pre_tokenizer = self.backend.pre_tokenizer
         if pre_tokenizer is None or len(pre_tokenizer.pre_tokenize_str("two words")) < 2:
             return False
-        heads = [(text, text[:at]) for text in PLAIN_TEXTS for at in range(1, len(text)) if text[at] == " "]
-        whole = self.backend.encode_batch_fast([text for text, _ in heads], add_special_tokens=False)
-        parts = self.backend.encode_batch_fast([head for _, head in heads], add_special_tokens=False)
+        beginnings = [(text, text[:at]) for text in PLAIN_TEXTS for at in range(1, len(text)) if text[at] == " "]
+        whole = self.backend.encode_batch_fast([text for text, _ in beginnings], add_special_tokens=False)
+        parts = self.backend.encode_batch_fast([part for _, part in beginnings], add_special_tokens=False)
         return all(one.ids[: len(part.ids)] == part.ids for one, part in zip(whole, parts, strict=True))
 
     def read(self, texts: Sequence[str], *, more_than: int | None = None) -> Ragged:
-        """Token ids of each text, whole; with `more_than`, at least one more than so many of a longer one.
+        """Token ids of each text; with `more_than`, of a longer text at least the first `more_than` + 1.
 
         The tokenizer reads a text to its end before it cuts (huggingface/tokenizers#1573), so a text that is far too
-        long is cut first, where that costs no token that is asked for.
+        long is cut first, where that changes no token that is asked for.
         """
         parts = []
         for at in range(0, len(texts), _TEXTS_A_CALL):
             some = texts[at : at + _TEXTS_A_CALL]
-            parts.append(self._read(some) if more_than is None else self._read_heads(some, more_than))
+            parts.append(self._read(some) if more_than is None else self._read_beginnings(some, more_than))
         return _concatenate(parts)
 
     def read_cut(self, texts: Sequence[str], *, max_tokens: int | None) -> tuple[Ragged, BoolArray]:
-        """Token ids of each text, cut after `max_tokens`, and which texts lost some."""
+        """Token ids of each text, cut after `max_tokens`, and which texts were cut."""
         tokens = self.read(texts, more_than=max_tokens)
         if max_tokens is None:
             return tokens, np.zeros(len(texts), dtype=np.bool_)
@@ -66,13 +66,15 @@ class TextReader:
     def _read(self, texts: Sequence[str]) -> Ragged:
         return self.control.spell_out(_read(self.backend, texts))
 
-    def _read_heads(self, texts: Sequence[str], more_than: int) -> Ragged:
+    def _read_beginnings(self, texts: Sequence[str], more_than: int) -> Ragged:
         characters = more_than * _CHARACTERS_A_TOKEN
         if all(len(text) <= characters for text in texts) or not self.splits_at_spaces:
             return self._read(texts)
-        heads = [_head(text, characters) for text in texts]
-        tokens = self._read(heads)
-        is_short = np.array([len(head) < len(text) for head, text in zip(heads, texts, strict=True)], dtype=np.bool_)
+        beginnings = [_beginning(text, characters) for text in texts]
+        tokens = self._read(beginnings)
+        is_short = np.array(
+            [len(part) < len(text) for part, text in zip(beginnings, texts, strict=True)], dtype=np.bool_
+        )
         again = np.flatnonzero(is_short & (tokens.lengths <= more_than)).tolist()
         if not again:
             return tokens
@@ -87,8 +89,13 @@ class TextReader:
         return max(ids | set(template_ids)) + 1
 
 
-def _head(text: str, characters: int) -> str:
-    """The text up to the last single space before so many characters, all of it if there is none."""
+def spell_tokens(backend: Tokenizer, ids: Sequence[int] | IntArray) -> str:
+    """The tokens of ids as the vocabulary writes them."""
+    return " ".join(str(backend.id_to_token(int(token_id))) for token_id in ids)
+
+
+def _beginning(text: str, characters: int) -> str:
+    """The text up to the last single space within so many characters; the whole text if there is none."""
     if len(text) <= characters:
         return text
     at = text.rfind(" ", 0, characters)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer, normalizers
 
-from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairTemplate, assemble_pairs
+from reranker_batch.core.inputs import TokenInputs, as_tokens
+from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairEncoder, PairTemplate, assemble_pairs
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ModelError, RerankerBatchError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
@@ -24,14 +25,14 @@ from reranker_batch.model.encoding.input_checks import (
     require_type_embeddings,
 )
 from reranker_batch.model.encoding.joint import JointPairEncoder
-from reranker_batch.model.encoding.prompting import PromptPairEncoder, load_prompt_encoder
+from reranker_batch.model.encoding.prompting import load_prompt_encoder
 from reranker_batch.model.encoding.template import join_pairs, learn_template, reproduces
-from reranker_batch.model.encoding.text_reader import TextReader
+from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
 from reranker_batch.model.encoding.tokenizer_bounds import load_raw_tokenizer, plain
 from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.st_settings import ModuleSettings, module_settings
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.recipes import Kind, Recipe
 
 _LOG = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -46,8 +47,9 @@ class TokenizerPairEncoder:
     reader: TextReader
     template: PairTemplate
     max_pair_tokens: int
-    has_segments: bool
+    has_token_types: bool
     """Whether the tokenizer tells query and document apart by token type."""
+    answer_ids: tuple[int, ...] = ()
 
     @property
     def num_special_tokens(self) -> int:
@@ -57,6 +59,9 @@ class TokenizerPairEncoder:
     def input_id_limit(self) -> int:
         """One more than the largest id that an input can hold."""
         return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        return [("template", spell_tokens(self.reader.backend, inputs.ids[0]))]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
@@ -78,12 +83,25 @@ class TokenizerPairEncoder:
             document_at,
             max_pair_tokens=max_pair_tokens,
         )
-        if self.has_segments:
+        if self.has_token_types:
             return pairs
-        return replace(pairs, first_segment=pairs.input_ids.lengths.astype(np.int32))
+        inputs = as_tokens(pairs.inputs)
+        return replace(pairs, inputs=replace(inputs, first_type_tokens=inputs.costs.astype(np.int32)))
 
 
-ModelPairEncoder = TokenizerPairEncoder | JointPairEncoder | PromptPairEncoder
+class ModelPairEncoder(PairEncoder, Protocol):
+    """The encoder of a local model: which one it is depends on the kind of the recipe."""
+
+    @property
+    def input_id_limit(self) -> int:
+        """One more than the largest id that an input can have."""
+
+    @property
+    def answer_ids(self) -> tuple[int, ...]:
+        """The tokens whose logits are the answer to a prompt; none for a model with a label."""
+
+    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+        """Rows that show how the first of `inputs` is made."""
 
 
 def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool = False) -> ModelPairEncoder:
@@ -109,55 +127,84 @@ def load_pair_encoder(folder: Path, *, recipe: Recipe, trust_remote_code: bool =
         ) from error
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What an encoder is made from: the files of a model folder, read and checked."""
+
+    folder: Path
+    recipe: Recipe
+    config: Mapping[str, Any]
+    settings: ModuleSettings
+    raw: Tokenizer | None
+    """What tokenizer.json says, without transformers."""
+    tokenizer: Any
+    max_pair_tokens: int
+
+    @property
+    def backend(self) -> Tokenizer:
+        """Not a copy: one made through JSON rounds the scores of a Unigram model, which then decides ties otherwise."""
+        backend: Tokenizer = self.tokenizer.backend_tokenizer
+        return backend
+
+
 def _load_encoder(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> ModelPairEncoder:
+    source = _read_source(folder, recipe, trust_remote_code=trust_remote_code)
+    encoder = _ENCODERS[recipe.kind](source)
+    require_same_template(folder, recipe, encoder, source.tokenizer)
+    return encoder
+
+
+def _read_source(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> _Source:
     config = read_config(folder)
     settings = module_settings(folder)
     path = folder / "tokenizer.json"
     raw = load_raw_tokenizer(path) if path.is_file() else None
     tokenizer = _load_tokenizer(folder, trust_remote_code=trust_remote_code)
-    # Not a copy: one made through JSON rounds the scores of a Unigram model, which then decides ties otherwise.
     backend = plain(tokenizer.backend_tokenizer)
     _require_right_truncation(folder, tokenizer)
     if raw is not None:
         _require_agreement(path, raw, backend)
     maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length, settings)
-    encoder: ModelPairEncoder
-    if recipe.prompt is None:
-        encoder = _load_plain_encoder(folder, tokenizer, raw, config, settings, maximum)
-    else:
-        _lower_case(backend, settings)
-        maximum = min(maximum, recipe.max_tokens or maximum)
-        encoder = load_prompt_encoder(backend, tokenizer.all_special_ids, recipe=recipe, max_pair_tokens=maximum)
-        require_same_answers(folder, encoder.answer_ids)
-    require_same_template(folder, recipe, encoder, tokenizer)
+    return _Source(folder, recipe, config, settings, raw, tokenizer, min(maximum, recipe.max_tokens or maximum))
+
+
+def _load_prompt_encoder(source: _Source) -> ModelPairEncoder:
+    """The encoder of a model that is asked with a prompt."""
+    _lower_case(source.backend, source.settings)
+    encoder = load_prompt_encoder(
+        source.backend,
+        source.tokenizer.all_special_ids,
+        recipe=source.recipe,
+        max_pair_tokens=source.max_pair_tokens,
+    )
+    require_same_answers(source.folder, encoder.answer_ids)
     return encoder
 
 
-def _load_plain_encoder(
-    folder: Path,
-    tokenizer: Any,
-    raw: Tokenizer | None,
-    config: Mapping[str, Any],
-    settings: ModuleSettings,
-    maximum: int,
-) -> TokenizerPairEncoder | JointPairEncoder:
-    """The encoder of a recipe without a prompt, whose pairs are the tokenizer's own."""
-    backend = tokenizer.backend_tokenizer
-    num_types = _num_types(config) if "token_type_ids" in tokenizer.model_input_names else None
-    require_same_pairs(raw, tokenizer, path=folder / "tokenizer.json", reads_types=(num_types or 0) > 1)
-    _lower_case(backend, settings)
+def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
+    """The encoder of a model that reads the tokenizer's own pairs."""
+    folder, tokenizer, backend = source.folder, source.tokenizer, source.backend
+    num_types = _num_types(source.config) if "token_type_ids" in tokenizer.model_input_names else None
+    require_same_pairs(source.raw, tokenizer, path=folder / "tokenizer.json", reads_types=(num_types or 0) > 1)
+    _lower_case(backend, source.settings)
     probe = join_pairs(tokenizer, PLAIN_TEXTS[:1], PLAIN_TEXTS[1:2])[0]
     require_separate_texts(folder, probe)
     require_type_embeddings(folder, probe, num_types)
     control = find_control_tokens(backend, tokenizer.all_special_ids, probe.template_ids)
     reader = TextReader(backend, control)
-    has_segments = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
+    has_types = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
     if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
         _LOG.info("tokenizer of %s: pairs are assembled from ids (checked on canary pairs)", folder)
-        return TokenizerPairEncoder(reader, template, maximum, has_segments)
+        return TokenizerPairEncoder(reader, template, source.max_pair_tokens, has_types)
     _LOG.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
-    return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), maximum, has_segments)
+    return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), source.max_pair_tokens, has_types)
+
+
+_ENCODERS: Mapping[Kind, Callable[[_Source], ModelPairEncoder]] = {
+    Kind.PAIR: _load_pair_encoder,
+    Kind.PROMPT: _load_prompt_encoder,
+}
 
 
 def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from reranker_batch.core.pairs import EncodedPairs, FloatArray
+from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.pairs import FloatArray
 from reranker_batch.model.forward.padded import Forward
 
 _EXACT_ABSOLUTE = _EXACT_RELATIVE = 1e-4
@@ -62,12 +63,11 @@ def _average(values: FloatArray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64)))) if len(values) else 0.0
 
 
-def trial_logits(forward: Forward, pairs: EncodedPairs) -> FloatArray:
+def trial_logits(forward: Forward, trial: TokenInputs) -> FloatArray:
     """In two micro-batches or more, so that pairs of different lengths meet in one."""
-    ids, segments = pairs.input_ids, pairs.first_segment
-    logits = np.full(len(ids), np.nan, dtype=np.float32)
-    budget = max(int(ids.lengths.max()), int(ids.offsets[-1]) // 2)
+    logits = np.full(len(trial), np.nan, dtype=np.float32)
+    budget = max(int(trial.costs.max()), int(trial.costs.sum()) // 2)
     with torch.inference_mode():
-        for rows in forward.micro_batches(ids, segments, max_batch_tokens=budget):
-            logits[rows] = forward(ids, segments, rows).float().cpu().numpy()
+        for rows in forward.micro_batches(trial, max_batch_tokens=budget):
+            logits[rows] = forward(trial, rows).float().cpu().numpy()
     return logits

@@ -7,7 +7,8 @@ import logging
 import numpy as np
 import torch
 
-from reranker_batch.core.ragged import LongArray, Ragged
+from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.ragged import Ragged
 from reranker_batch.model.forward.padded import Forward
 
 _LOG = logging.getLogger(__name__)
@@ -36,12 +37,12 @@ def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.devi
 
 def _bytes_per_token(forward: Forward, longest_pair: int, device: torch.device) -> float:
     """Measured on one micro-batch of pairs as long as they come."""
-    pairs = Ragged.from_lists([[1] * longest_pair] * max(1, _PROBE_TOKENS // longest_pair))
-    rows: LongArray = np.arange(len(pairs))
+    ids = Ragged.from_lists([[1] * longest_pair] * max(1, _PROBE_TOKENS // longest_pair))
+    probe, rows = TokenInputs.of_ids(ids), np.arange(len(ids), dtype=np.int64)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     with torch.inference_mode():
-        forward(pairs, np.zeros(len(pairs), dtype=np.int32), rows)
+        forward(probe, rows)
     torch.cuda.synchronize(device)
     used = torch.cuda.max_memory_allocated(device) - before
-    return max(used, 1) / forward.tokens(pairs, np.zeros(len(pairs), dtype=np.int32), rows)
+    return max(used, 1) / forward.tokens(probe, rows)

@@ -23,9 +23,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
+from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.packing import require_budget
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
-from reranker_batch.errors import ModelError, PairTooLongError
+from reranker_batch.errors import ModelError
 from reranker_batch.model.forward.padded import send
 
 _ATTENTION = "reranker_batch_shared_prefix"
@@ -99,7 +101,7 @@ AttentionMaskInterface.register(_ATTENTION, lambda *args, **kwargs: None)
 
 
 class SharedPrefixForward:
-    """Runs a causal model on packed rows; `first_segment` of a pair are the ids that it shares with others.
+    """Runs a causal model on packed rows: the prefix of a group of inputs is computed once per micro-batch.
 
     `weights` of shape [hidden] turn the last position's hidden state into the logit, in float32: the difference
     of two rows of the head, so that the other logits are never computed.
@@ -113,7 +115,6 @@ class SharedPrefixForward:
         weights: torch.Tensor,
         device: torch.device,
         *,
-        is_shared: bool = True,
         attention: BlockAttention = attend_block,
     ) -> None:
         _require_plain_attention(model)
@@ -122,33 +123,25 @@ class SharedPrefixForward:
         self._base: Any = model.base_model
         self._weights = weights.to(device, torch.float32)
         self._device = device
-        self._is_shared = is_shared
         self._attention = attention
 
-    def micro_batches(
-        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
-    ) -> Iterator[LongArray]:
-        """Pairs with one opening stand together, those openings with the longest pair first, long pairs first."""
-        lengths = input_ids.lengths
-        if len(lengths) and lengths.max() > max_batch_tokens:
-            raise PairTooLongError(
-                f"A pair of {lengths.max()} tokens is over batching.max_batch_tokens={max_batch_tokens}. "
-                "Raise the budget or lower limits.max_pair_tokens."
-            )
-        own = self._own(first_segment)
-        opening_of = _openings(input_ids, own, np.arange(len(lengths), dtype=np.int64))
-        longest = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.maximum.at(longest, opening_of, lengths)
-        order = np.lexsort((-lengths, opening_of, -longest[opening_of]))
-        return _fill(order, opening_of, own, lengths, max_batch_tokens)
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
+        """The pairs of a group stay together, longest first; groups are in the order of their longest pairs."""
+        lengths = inputs.costs
+        require_budget(lengths, max_batch_tokens)
+        _, group_of = _number_groups(inputs.groups)
+        longest = np.zeros(len(lengths), dtype=np.int64)
+        np.maximum.at(longest, group_of, lengths)
+        order = np.lexsort((-lengths, group_of, -longest[group_of]))
+        return _fill(order, group_of, inputs.prefix_tokens, lengths, max_batch_tokens)
 
-    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
-        own = self._own(first_segment)
-        _, firsts = np.unique(_openings(input_ids, own, rows), return_index=True)
-        return int(own[rows][firsts].sum() + (input_ids.lengths[rows] - own[rows]).sum())
+    def tokens(self, inputs: TokenInputs, rows: LongArray) -> int:
+        firsts, _ = _number_groups(inputs.groups[rows])
+        prefix_tokens = inputs.prefix_tokens[rows]
+        return int(prefix_tokens[firsts].sum() + (inputs.costs[rows] - prefix_tokens).sum())
 
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        plan = _Plan.of(input_ids, self._own(first_segment), rows)
+    def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
+        plan = _Plan.of(inputs, rows)
         hidden: torch.Tensor = self._base(
             input_ids=send(plan.ids, self._device)[None],
             position_ids=send(plan.positions, self._device)[None],
@@ -157,40 +150,37 @@ class SharedPrefixForward:
         ).last_hidden_state
         return hidden[0, send(plan.last, self._device)].float() @ self._weights
 
-    def plain_logits(self, input_ids: Ragged) -> FloatArray:
+    def plain_logits(self, ids: Ragged) -> FloatArray:
         """Logits by the model's own forward, a pair at a time and without any of the above; for checks."""
         self._model.set_attn_implementation("sdpa")
         try:
             with torch.inference_mode():
-                rows = [send(input_ids[at].astype(np.int64), self._device)[None] for at in range(len(input_ids))]
-                last = [self._base(input_ids=ids, use_cache=False).last_hidden_state[0, -1] for ids in rows]
+                rows = [send(ids[at].astype(np.int64), self._device)[None] for at in range(len(ids))]
+                last = [self._base(input_ids=row, use_cache=False).last_hidden_state[0, -1] for row in rows]
                 logits: FloatArray = (torch.stack(last).float() @ self._weights).cpu().numpy()
         finally:
             self._model.set_attn_implementation(_ATTENTION)
         return logits
 
-    def _own(self, first_segment: IntArray) -> LongArray:
-        """The ids of each pair that belong to its opening: none where nothing is shared."""
-        return first_segment.astype(np.int64) if self._is_shared else np.zeros(len(first_segment), dtype=np.int64)
 
-
-def _openings(input_ids: Ragged, own: LongArray, rows: LongArray) -> LongArray:
-    """A number for the opening of each row, equal for equal ids."""
-    _, place = input_ids.take(rows).head(own[rows]).distinct()
-    return place
+def _number_groups(groups: LongArray) -> tuple[LongArray, LongArray]:
+    """The first row of every group, in the order of the rows, and for every row the place of its group among those."""
+    _, firsts, place = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.argsort(firsts)
+    return firsts[order], np.argsort(order)[place]
 
 
 def _fill(
-    order: LongArray, opening_of: LongArray, own: LongArray, lengths: LongArray, max_batch_tokens: int
+    order: LongArray, group_of: LongArray, prefix_tokens: IntArray, lengths: LongArray, max_batch_tokens: int
 ) -> Iterator[LongArray]:
     start, spent, seen = 0, 0, -1
     for at, row in enumerate(order):
-        rest = int(lengths[row] - own[row])
-        cost = rest if opening_of[row] == seen else int(lengths[row])
+        rest = int(lengths[row] - prefix_tokens[row])
+        cost = rest if group_of[row] == seen else int(lengths[row])
         if spent and spent + cost > max_batch_tokens:
             yield order[start:at]
             start, spent, cost = at, 0, int(lengths[row])
-        spent, seen = spent + cost, int(opening_of[row])
+        spent, seen = spent + cost, int(group_of[row])
     if len(order):
         yield order[start:]
 
@@ -210,7 +200,7 @@ class _Spans:
 
 @dataclass(frozen=True)
 class _Plan:
-    """One packed row: the openings, then the rest of each pair. `last` is the place of each pair's last token."""
+    """One packed row: the prefixes, then the rest of each pair. `last` is the place of each pair's last token."""
 
     ids: LongArray
     positions: LongArray
@@ -218,25 +208,20 @@ class _Plan:
     spans: _Spans
 
     @classmethod
-    def of(cls, input_ids: Ragged, first_segment: LongArray, rows: LongArray) -> _Plan:
-        openings = _openings(input_ids, first_segment, rows)
-        _, firsts, opening = np.unique(openings, return_index=True, return_inverse=True)
-        own = first_segment[rows]
-        rest = input_ids.lengths[rows] - own
+    def of(cls, inputs: TokenInputs, rows: LongArray) -> _Plan:
+        firsts, group_of = _number_groups(inputs.groups[rows])
+        prefix_tokens = inputs.prefix_tokens[rows].astype(np.int64)
+        rest = inputs.costs[rows] - prefix_tokens
         from_row = np.concatenate([rows[firsts], rows])
-        skipped = np.concatenate([np.zeros(len(firsts), dtype=np.int64), own])
-        lengths = np.concatenate([own[firsts], rest])
-        starts = offsets_of(lengths)
-        source = positions_of(input_ids.offsets[from_row] + skipped, lengths)
         nothing = np.zeros(len(firsts), dtype=np.int64)
-        spans = _Spans(
-            starts[:-1],
-            lengths,
-            np.concatenate([nothing, starts[:-1][: len(firsts)][opening]]),
-            np.concatenate([nothing, own]),
-        )
+        skipped = np.concatenate([nothing, prefix_tokens])
+        lengths = np.concatenate([prefix_tokens[firsts], rest])
+        starts = offsets_of(lengths)
+        source = positions_of(inputs.ids.offsets[from_row] + skipped, lengths)
+        prefix_starts = np.concatenate([nothing, starts[: len(firsts)][group_of]])
+        spans = _Spans(starts[:-1], lengths, prefix_starts, skipped)
         return cls(
-            ids=input_ids.values[source].astype(np.int64),
+            ids=inputs.ids.values[source].astype(np.int64),
             positions=positions_of(skipped, lengths),
             last=starts[1:][len(firsts) :] - 1,
             spans=spans,

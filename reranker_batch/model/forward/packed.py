@@ -18,11 +18,12 @@ import torch
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.packing import pack_tokens
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+from reranker_batch.core.ragged import LongArray, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.forward.kernels import SequenceBounds, VarlenKernel
-from reranker_batch.model.forward.padded import send, takes_segments
+from reranker_batch.model.forward.padded import send, takes_token_types
 from reranker_batch.model.quiet import quiet_loading
 
 _NAME = "packed"
@@ -135,7 +136,7 @@ class PackedForward:
         self.kernel = kernel
         self._model = model
         self._device = device
-        self._takes_segments = takes_segments(model)
+        self._takes_types = takes_token_types(model)
         self._first_position = _first_position(model)
         self._num_layers = len(_layers(model))
         self._was = model.config._attn_implementation
@@ -150,22 +151,21 @@ class PackedForward:
         self._narrow.release()
         self._model.set_attn_implementation(self._was)
 
-    def micro_batches(
-        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
-    ) -> Iterator[LongArray]:
-        return pack_tokens(input_ids.lengths, max_batch_tokens=max_batch_tokens)
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
+        return pack_tokens(inputs.costs, max_batch_tokens=max_batch_tokens)
 
-    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
-        return int(input_ids.lengths[rows].sum())
+    def tokens(self, inputs: TokenInputs, rows: LongArray) -> int:
+        return int(inputs.costs[rows].sum())
 
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        packed = input_ids.take(rows)
+    def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
+        packed = inputs.ids.take(rows)
         own_pair = _OwnPair(SequenceBounds(packed.lengths, self._device), self.kernel)
         place = positions_of(np.zeros(len(rows), dtype=np.int64), packed.lengths)
-        inputs = {"input_ids": packed.values.astype(np.int64), "position_ids": place + self._first_position}
-        if self._takes_segments:
-            inputs["token_type_ids"] = (place >= np.repeat(first_segment[rows], packed.lengths)).astype(np.int64)
-        sent = {name: send(values[None], self._device) for name, values in inputs.items()}
+        arrays = {"input_ids": packed.values.astype(np.int64), "position_ids": place + self._first_position}
+        if self._takes_types:
+            first = np.repeat(inputs.first_type_tokens[rows], packed.lengths)
+            arrays["token_type_ids"] = (place >= first).astype(np.int64)
+        sent = {name: send(values[None], self._device) for name, values in arrays.items()}
         logits: torch.Tensor = self._model(**sent, packed=own_pair).logits
         if own_pair.calls != self._num_layers:
             raise ModelError(_NO_INTERFACE)

@@ -10,30 +10,29 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.packing import pack_micro_batches
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged, positions_of
+from reranker_batch.core.ragged import LongArray, Ragged, positions_of
 
 
 class Forward(Protocol):
-    """Runs a model on pairs. `input_ids` and `first_segment` are those of a whole unit, `rows` a micro-batch of it."""
+    """Runs a model on pairs: `inputs` are those of a whole unit, `rows` are a micro-batch of them."""
 
     @property
     def name(self) -> str:
         """What the report calls it."""
 
-    def micro_batches(
-        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
-    ) -> Iterator[LongArray]:
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
         """Rows of the unit that go through the model together: every row once, decided by the arguments alone.
 
         Raises:
             PairTooLongError: One pair alone is over the budget.
         """
 
-    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
+    def tokens(self, inputs: TokenInputs, rows: LongArray) -> int:
         """Tokens that the model computes for these rows, padding included."""
 
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
+    def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
         """Logits of shape [rows] on the model's device, without waiting for it."""
 
 
@@ -46,25 +45,23 @@ class PaddedForward:
         self._model = model
         self._device = device
         self._pad_id = pad_id_of(model)
-        self._takes_segments = takes_segments(model)
+        self._takes_types = takes_token_types(model)
 
-    def micro_batches(
-        self, input_ids: Ragged, first_segment: IntArray, *, max_batch_tokens: int
-    ) -> Iterator[LongArray]:
-        return pack_micro_batches(input_ids.lengths, max_batch_tokens=max_batch_tokens)
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
+        return pack_micro_batches(inputs.costs, max_batch_tokens=max_batch_tokens)
 
-    def tokens(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> int:
-        return len(rows) * int(input_ids.lengths[rows].max())
+    def tokens(self, inputs: TokenInputs, rows: LongArray) -> int:
+        return len(rows) * int(inputs.costs[rows].max())
 
-    def __call__(self, input_ids: Ragged, first_segment: IntArray, rows: LongArray) -> torch.Tensor:
-        lengths = input_ids.lengths[rows]
-        ids = send(pad_rows(input_ids, rows, pad_id=self._pad_id), self._device)
+    def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
+        ids = send(pad_rows(inputs.ids, rows, pad_id=self._pad_id), self._device)
         column = torch.arange(ids.shape[1], device=self._device)
-        inputs = {"input_ids": ids, "attention_mask": (column < send(lengths, self._device)[:, None]).long()}
-        if self._takes_segments:
-            first = send(first_segment[rows].astype(np.int64), self._device)
-            inputs["token_type_ids"] = (column >= first[:, None]).long()
-        logits: torch.Tensor = self._model(**inputs).logits
+        lengths = send(inputs.costs[rows], self._device)
+        tensors = {"input_ids": ids, "attention_mask": (column < lengths[:, None]).long()}
+        if self._takes_types:
+            first = send(inputs.first_type_tokens[rows].astype(np.int64), self._device)
+            tensors["token_type_ids"] = (column >= first[:, None]).long()
+        logits: torch.Tensor = self._model(**tensors).logits
         return logits[:, 0]
 
 
@@ -102,7 +99,7 @@ def pad_id_of(model: PreTrainedModel) -> int:
     return int(getattr(model.config, "pad_token_id", None) or 0)
 
 
-def takes_segments(model: PreTrainedModel) -> bool:
+def takes_token_types(model: PreTrainedModel) -> bool:
     """Whether the model has more than one token type."""
     config: Any = model.config
     takes = "token_type_ids" in inspect.signature(model.forward).parameters

@@ -7,23 +7,26 @@ from reranker_batch.model.recipes.detection import (
     RECIPES,
     Detected,
     choose_recipe,
+    has_answer_head,
     is_causal,
     num_labels,
     takes_prompt,
 )
 from reranker_batch.model.recipes.instructs import INSTRUCTS, find_instruct
-from reranker_batch.model.recipes.recipe import Piece, Prompt, Recipe
+from reranker_batch.model.recipes.recipe import Kind, Piece, Prompt, Recipe
 
 __all__ = [
     "CROSS_ENCODER",
     "INSTRUCTS",
     "RECIPES",
     "Detected",
+    "Kind",
     "Piece",
     "Prompt",
     "Recipe",
     "choose_recipe",
     "find_instruct",
+    "has_answer_head",
     "is_causal",
     "num_labels",
     "takes_prompt",

@@ -17,7 +17,7 @@ from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
-from reranker_batch.model.recipes.recipe import Recipe
+from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
 
 _LOG = logging.getLogger(__name__)
@@ -105,9 +105,9 @@ def _named(name: str) -> Recipe:
 def _only_one_serving(folder: Path, config: Mapping[str, Any], model: str, asked: str | None) -> Detected:
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
     able = [recipe for recipe in able if _has_stated_answers(recipe, folder)]
-    plain = [recipe for recipe in able if recipe.prompt is None]
+    plain = [recipe for recipe in able if recipe.kind is Kind.PAIR]
     found = [Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in plain]
-    prompted = [recipe for recipe in able if recipe.prompt is not None]
+    prompted = [recipe for recipe in able if recipe.kind is Kind.PROMPT]
     if prompted:
         found += _prompted(prompted, folder, config, model)
     if len(found) > 1:
@@ -162,7 +162,7 @@ def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
 def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     architectures = _architectures(config)
     if not architectures:
-        return recipe.prompt is None
+        return recipe.kind is Kind.PAIR
     return any(item.endswith(recipe.architectures) for item in architectures)
 
 
@@ -201,6 +201,14 @@ def num_labels(config: Mapping[str, Any]) -> int:
 def is_causal(config: Mapping[str, Any]) -> bool:
     """Whether the model answers with tokens and not with a label."""
     return any(item.endswith(_CAUSAL) for item in _architectures(config))
+
+
+def has_answer_head(recipe: Recipe, config: Mapping[str, Any]) -> bool:
+    """Whether the model is loaded with a head that gives tokens.
+
+    Recipes with a prompt serve models with such a head, and the same models converted to a single label.
+    """
+    return recipe.kind is Kind.PROMPT and is_causal(config)
 
 
 def takes_prompt(config: Mapping[str, Any]) -> bool:

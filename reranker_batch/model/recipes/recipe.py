@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 _FIELD = re.compile(r"\{(instruct|query|document)\}")
@@ -75,12 +76,20 @@ class Prompt:
         return tuple(Piece.parse(piece) for piece in self.pieces)
 
 
+class Kind(Enum):
+    """What a model is, by which its encoder and its forward pass are chosen."""
+
+    PAIR = "pair"
+    """Reads query and document as one pair; a head with a single label gives the logit."""
+    PROMPT = "prompt"
+    """Is asked with a prompt; the logit is that of its answer."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one family of models is scored. `relevance_score` is sigmoid(logit - logit_shift).
 
-    A recipe is plain data: `prompt` is None where the tokenizer's own pair encoding makes the input and the
-    model's single label is the logit.
+    A recipe is plain data: `prompt` is None for models of the kind `PAIR`.
     """
 
     name: str
@@ -106,6 +115,17 @@ class Recipe:
     """Sizes of this family's models, where two families differ in nothing else."""
     types_with_positions_after_padding: frozenset[str] = frozenset()
     """Model types whose first position is `pad_token_id + 1`, so that many positions are never used."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind.PAIR if self.prompt is None else Kind.PROMPT
+
+    @property
+    def required_prompt(self) -> Prompt:
+        """The prompt, for code that serves models of the kind `PROMPT` alone."""
+        if self.prompt is None:
+            raise ValueError(f"The recipe {self.name} has no prompt.")
+        return self.prompt
 
     @property
     def uses_instruct(self) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs
-from reranker_batch.model.recipes.recipe import Recipe
+from reranker_batch.model.recipes.recipe import Kind, Recipe
 
 _SHOWN_CHARACTERS = 1_500
 
 
 def prompt_texts(recipe: Recipe) -> tuple[str, ...]:
     """The prompts of `CANARY_PAIRS` by the recipe, control tokens spelled out."""
-    assert recipe.prompt is not None
-    instruct = recipe.prompt.instruct_text(recipe.instruct)
-    pieces = recipe.prompt.parsed()
+    prompt = recipe.required_prompt
+    instruct = prompt.instruct_text(recipe.instruct)
+    pieces = prompt.parsed()
     return tuple(
         "".join(piece.fill({"instruct": instruct, "query": query, "document": document}) for piece in pieces)
         for query, document in CANARY_PAIRS
@@ -39,6 +39,14 @@ def readings(recipe: Recipe, rendered: RenderedPairs) -> Iterator[tuple[Recipe, 
 def agreeing(recipe: Recipe, rendered: RenderedPairs) -> tuple[Recipe, tuple[str, ...]] | None:
     """The reading whose texts are the recipe's prompts, if any. The last newline may be missing: Jinja drops one."""
     return next((reading for reading in readings(recipe, rendered) if _agrees(*reading)), None)
+
+
+def compared_reading(recipe: Recipe, rendered: RenderedPairs) -> tuple[Recipe, tuple[str, ...]] | None:
+    """The reading whose ids the encoder's are compared with; None if the recipe's prompt is another one.
+
+    Without a prompt, the encoder's own ids are all there is to compare with.
+    """
+    return next(readings(recipe, rendered)) if recipe.kind is Kind.PAIR else agreeing(recipe, rendered)
 
 
 def _agrees(recipe: Recipe, texts: tuple[str, ...]) -> bool:

@@ -17,7 +17,7 @@ from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.native import new_names
 from reranker_batch.model.folder.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.recipes import Recipe, is_causal
+from reranker_batch.model.recipes import Recipe, has_answer_head
 
 _LOG = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -148,9 +148,7 @@ def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tenso
 
 
 def _auto_class(config: Any, recipe: Recipe) -> Any:
-    """A recipe with a prompt serves a generative model, and such a one that was given a single label."""
-    is_generative = recipe.prompt is not None and is_causal(config.to_dict())
-    return AutoModelForCausalLM if is_generative else AutoModelForSequenceClassification
+    return AutoModelForCausalLM if has_answer_head(recipe, config.to_dict()) else AutoModelForSequenceClassification
 
 
 def _attention(config: Any, auto_class: Any) -> dict[str, str]:

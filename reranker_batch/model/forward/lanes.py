@@ -1,7 +1,7 @@
-"""Micro-batches of a model on CPUs side by side.
+"""Micro-batches of a CPU model computed side by side, each in a lane of its own.
 
-The threads that share one operator wait for each other at its end, and for Python before the next: when another process
-takes one thread's core for a moment, all of them stand still. Streams share nothing but the weights.
+Threads that share one operator wait for each other at its end, and for Python before the next one: when another process
+takes the core of one thread for a moment, all of them stand still. Lanes share nothing but the weights.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from transformers import PreTrainedModel
 from reranker_batch.core.ragged import LongArray
 
 _MOST = 8
-"""More would wait for Python, which serves one stream at a time."""
+"""With more lanes, they would wait for Python, which serves one at a time."""
 _PIECES = 4
-"""Parts of each micro-batch of the last wave: streams end within a part of one another."""
+"""Parts that each of the last micro-batches is cut into, so that all lanes end at about the same time."""
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-class Streams:
-    """So many streams with `threads` threads of torch each; a single one is the caller's own thread."""
+class Lanes:
+    """`count` lanes with `threads` threads of torch each; a single lane is the caller's own thread."""
 
     def __init__(self, count: int = 1, threads: int = 1) -> None:
         self.count = count
         self._pool = _start(count, threads) if count > 1 else None
 
     def map(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-        """What `function` gives for the items, in their order; an error of one ends it."""
+        """Results of `function` for the items, in their order; the first error is raised."""
         return map(function, items) if self._pool is None else self._pool.map(function, items)
 
     def even(self, micro_batches: Sequence[LongArray]) -> list[LongArray]:
-        """The same micro-batches with those of the last wave cut into pieces, so that streams end together."""
+        """The same micro-batches with the last `count` of them cut into pieces, so that lanes end together."""
         if self.count == 1:
             return list(micro_batches)
         whole, last = micro_batches[: -self.count], micro_batches[-self.count :]
@@ -46,10 +46,11 @@ class Streams:
 
 
 def _start(count: int, threads: int) -> ThreadPoolExecutor:
-    """A pool whose threads all run by now. What they set for themselves becomes torch's default for any later thread of
-    the process as well, so that it is set back once they have taken it.
+    """A pool whose threads are all running and have their number of torch threads.
+
+    Setting it in a thread also changes torch's default for later threads of the process, so that is set back here.
     """
-    pool = ThreadPoolExecutor(count, "micro-batches", initializer=_keep_to, initargs=(threads,))
+    pool = ThreadPoolExecutor(count, "micro-batches", initializer=_use_threads, initargs=(threads,))
     default = torch.get_num_threads()
     all_run = Barrier(count + 1)
     for _ in range(count):
@@ -59,23 +60,24 @@ def _start(count: int, threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-def _keep_to(threads: int) -> None:
+def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.get_num_threads()  # from now on this thread no longer follows the default
 
 
-def streams_for(model: PreTrainedModel, device: torch.device) -> Streams:
-    """As many as the model's code and the threads that torch may use here allow."""
+def lanes_for(model: PreTrainedModel, device: torch.device) -> Lanes:
+    """A lane per thread that torch may use here, up to a maximum; a single one if passes change the model."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or not _is_stateless(model):
-        return Streams()
+        return Lanes()
     count = min(threads, _MOST)
-    return Streams(count, threads // count)
+    return Lanes(count, threads // count)
 
 
 def _is_stateless(model: PreTrainedModel) -> bool:
-    """Whether passes leave no trace in the model: code from a repository may, and so do rotary embeddings of the kinds
-    that stretch with the longest input.
+    """Whether forward passes change nothing in the model.
+
+    Code from a repository may do so, and so do rotary embeddings of the kinds that stretch with the longest input.
     """
     kinds: list[Any] = [getattr(module, "rope_type", "") for module in model.modules()]
     is_stretching = any(name in str(kind) for kind in kinds for name in ("dynamic", "longrope"))
