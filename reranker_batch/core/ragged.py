@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,9 @@ class Ragged:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[IntArray]:
+        return (self[position] for position in range(len(self)))
 
     def __getitem__(self, position: int) -> IntArray:
         return self.values[self.offsets[position] : self.offsets[position + 1]]

@@ -95,7 +95,7 @@ def vendor_ids(folder: Path, name: str, pairs: Pairs, instruct: str | None = Non
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
 
     def ids(text: str) -> list[int]:
-        return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     return [VENDOR[recipe_of(name).name](ids, instruct, *pair) for pair in pairs]
 
@@ -130,7 +130,7 @@ def causal_folder(tmp_path_factory: pytest.TempPathFactory) -> GetFolder:
 
 @pytest.fixture(params=CAUSAL)
 def name(request: pytest.FixtureRequest) -> str:
-    return request.param
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
@@ -255,7 +255,7 @@ def test_inputs_of_a_group_are_those_with_the_same_prefix(name: str, causal_fold
     pairs = [*groups, ("word " * 900, "text " * 900), ("word " * 900, "text " * 800), ("word " * 900, "")]
     at = np.arange(len(pairs))
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
-    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=1500)
+    encoded = encoder.encode_pairs(texts[0], texts[1], at, at, max_pair_tokens=1500)
     inputs = as_tokens(encoded.inputs)
     prefixes = [tuple(ids[:own]) for ids, own in zip(lists(encoded), inputs.prefix_tokens.tolist(), strict=True)]
     assert len(set(zip(inputs.groups.tolist(), prefixes, strict=True))) == len(set(prefixes)) < len(pairs)
@@ -283,7 +283,7 @@ def test_a_document_too_long_loses_its_end_and_never_the_end_of_the_prompt(causa
     pairs = [("what is it?", "word " * 400), ("what is it?", "short")]
     at = np.arange(2)
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
-    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=200)
+    encoded = encoder.encode_pairs(texts[0], texts[1], at, at, max_pair_tokens=200)
     whole = vendor_ids(folder, "qwen3-reranker", pairs)
     suffix = list(encoder.parts.suffix)
     assert lists(encoded) == [whole[0][: 200 - len(suffix)] + suffix, whole[1]]
@@ -296,12 +296,12 @@ def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_fold
     pairs = [("word " * 900, "text " * 900), ("word " * 900, ""), ("w", "d")]
     at = np.arange(3)
     texts = [encoder.encode_texts(side, max_tokens=None) for side in zip(*pairs, strict=True)]
-    encoded = encoder.encode_pairs(*texts, at, at, max_pair_tokens=1000)
+    encoded = encoder.encode_pairs(texts[0], texts[1], at, at, max_pair_tokens=1000)
     assert encoded.inputs.costs.tolist()[:2] == [1000, 750 + encoder.num_special_tokens + 1]
     assert encoded.query_tokens.tolist()[:2] == [750, 750]
     assert encoded.is_cut.tolist() == [True, True, False]
     cut = [encoder.encode_texts(side, max_tokens=5) for side in zip(*pairs, strict=True)]
-    encoded = encoder.encode_pairs(*cut, at, at, max_pair_tokens=1000)
+    encoded = encoder.encode_pairs(cut[0], cut[1], at, at, max_pair_tokens=1000)
     assert encoded.query_tokens[0] == encoded.document_tokens[0] == 5
     assert encoded.inputs.costs[0] == encoder.num_special_tokens + 10
 

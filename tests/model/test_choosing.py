@@ -53,11 +53,11 @@ class OldDevice(PlainKernel):
 
     calls: int
 
-    def __call__(self, *inputs: Any) -> torch.Tensor:
+    def __call__(self, *inputs: Any, **more: Any) -> torch.Tensor:
         self.calls -= 1
         if self.calls < 0:
             raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")
-        return super().__call__(*inputs)
+        return super().__call__(*inputs, **more)
 
 
 @PRECISIONS
@@ -80,7 +80,7 @@ def with_places(model: Any, share: float) -> Any:
     embed = model.bert.embeddings.forward
 
     def placed(input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
-        embedded = embed(input_ids=input_ids, **inputs)
+        embedded: torch.Tensor = embed(input_ids=input_ids, **inputs)
         return embedded + share * torch.arange(input_ids.shape[1], dtype=embedded.dtype).sin()[None, :, None]
 
     model.bert.embeddings.forward = placed

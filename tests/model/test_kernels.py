@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,7 +109,7 @@ def test_a_wrong_kernel_is_found_out_and_its_right_twin_is_not(
 
 def test_a_kernel_that_gives_no_numbers_is_found_out() -> None:
     class Nothing(PlainKernel):
-        def __call__(self, query: torch.Tensor, *inputs: object) -> torch.Tensor:
+        def __call__(self, query: torch.Tensor, *inputs: Any, **more: Any) -> torch.Tensor:
             return torch.full_like(query, torch.nan)
 
     assert kernel_fault(Nothing(), SHAPES["plain"], device=CPU, dtype=torch.float32)

@@ -85,7 +85,7 @@ def test_an_error_of_a_lane_is_raised() -> None:
 def test_the_last_wave_is_cut_and_nothing_is_lost(three: Lanes, sizes: list[int]) -> None:
     batches = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]) if sizes else []
     pieces = three.even(batches)
-    np.testing.assert_array_equal(np.concatenate(pieces or [np.empty(0)]), np.arange(sum(sizes)))
+    np.testing.assert_array_equal(np.concatenate(pieces or [np.empty(0, dtype=np.int64)]), np.arange(sum(sizes)))
     whole = len(batches) - 3
     assert [len(piece) for piece in pieces[: max(0, whole)]] == sizes[: max(0, whole)]
     assert all(len(piece) <= 3 for piece in pieces[max(0, whole) :])

@@ -96,7 +96,7 @@ def test_more_token_types_than_the_model_has_are_refused(bert: Path) -> None:
     with pytest.raises(ModelError, match=r"token types 0 to 1, and the model has 1 \(type_vocab_size"):
         load(bert)
     change(bert, "config.json", type_vocab_size=2)
-    assert load(bert).has_segments
+    assert load(bert).has_token_types
 
 
 @pytest.mark.parametrize("is_between", [False, True])

@@ -63,7 +63,7 @@ def plain_inputs(tokenizer: Any, family: str, query: str, document: str) -> dict
     """One pair by the plain recipe; one that is too long with the cut that the project documents."""
     inputs = tokenizer([query], [document], return_tensors="pt", verbose=False)
     if inputs["input_ids"].shape[1] <= tokenizer.model_max_length:
-        return inputs
+        return dict(inputs)
     before, between, after = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEMPLATES[family])
     q, d = (tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in (query, document))
     kept_q, kept_d = cut_pairs(
@@ -110,7 +110,7 @@ def test_logits_equal_sentence_transformers_for_pairs_that_fit(
 
 def plain_ids(encoder: TokenizerPairEncoder, pair: tuple[str, str]) -> list[int]:
     texts = encoder.encode_texts(pair, max_tokens=None)
-    return texts.tokens.values.tolist() + [0] * encoder.num_special_tokens
+    return [*texts.tokens.values.tolist()] + [0] * encoder.num_special_tokens
 
 
 @pytest.mark.parametrize("budget", [64, 700])

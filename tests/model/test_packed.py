@@ -88,7 +88,8 @@ def test_a_family_that_reads_positions_of_its_own_is_padded_and_the_log_says_so(
 
     def own_positions(input_ids: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
         places = torch.arange(input_ids.shape[1]) % model.config.max_position_embeddings
-        return embed(input_ids=input_ids, **inputs | {"position_ids": places[None]})
+        embedded: torch.Tensor = embed(input_ids=input_ids, **inputs | {"position_ids": places[None]})
+        return embedded
 
     model.bert.embeddings.forward = own_positions
     with caplog.at_level(logging.WARNING, "reranker_batch"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from reranker_batch.model.source.files import read_config, resolve_model
 GetFolder = Callable[[str], Path]
 
 
-def start(folder: Path, **kwargs: str) -> CrossEncoderScorer:
+def start(folder: Path, **kwargs: Any) -> CrossEncoderScorer:
     return start_scorer(folder, recipe=CROSS_ENCODER, **kwargs)
 
 

@@ -44,7 +44,7 @@ def config_folder(folder: Path, model_type: str = "bert", **config: Any) -> Path
     return folder
 
 
-def load(folder: Path) -> TokenizerPairEncoder | JointPairEncoder:
+def load(folder: Path) -> Any:
     return load_pair_encoder(folder, recipe=CROSS_ENCODER)
 
 

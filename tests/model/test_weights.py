@@ -117,7 +117,7 @@ def sharded(bert: Path) -> Path:
     weights = load_file(bert / "model.safetensors")
     (bert / "model.safetensors").unlink()
     names = sorted(weights)
-    places = {}
+    places: dict[str, str] = {}
     for at, part in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-0000{at}-of-00002.safetensors"
         save_file({name: weights[name] for name in part}, bert / file, metadata={"format": "pt"})

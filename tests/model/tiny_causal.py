@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import transformers
 from tiny_models import corpus, enlarge
@@ -44,7 +44,7 @@ def qwen() -> transformers.PreTrainedTokenizerBase:
         ]
     )
     vocab, merges = _trained([], normalizer=normalizers.NFC(), pre_tokenizer=words)
-    tokenizer = transformers.Qwen2Tokenizer(vocab=vocab, merges=merges, model_max_length=4096)
+    tokenizer = transformers.Qwen2Tokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=4096)
     special = [AddedToken(name, special=True, normalized=False) for name in ("<|im_start|>", "<|im_end|>")]
     tokenizer.add_special_tokens({"additional_special_tokens": special})
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("<think>", "</think>")])
@@ -59,7 +59,7 @@ def gemma() -> transformers.PreTrainedTokenizerBase:
         normalizer=normalizers.Replace(" ", "▁"),
         pre_tokenizer=pre_tokenizers.Split("▁", behavior="merged_with_next"),
     )
-    return transformers.GemmaTokenizer(vocab=vocab, merges=merges, model_max_length=4096)
+    return transformers.GemmaTokenizer(vocab=vocab, merges=cast(Any, merges), model_max_length=4096)
 
 
 _SIZES = {
@@ -94,7 +94,7 @@ def save_causal(name: str, folder: Path, *, seed: int = 0, **overrides: Any) -> 
     tokenizer.save_pretrained(folder)
     special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": None}
     config = make_config(**{**_SIZES, "vocab_size": len(tokenizer), **special, **changes, **overrides})
-    kind = (
+    kind: Any = (
         transformers.AutoModelForSequenceClassification if config.num_labels == 1 else transformers.AutoModelForCausalLM
     )
     model = kind.from_config(config)
