@@ -26,7 +26,8 @@ def test_a_generative_model_is_shown_with_prompt_ids_and_answers(tmp_path: Path)
         == f"of yes ({qwen().convert_tokens_to_ids('yes')}) minus no ({qwen().convert_tokens_to_ids('no')})"
     )
     ids = [int(item) for item in rows["ids of a pair"].split()]
-    assert str(qwen().decode(ids)).endswith(
+    shown = str(qwen().decode(ids))
+    assert shown.endswith("<Document>: A bear.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
         "<Document>: A bear.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
     )
     assert len([name for name, _ in inspection.rows if name == "canary pair"]) >= 5
