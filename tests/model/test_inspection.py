@@ -28,8 +28,6 @@ def test_a_generative_model_is_shown_with_prompt_ids_and_answers(tmp_path: Path)
     ids = [int(item) for item in rows["ids of a pair"].split()]
     shown = str(qwen().decode(ids))
     assert shown.endswith("<Document>: A bear.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
-        "<Document>: A bear.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
-    )
     assert len([name for name, _ in inspection.rows if name == "canary pair"]) >= 5
 
 
