@@ -120,6 +120,17 @@ def test_input_and_output_meet_in_two_files() -> None:
     assert meeting == WHERE_INPUT_AND_OUTPUT_MEET
 
 
+def test_only_encoders_and_scorers_look_into_model_inputs() -> None:
+    """All other steps know inputs by `ModelInputs`, so that inputs of another kind need no change there."""
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if home_of(path) != "model"
+        and {"reranker_batch.core.inputs.TokenInputs", "reranker_batch.core.inputs.as_tokens"} & {*imported_modules(path)}
+    }
+    assert readers == {"core/pairs.py", "runtime/blocks.py"}
+
+
 def test_no_layer_and_no_room_is_forgotten() -> None:
     assert {home_of(path) for path in FILES} == LAYERS.keys()
     for home, ranks in ROOMS.items():

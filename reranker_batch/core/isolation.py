@@ -1,4 +1,4 @@
-"""Score a unit in steps, so that the pair that ends a process is found."""
+"""Score a unit in steps, so that a pair that ends the process can be identified."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class IsolatingScorer:
 
 
 def _steps(costs: LongArray, plan: ScoringPlan) -> Iterator[LongArray]:
-    """Suspects one by one, then the rest by length in as many steps as a step has pairs."""
+    """Suspects one by one, then the rest by length in about as many steps as a step has pairs."""
     for pair in plan.alone:
         yield np.array([pair])
     known = np.array([*plan.alone, *plan.failures], dtype=np.int64)

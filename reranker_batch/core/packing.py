@@ -18,7 +18,7 @@ def pack_micro_batches(pair_tokens: Sequence[int] | LongArray, *, max_batch_toke
     yielded exactly once; pairs of equal length keep their order. Nothing but the arguments decides.
 
     Raises:
-        PairTooLongError: One pair alone is over the budget. Found before the first yield.
+        PairTooLongError: One pair alone is over the budget. Raised before the first yield.
     """
     order, lengths = _longest_first(pair_tokens, max_batch_tokens)
     return _slices(order, lengths, max_batch_tokens)
@@ -57,7 +57,7 @@ def pack_tokens(pair_tokens: Sequence[int] | LongArray, *, max_batch_tokens: int
     """As `pack_micro_batches`, for pairs that are computed without padding: a micro-batch costs its tokens.
 
     Raises:
-        PairTooLongError: One pair alone is over the budget. Found before the first yield.
+        PairTooLongError: One pair alone is over the budget. Raised before the first yield.
     """
     order, lengths = _longest_first(pair_tokens, max_batch_tokens)
     return _token_slices(order, np.cumsum(lengths[order]), max_batch_tokens)

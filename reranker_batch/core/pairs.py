@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 class EncodedTexts:
     """Texts as token ids without special tokens, each cut to the item limit.
 
-    `is_cut[i]` says that text `i` lost tokens. `texts` are what the ids stand for, cut likewise.
+    `is_cut[i]` says that text `i` lost tokens. `texts` are the same texts, cut likewise.
     """
 
     tokens: Ragged
@@ -107,7 +107,7 @@ def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) ->
 
 
 def ignore_progress(tokens: int) -> None:
-    """For callers that wait for the scores alone."""
+    """For callers that only need the scores."""
 
 
 class PairScorer(Protocol):
@@ -122,8 +122,8 @@ class PairScorer(Protocol):
     ) -> PairScores:
         """Score all pairs, or say why one cannot be scored; each in a pass of its own if asked for.
 
-        `on_progress` is told after every micro-batch how many tokens of the pairs are done: long pairs go first, so a
-        count of pairs would crawl and then run.
+        `on_progress` gets the number of tokens done after every micro-batch. Tokens and not pairs, since long pairs are
+        computed first and a count of pairs would not grow evenly.
         """
 
 
@@ -132,15 +132,15 @@ def cut_pairs(
 ) -> tuple[LongArray, LongArray]:
     """Tokens of query and document that a pair keeps within `max_pair_tokens`, special tokens included.
 
-    A pair that fits is left alone. Of one that does not, the query is capped at three quarters of the
-    maximum and the document gets what is left, so that a long document never costs a usual query a token
-    (the shares are those of FlagEmbedding's reranker collators).
+    A pair that fits is not cut. Otherwise the query is capped at three quarters of the maximum and the document gets
+    the rest, so that a long document never shortens a query of usual length (the shares are those of FlagEmbedding's
+    reranker collators).
     """
-    room = max_pair_tokens - num_special_tokens
-    is_over = query_tokens + document_tokens > room
+    budget = max_pair_tokens - num_special_tokens
+    is_over = query_tokens + document_tokens > budget
     cap = max_query_tokens(max_pair_tokens)
     kept_query = np.where(is_over, np.minimum(query_tokens, cap), query_tokens)
-    return kept_query, np.minimum(document_tokens, room - kept_query)
+    return kept_query, np.minimum(document_tokens, budget - kept_query)
 
 
 def max_query_tokens(max_pair_tokens: int) -> int:

@@ -1,4 +1,4 @@
-"""Lists of token ids of different lengths, held flat."""
+"""Lists of token ids of different lengths in one flat array."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ def rescore(
     results: ResultSettings,
     on_progress: Callable[[int], None] = ignore_progress,
 ) -> Precision | None:
-    """Compare the scores of a sample of the unit; None where some candidate of the unit was refused.
+    """Compare the scores of a sample of the unit; None if a candidate of the unit could not be scored.
 
-    Each pair is given to `exact` alone, so that nothing of how pairs share a pass is in the second score.
+    `exact` computes each pair alone, so that the second score does not depend on other pairs.
     """
     if len(scored.candidates) != len(prepared.candidates):
         return None

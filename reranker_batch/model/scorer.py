@@ -179,8 +179,8 @@ def load_scorer(
 ) -> CrossEncoderScorer:
     """Load the weights of a local model folder; `start_scorer` checks as well whether its scores make sense.
 
-    `encoder` is that of the same folder. The model is run in the fastest way that gives the logits of the plain one
-    for the trial pairs.
+    `encoder` is that of the same folder. The model is run with the fastest pass that gives the
+    logits of the plain one for the trial pairs.
 
     Raises:
         ModelError: The model cannot be used as asked; says why and what to do.

@@ -38,11 +38,11 @@ def scorer_on(device: SmallDevice, lanes: Lanes) -> CrossEncoderScorer:
 @given(lengths=st.lists(st.integers(1, 60), max_size=80), holds=st.integers(1, 400), one_by_one=st.booleans())
 def test_every_pair_gets_its_own_logit(three: Lanes, lengths: list[int], holds: int, one_by_one: bool) -> None:
     pairs = pairs_of(lengths)
-    alone, beside = (
+    alone, in_lanes = (
         scorer_on(SmallDevice(holds), lanes).score(pairs, one_by_one=one_by_one) for lanes in (Lanes(), three)
     )
-    assert beside.failures.keys() == alone.failures.keys()
-    np.testing.assert_array_equal(beside.logits, alone.logits)
+    assert in_lanes.failures.keys() == alone.failures.keys()
+    np.testing.assert_array_equal(in_lanes.logits, alone.logits)
 
 
 def test_one_by_one_puts_every_pair_in_a_pass_of_its_own() -> None:

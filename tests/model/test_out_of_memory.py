@@ -1,4 +1,4 @@
-"""A device whose memory does not hold a micro-batch: it is halved, and only a pair too large by itself is refused."""
+"""A micro-batch that does not fit into memory is halved; only a pair that does not fit alone fails."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CPU = torch.device("cpu")
 
 
 class SmallDevice:
-    """Holds so many tokens, padding included; the logit of a pair is its first id."""
+    """Has memory for `capacity` tokens, padding included; the logit of a pair is its first id."""
 
     name = "small"
 
-    def __init__(self, holds: int) -> None:
-        self.holds = holds
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.passes: list[int] = []
 
     def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
@@ -39,7 +39,7 @@ class SmallDevice:
 
     def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
         tokens = self.tokens(inputs, rows)
-        if tokens > self.holds:
+        if tokens > self.capacity:
             raise torch.OutOfMemoryError(f"tried to allocate {tokens}")
         self.passes.append(tokens)
         return torch.tensor([float(inputs.ids[row][0]) for row in rows])
@@ -70,7 +70,7 @@ def test_every_pair_that_fits_alone_is_scored_and_the_others_are_refused(lengths
 
 
 def test_the_budget_stays_lowered_so_that_memory_runs_out_once() -> None:
-    device = SmallDevice(holds=100)
+    device = SmallDevice(capacity=100)
     scorer = scorer_on(device, max_batch_tokens=400)
     pairs = pairs_of([10] * 90)
     assert scorer.score(pairs).oom_splits == 2

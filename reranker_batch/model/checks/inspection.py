@@ -33,19 +33,19 @@ def inspect_model(
     dtype: str = "float32",
     device: str = "auto",
 ) -> Inspection:
-    """Run the start-up checks on a model and say what was found.
+    """Run the start-up checks on a model and describe the model.
 
     Raises:
         ModelError: A check failed.
     """
-    found = choose_recipe(files.folder, files.config(), model=files.name, name=recipe, instruct=instruct)
-    encoder = load_pair_encoder(files.folder, recipe=found.recipe, trust_remote_code=files.trust_remote_code)
+    detected = choose_recipe(files.folder, files.config(), model=files.name, name=recipe, instruct=instruct)
+    encoder = load_pair_encoder(files.folder, recipe=detected.recipe, trust_remote_code=files.trust_remote_code)
     scorer = start_scorer(
-        files.folder, recipe=found.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
+        files.folder, recipe=detected.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
     )
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
-    scores = Activation(shift=found.recipe.logit_shift).scores(logits)
-    rows = [*_about(found), *_input(encoder)]
+    scores = Activation(shift=detected.recipe.logit_shift).scores(logits)
+    rows = [*_about(detected), *_input(encoder)]
     rows += [
         ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
         for (query, document), logit, score in zip(SCORED_PAIRS, logits, scores, strict=True)
@@ -60,13 +60,13 @@ def inspect_model(
     return Inspection(rows, agrees)
 
 
-def _about(found: Detected) -> list[tuple[str, str]]:
-    recipe = found.recipe
+def _about(detected: Detected) -> list[tuple[str, str]]:
+    recipe = detected.recipe
     shift = f" - {recipe.logit_shift:g}" if recipe.logit_shift else ""
     return [
         ("recipe", f"{recipe.name} (version {recipe.version})"),
-        ("because", found.reason),
-        *(("note", note) for note in found.notes),
+        ("because", detected.reason),
+        *(("note", note) for note in detected.notes),
         ("instruction", recipe.resolved_instruct or ("none" if recipe.uses_instruct else "not taken")),
         ("relevance_score", f"sigmoid(logit{shift})"),
     ]

@@ -17,7 +17,7 @@ PLAIN_TEXTS = (
     "🐼👩‍👩‍👧 emoji 🇺🇳 and ™ signs ₿",
     "def f(x): return x**2  # code_like-Text, 3.14 <b>html</b> a@b.org",
 )
-"""Ordinary text: a tokenizer that reads any of it in two ways must not be used."""
+"""Ordinary text: a tokenizer is not used if transformers and its own file read any of it differently."""
 
 SPACED_TEXTS = (
     "",
@@ -41,7 +41,7 @@ PAIRS = tuple(
     for shift in (0, 1, 5)
     for query, document in zip(TEXTS, TEXTS[shift:] + TEXTS[:shift], strict=True)
 )
-"""Every text as a query and as a document, beside itself, its neighbour and one of another script."""
+"""Every text as a query and as a document, paired with itself, its neighbour and one of another script."""
 
 TRIAL_PAIRS = (
     *((query, document) for query, document in zip(PLAIN_TEXTS, PLAIN_TEXTS[2:] + PLAIN_TEXTS[:2], strict=True)),
@@ -51,7 +51,7 @@ TRIAL_PAIRS = (
     (PLAIN_TEXTS[0], " ".join(PLAIN_TEXTS)),
     (PLAIN_TEXTS[1], " ".join(PLAIN_TEXTS[:6] * 2)),
 )
-"""Of all lengths, two of them longer than the windows of local attention: ways to run a model are compared on them."""
+"""Pairs of all lengths, two of them longer than the windows of local attention, to compare forward passes on."""
 
 SCORED_PAIRS = (
     ("what is a panda?", "hi"),
@@ -65,4 +65,4 @@ SCORED_PAIRS = (
     ("how to sort a list in python", "Use sorted(items) for a new list, or items.sort() to sort in place. " * 6),
     ("столица Франции", "Париж — столица и крупнейший город Франции."),
 )
-"""Relevant and irrelevant, short and long: no working reranker gives all of them one score."""
+"""Relevant and irrelevant, short and long: no working reranker gives all of them the same score."""

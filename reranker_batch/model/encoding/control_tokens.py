@@ -1,7 +1,7 @@
 """Text is never read as control tokens: whatever spells `</s>` or `[SEP]` becomes ordinary pieces.
 
 A tokenizer can be told not to look for its special tokens in a text, but the vocabulary of a Unigram or a
-BPE model may hold `</s>` as one more piece, which the text `</s>` then still becomes.
+BPE model may contain `</s>` as an ordinary piece, which the text `</s>` then still becomes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 
 
 class ControlTokens:
-    """Ids that steer the model, and the ordinary ids that stand for the same characters."""
+    """Ids that control the model, and ordinary ids for the same characters."""
 
     def __init__(self, spellings: Mapping[int, tuple[int, ...]]) -> None:
         self._spellings = spellings
@@ -30,7 +30,7 @@ class ControlTokens:
         return frozenset(self._spellings)
 
     def spell(self, token_id: int) -> tuple[int, ...]:
-        """The ids to put for one id of a text; an ordinary one stands for itself."""
+        """The ids that replace one id of a text; an ordinary id is kept."""
         return self._spellings.get(token_id, (token_id,))
 
     def spell_out(self, tokens: Ragged) -> Ragged:
@@ -82,8 +82,8 @@ class _Speller:
         start = 0
         while start < len(text):
             end = next((end for end in range(len(text), start, -1) if self._find(text, start, end) is not None), None)
-            found = None if end is None else self._find(text, start, end)
-            ids.extend(self._spell_char(text[start]) if found is None else (found,))
+            piece = None if end is None else self._find(text, start, end)
+            ids.extend(self._spell_char(text[start]) if piece is None else (piece,))
             start = start + 1 if end is None else end
         return tuple(ids)
 

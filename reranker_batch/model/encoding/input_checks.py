@@ -1,4 +1,4 @@
-"""A tokenizer and a repository's own files against what the encoder makes: refused where they differ."""
+"""Compare the inputs of an encoder with the tokenizer and the repository's own files; refuse differences."""
 
 from __future__ import annotations
 

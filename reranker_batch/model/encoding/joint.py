@@ -1,4 +1,4 @@
-"""Pairs through the tokenizer's own pair encoding, for tokenizers that join texts in a way of their own."""
+"""Pairs by the tokenizer's own pair encoding, for tokenizers whose pairs cannot be assembled from ids."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PAIRS_A_CALL = 256
 
 @dataclass(frozen=True)
 class _Input:
-    """One model input; `query_tokens` and `document_tokens` are counted from it, not expected of it."""
+    """One model input; `query_tokens` and `document_tokens` are counted in it."""
 
     ids: list[int]
     first_type_tokens: int
@@ -34,8 +34,8 @@ class _Input:
 class JointPairEncoder:
     """Cuts texts at the characters where tokens end, and lets the tokenizer join them.
 
-    A text that is cut inside a word may be read as more tokens than it had, so that inputs are counted after the
-    fact and cut again until they are within the limit.
+    A text that is cut inside a word may be read as more tokens than it had, so inputs are counted after they are joined
+    and cut again until they are within the limit.
     """
 
     tokenizer: Any
@@ -48,7 +48,7 @@ class JointPairEncoder:
 
     @property
     def input_id_limit(self) -> int:
-        """One more than the largest id that an input can hold."""
+        """One more than the largest id that an input can have."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
     def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
@@ -94,7 +94,7 @@ class JointPairEncoder:
         ]
 
     def _shrink(self, query: str, document: str, item: _Input, max_pair_tokens: int) -> _Input:
-        """Take from the document, then from the query, what the joined input is over the limit."""
+        """Cut the document, then the query, until the joined input is within the limit."""
         kept_query, kept_document = len(self._ids(query)), len(self._ids(document))
         while len(item.ids) > max_pair_tokens:
             over = len(item.ids) - max_pair_tokens

@@ -74,7 +74,7 @@ class PromptPairEncoder:
 
     @property
     def input_id_limit(self) -> int:
-        """One more than the largest id that an input can hold."""
+        """One more than the largest id that an input can have."""
         return self.reader.input_id_limit(self.parts.constant_ids)
 
     def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:

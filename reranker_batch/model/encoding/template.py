@@ -36,7 +36,7 @@ class JoinedPair:
 
 
 def join_pairs(tokenizer: Any, queries: Sequence[str], documents: Sequence[str]) -> list[JoinedPair]:
-    """Encode pairs the way the tokenizer itself does; `tokenizer` is one of transformers' fast tokenizers."""
+    """Encode pairs as the tokenizer itself does; `tokenizer` is one of transformers' fast tokenizers."""
     # Lists even for one pair: a single empty document would be taken for no document at all.
     encoded = tokenizer(
         list(queries),

@@ -1,4 +1,4 @@
-"""Texts to model inputs with a model's own tokenizer, each distinct text read once."""
+"""Texts to model inputs with a model's own tokenizer."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TokenizerPairEncoder:
 
     @property
     def input_id_limit(self) -> int:
-        """One more than the largest id that an input can hold."""
+        """One more than the largest id that an input can have."""
         return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
 
     def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
@@ -276,7 +276,7 @@ def _require_agreement(path: Path, raw: Tokenizer, backend: Tokenizer) -> None:
         )
     odd = _first_difference(raw, backend, SPACED_TEXTS)
     if odd is not None:
-        _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' way is used", path, odd)
+        _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' reading is used", path, odd)
 
 
 def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Whether a way to run a model gives the logits that it should for the trial pairs."""
+"""Whether a forward pass gives the expected logits for the trial pairs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from reranker_batch.model.forward.padded import Forward
 _EXACT_ABSOLUTE = _EXACT_RELATIVE = 1e-4
 _NOISE_FACTOR = 3
 _LAST_BITS = 2
-"""By so many of its last bits a logit of half precision may differ in any case."""
+"""Last bits by which a logit of half precision may always differ."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the logits of the trial pairs should be, and how far they may be from that: each, and on average.
+    """Expected logits of the trial pairs, and the differences allowed: for each, and on average.
 
-    The average is the root of the mean square, which says more about noise than the worst of a few pairs.
+    The average is the root mean square, which says more about noise than the worst of a few pairs.
     """
 
     logits: FloatArray
@@ -35,10 +35,10 @@ class Expected:
 
     @classmethod
     def in_half(cls, exact: FloatArray, plain: FloatArray, dtype: torch.dtype) -> Expected:
-        """On average at most three times as far from float32 as the plain pass in half precision is.
+        """On average at most three times as far from float32 as the plain pass in half precision.
 
-        A single one may be three times as far again. `exact` is the plain pass in float32, `plain` in half precision;
-        where that overflows, any other has to.
+        A single logit may be three times as far again. `exact` is the plain pass in float32, `plain` the one in half
+        precision; where the plain pass overflows, every other must overflow too.
         """
         is_finite = np.isfinite(plain)
         noise = np.abs(plain - exact)[is_finite]
@@ -49,7 +49,7 @@ class Expected:
         return cls(wanted, np.float32(_NOISE_FACTOR) * average + last_bits, average)
 
     def fault(self, logits: FloatArray) -> str | None:
-        """The trial pair whose logit is furthest off, if that is too far."""
+        """The trial pair with the largest difference, if that is too large."""
         with np.errstate(invalid="ignore"):
             off = np.abs(logits - self.logits)
         is_near = (off <= self.each) | ~(np.isfinite(logits) | np.isfinite(self.logits))
@@ -64,7 +64,7 @@ def _average(values: FloatArray) -> float:
 
 
 def trial_logits(forward: Forward, trial: TokenInputs) -> FloatArray:
-    """In two micro-batches or more, so that pairs of different lengths meet in one."""
+    """Logits of the trial pairs, in two or more micro-batches, so that pairs of different lengths share one."""
     logits = np.full(len(trial), np.nan, dtype=np.float32)
     budget = max(int(trial.costs.max()), int(trial.costs.sum()) // 2)
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""How many tokens a device computes at a time."""
+"""The token budget of a device."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CPU_BATCH_TOKENS = 4096
 _GPU_BATCH_TOKENS = 32768
 _PROBE_TOKENS = 2048
 _MEMORY_SHARE = 0.7
-"""Of the free memory of a GPU: the rest is for what the allocator cannot use, and for whoever shares the device."""
+"""Share of a GPU's free memory; the rest is for fragmentation and for others who use the device."""
 
 
 def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.device) -> int:
-    """A token budget for the device: what its caches or cores want, less where its memory is too small for that.
+    """A token budget that keeps the device busy and fits into its memory.
 
-    It is a power of two, so that small differences in free memory do not change which pairs share a micro-batch.
+    On a GPU it is a power of two, so that small differences in free memory do not change which pairs share a batch.
     """
     if device.type != "cuda":
         return max(_CPU_BATCH_TOKENS, longest_pair)
@@ -36,7 +36,7 @@ def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.devi
 
 
 def _bytes_per_token(forward: Forward, longest_pair: int, device: torch.device) -> float:
-    """Measured on one micro-batch of pairs as long as they come."""
+    """Measured on one micro-batch of pairs of the greatest length."""
     ids = Ragged.from_lists([[1] * longest_pair] * max(1, _PROBE_TOKENS // longest_pair))
     probe, rows = TokenInputs.of_ids(ids), np.arange(len(ids), dtype=np.int64)
     before = torch.cuda.memory_allocated(device)

@@ -1,14 +1,13 @@
-"""Causal rerankers: what all documents of a query share goes through the model once.
+"""Causal rerankers: the prefix that all documents of a query share goes through the model once (prefix caching).
 
-System text, instruction and query stand before the document, so that in a causal model their keys and values are
-the same for every document of the query. A micro-batch is one row of ids without padding: the opening of each query
-once, then the rest of each of its pairs, at the positions that they would have alone. Only attention needs to know who
-sees whom, so it is replaced by a function of its own through transformers' `AttentionInterface`: it gathers for each
-row the keys of its opening beside its own and gives them to torch's SDPA. All other arithmetic (most of it) is
-the model's own code on packed rows.
+System text, instruction and query come before the document, so in a causal model their keys and values are the same
+for every document of the query. A micro-batch is one row of ids without padding: the prefix of each query once, then
+the rest of each of its pairs, at the positions that they would have alone. Only attention needs to know which tokens
+see each other. It is replaced, through transformers' `AttentionInterface`, by a function that gathers the keys of the
+prefix and of the row itself and calls torch's SDPA. All other arithmetic (most of it) is the model's own code.
 
-A cache with expanded keys (`DynamicCache`) would do as well, but it takes two passes, pads both, and copies the
-opening's keys for every document in each layer before any of them is used.
+A cache with expanded keys (`DynamicCache`) would work as well, but it takes two passes, pads both, and copies the keys
+of the prefix for every document in each layer.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from reranker_batch.model.forward.padded import send
 
 _ATTENTION = "reranker_batch_shared_prefix"
 _MAX_SCORES = 1 << 24
-"""Entries of the mask of one call to SDPA: bounds what mixed lengths cost, in memory and in work."""
+"""Most entries in the mask of one call to SDPA: bounds memory and work when lengths differ."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class _Block:
     """Rows that attend in one call: `queries` [rows, longest] and `keys` [rows, prefix + longest] are places.
 
     `mask` [rows, 1, longest, prefix + longest] says which key a query sees; None means its own row up to itself.
-    `real` picks the places of `queries` that are no padding, and `at` is where their results go.
+    `real` selects the places of `queries` that are not padding; `at` is where their results go.
     """
 
     queries: torch.Tensor
@@ -103,8 +102,8 @@ AttentionMaskInterface.register(_ATTENTION, lambda *args, **kwargs: None)
 class SharedPrefixForward:
     """Runs a causal model on packed rows: the prefix of a group of inputs is computed once per micro-batch.
 
-    `weights` of shape [hidden] turn the last position's hidden state into the logit, in float32: the difference
-    of two rows of the head, so that the other logits are never computed.
+    `weights` of shape [hidden] turn the hidden state of the last position into the logit, in float32. They are the
+    difference of two rows of the head, so the other logits are never computed.
     """
 
     name = "shared prefix"
@@ -151,7 +150,7 @@ class SharedPrefixForward:
         return hidden[0, send(plan.last, self._device)].float() @ self._weights
 
     def plain_logits(self, ids: Ragged) -> FloatArray:
-        """Logits by the model's own forward, a pair at a time and without any of the above; for checks."""
+        """Logits by the model's own forward pass, one pair at a time and without shared prefixes; for checks."""
         self._model.set_attn_implementation("sdpa")
         try:
             with torch.inference_mode():
@@ -187,7 +186,7 @@ def _fill(
 
 @dataclass(frozen=True)
 class _Spans:
-    """Stretches of a packed row that attend together, each behind a prefix (which may be empty)."""
+    """Spans of a packed row that attend together, each after a prefix (which may be empty)."""
 
     starts: LongArray
     lengths: LongArray
@@ -239,7 +238,7 @@ class _Plan:
             start = stop
 
     def _fit(self, order: LongArray) -> int:
-        """How many of the next spans share a block: half as long at least, all with a prefix or none."""
+        """How many of the next spans share a block: at least half as long as the first, all with a prefix or none."""
         lengths, prefixes = self.spans.lengths[order], self.spans.prefix_lengths[order]
         is_like = (2 * lengths >= lengths[0]) & ((prefixes > 0) == (prefixes[0] > 0))
         entries = np.arange(1, len(order) + 1) * lengths[0] * (lengths[0] + np.maximum.accumulate(prefixes))
@@ -271,7 +270,7 @@ def _block(spans: _Spans, device: torch.device) -> _Block:
 
 
 def _require_plain_attention(model: PreTrainedModel) -> None:
-    """Refuse a model whose layers look at a window of the past, or bend the scores, which no recipe's does."""
+    """Refuse a model with sliding windows or softcapped scores, which no recipe needs."""
     config: Any = model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"} or getattr(config, "attn_logit_softcapping", None):

@@ -1,9 +1,9 @@
-"""Which way a model is run.
+"""Which forward pass a model is run with.
 
-A faster way is taken only if it is shown to be right when the model is loaded. Its logic is compared with the plain
-pass in float32, whatever precision the model has, so that rounding hides no fault. Its attention kernel is tried alone
-in the model's own precision. The logits of the whole model in half precision may then be three times as far from those
-of float32 as the plain pass is.
+A faster pass is used only if it is shown to be right when the model is loaded. Its logic is compared with the plain
+pass in float32, whatever precision the model has, so that rounding hides no fault. Its attention kernel is checked
+alone in the model's own precision. In half precision, the logits of the whole model may then be three times as far from
+those in float32 as the plain pass is.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's 
 
 
 class _UnfitError(Exception):
-    """Not for users: says why a model cannot be run in some way."""
+    """Not for users: says why a model cannot be run with some forward pass."""
 
 
 @contextmanager
 def _unfit_on_error() -> Iterator[None]:
-    """What a family, or a kernel that the device lacks, makes of an input of another shape is not known beforehand."""
+    """Any error may come from a family or a kernel that does not accept inputs of another shape."""
     try:
         yield
     except ModelError as error:
@@ -51,7 +51,7 @@ def _unfit_on_error() -> Iterator[None]:
 def load_forward(
     kind: Kind, model: PreTrainedModel, answer_ids: Sequence[int], trial: TokenInputs, *, device: torch.device
 ) -> Forward:
-    """How a model of this kind is run: the fastest way that gives the right logits for the trial pairs.
+    """The fastest forward pass for a model of this kind that gives the right logits for the trial pairs.
 
     Raises:
         ModelError: A model that is asked with a prompt cannot be run.
@@ -70,7 +70,7 @@ def choose_forward(
     device: torch.device,
     kernels: Sequence[VarlenKernel] | None = None,
 ) -> Forward:
-    """The fastest way that gives the logits of the plain padded one for the trial pairs.
+    """The fastest pass that gives the logits of the plain padded one for the trial pairs.
 
     `kernels` are tried in this order; without them, those that the device and the precision can use.
     """
@@ -91,7 +91,7 @@ def choose_forward(
 
 
 def _fastest(plain: PaddedForward, packing: _Packing) -> Forward:
-    """Packed or padded, with prepacked layers or without them: the first that gives what is expected."""
+    """Packed or padded, with or without prepacked layers: the first that gives the expected logits."""
     prepacking = prepack(packing.model) if packing.device.type == "cpu" else None
     forward = packing.forward()
     if forward is None and prepacking and (fault := packing.expected.fault(trial_logits(plain, packing.trial))):
@@ -106,7 +106,7 @@ def _fastest(plain: PaddedForward, packing: _Packing) -> Forward:
 
 
 class _Packing:
-    """Tries to run a model packed. `obstacle` says what was in the way."""
+    """Tries to run a model packed. `obstacle` is the reason why that failed."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class _Packing:
         self._is_logical = True
 
     def check_logic(self, exact: FloatArray) -> None:
-        """Run the model packed in float32, by the plain kernel. Unless it gives these logits, it never is packed."""
+        """Run the model packed in float32 with the plain kernel. It is packed only if that gives these logits."""
         with in_float32(self.model):
             forward = self._try(PlainKernel(), Expected.exactly(exact))
             if forward is not None:
@@ -133,7 +133,7 @@ class _Packing:
         self._is_logical = forward is not None
 
     def forward(self) -> PackedForward | None:
-        """With the first kernel that is right; None if there is none."""
+        """The packed pass with the first kernel that is right; None if there is none."""
         self.obstacle = "" if self._is_logical else self.obstacle
         for kernel in self._kernels if self._is_logical else ():
             recording = RecordingKernel(kernel)
@@ -188,7 +188,7 @@ def choose_causal_forward(
     device: torch.device,
     attention: BlockAttention = attend_block,
 ) -> Forward:
-    """The way of a model that is scored through a prompt: what pairs share is computed once.
+    """The forward pass of a model that is asked with a prompt: shared prefixes are computed once.
 
     Raises:
         ModelError: The model's attention is of another kind, or the logits are not those of the model's own pass.
@@ -215,6 +215,6 @@ def choose_causal_forward(
 def _require_agreement(fault: str | None) -> None:
     if fault:
         raise ModelError(
-            f"With shared prefixes the logits are not those of the model's own pass. {fault} This version of "
-            "transformers runs the model in a way that is not known here; use one that constraints.txt names."
+            f"With shared prefixes the logits are not those of the model's own pass. {fault} The model may run "
+            "differently in this version of transformers; use one that constraints.txt names."
         )

@@ -15,7 +15,7 @@ _INSTRUCTIONS = {
 
 
 def cpu_capabilities() -> Mapping[str, Any]:
-    """What torch has found out about this machine's CPU."""
+    """Capabilities of this machine's CPU as torch detects them."""
     capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
     return capabilities
 

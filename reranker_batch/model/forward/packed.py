@@ -1,9 +1,9 @@
-"""A forward pass that computes no padding: the pairs of a micro-batch stand behind each other in one sequence.
+"""A forward pass without padding: the pairs of a micro-batch follow each other in one sequence.
 
-Embeddings, linear layers and norms do not care which pair a token belongs to; attention is told, through
-transformers' own attention interface, and computed by a kernel of `kernels.py`. In the last layer, once its keys and
+Embeddings, linear layers and norms do not depend on the pair that a token belongs to. Attention does: it goes through
+transformers' attention interface and is computed by a kernel of `kernels.py`. In the last layer, once its keys and
 values are known, only the tokens that the head reads are computed. Both give the logits of the padded pass, which
-`choosing.py` checks at load: a family whose attention does not go through the interface would be scored wrong without
+`choosing.py` checks at load: a family whose attention does not go through the interface would get wrong scores without
 an error.
 """
 
@@ -31,7 +31,7 @@ _NO_INTERFACE = "Its attention does not go through transformers' attention inter
 
 
 class Attention(Protocol):
-    """What the attention of a layer does with the tokens of a micro-batch."""
+    """Attention of a layer over the tokens of a micro-batch."""
 
     def attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int | None
@@ -67,7 +67,7 @@ AttentionMaskInterface.register(_NAME, _no_mask)
 
 @dataclass
 class _OwnPair:
-    """A token sees those of its own pair, within the window if there is one."""
+    """A token attends to those of its own pair, within the window if there is one."""
 
     bounds: SequenceBounds
     kernel: VarlenKernel
@@ -82,7 +82,7 @@ class _OwnPair:
 
 @dataclass
 class _FirstTokens:
-    """Only the first token of each pair asks; keys and values are those of all tokens."""
+    """Only the first token of each pair is a query; keys and values are those of all tokens."""
 
     pairs: _OwnPair
     key: torch.Tensor
@@ -97,7 +97,7 @@ class _FirstTokens:
         return self.pairs.kernel(query, key, value, alone, seen, scaling, None)
 
     def _seen(self, window: int | None) -> tuple[SequenceBounds, torch.Tensor, torch.Tensor]:
-        """The keys of its pair that are less than `window` away: kernels place a lone query at the end of its keys."""
+        """The keys less than `window` away; kernels place a single query at the end of its keys."""
         bounds = self.pairs.bounds
         if window is None or bounds.longest <= window:
             return bounds, self.key, self.value
@@ -107,7 +107,7 @@ class _FirstTokens:
 
 
 class _KeysAndValuesError(Exception):
-    """Not an error: leaves a layer where its keys and values are known."""
+    """Not an error: leaves a layer once its keys and values are known."""
 
     def __init__(self, key: torch.Tensor, value: torch.Tensor) -> None:
         self.key = key
@@ -122,7 +122,7 @@ class _Stop:
 
 
 class PackedForward:
-    """Runs a micro-batch as one packed sequence. Takes the model over: it no longer runs any other way.
+    """Runs a micro-batch as one packed sequence. Until `release`, the model cannot be run otherwise.
 
     `kernel` may be set between calls.
 
@@ -147,7 +147,7 @@ class PackedForward:
         self._narrow = _NarrowLayer(_layers(model)[-1])
 
     def release(self) -> None:
-        """Give the model back as it was."""
+        """Restore the model."""
         self._narrow.release()
         self._model.set_attn_implementation(self._was)
 
@@ -173,10 +173,10 @@ class PackedForward:
 
 
 class _NarrowLayer:
-    """Lets a layer compute on the first token of every pair only, once its keys and values are there.
+    """Makes a layer compute only the first token of every pair, once its keys and values are known.
 
-    What comes out has the shape of a batch of sequences of one token, [pairs, 1, hidden], so that the rest of the
-    model, which reads the first token of each sequence, runs as it is.
+    The result has the shape of a batch of one-token sequences, [pairs, 1, hidden], so that the rest of the model, which
+    reads the first token of each sequence, needs no change.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -202,7 +202,7 @@ class _NarrowLayer:
 
 
 def _at(value: Any, places: torch.Tensor, tokens: int) -> Any:
-    """The chosen tokens of whatever has shape [1, tokens, ...]; all else as it is."""
+    """The chosen tokens of values of shape [1, tokens, ...]; other values are returned unchanged."""
     if isinstance(value, torch.Tensor) and value.dim() > 1 and value.shape[:2] == (1, tokens):
         return value[:, places]
     if isinstance(value, tuple):
@@ -212,14 +212,14 @@ def _at(value: Any, places: torch.Tensor, tokens: int) -> Any:
 
 def _layers(model: PreTrainedModel) -> nn.ModuleList:
     count = model.config.num_hidden_layers
-    found = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    if len(found) != 1:
-        raise ModelError(f"{len(found)} lists of {count} layers stand in {type(model).__name__}, one was expected.")
-    return found[0]
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+    if len(lists) != 1:
+        raise ModelError(f"{type(model).__name__} has {len(lists)} lists of {count} layers, one was expected.")
+    return lists[0]
 
 
 def _first_position(model: PreTrainedModel) -> int:
-    """RoBERTa's positions begin behind the one that stands for padding, which its embedding names."""
+    """RoBERTa's positions begin after the padding position, which is set in its embedding."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
             return module.padding_idx + 1

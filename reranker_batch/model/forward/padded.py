@@ -1,4 +1,4 @@
-"""Ways to run a model on a micro-batch: what the scorer asks of one, and the plain way with padding."""
+"""The forward pass as the scorer calls it, and the plain one with padding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Forward(Protocol):
         """What the report calls it."""
 
     def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
-        """Rows of the unit that go through the model together: every row once, decided by the arguments alone.
+        """Rows of the unit that share a forward pass. Every row comes once; only the arguments decide.
 
         Raises:
             PairTooLongError: One pair alone is over the budget.
@@ -37,7 +37,7 @@ class Forward(Protocol):
 
 
 class PaddedForward:
-    """The plain way: rows of a micro-batch padded on the right to the longest."""
+    """The plain pass: rows of a micro-batch are padded on the right to the longest."""
 
     name = "padded"
 
@@ -66,7 +66,7 @@ class PaddedForward:
 
 
 def use_plain_outputs(model: PreTrainedModel) -> None:
-    """Undo settings of a config.json that change what a pass returns, or how it is cut up, and no logit."""
+    """Undo settings of a config.json that change what a pass returns or how it is split, but no logit."""
     modules: list[Any] = list(model.modules())
     for module in modules:
         if isinstance(module, PreTrainedModel):
@@ -85,7 +85,7 @@ def send(array: LongArray, device: torch.device) -> torch.Tensor:
 
 
 def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
-    """The chosen rows as int64 of shape [rows, longest], filled up on the right."""
+    """The chosen rows as int64 of shape [rows, longest], padded on the right."""
     lengths = input_ids.lengths[rows]
     width = int(lengths.max())
     padded = np.full((len(rows), width), pad_id, dtype=np.int64)
@@ -95,7 +95,7 @@ def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
 
 
 def pad_id_of(model: PreTrainedModel) -> int:
-    """RoBERTa counts positions by the ids that differ from this one, so that it must be the model's own."""
+    """The model's own padding id: RoBERTa counts positions by the ids that differ from it."""
     return int(getattr(model.config, "pad_token_id", None) or 0)
 
 

@@ -15,7 +15,7 @@ from torch import nn
 def in_float32(model: nn.Module) -> Iterator[None]:
     """Let the model compute in float32; afterwards its weights are the very tensors that they were.
 
-    The weights of a layer are in float32 while it is called, and all that stands outside of the layers throughout.
+    The weights of a layer are in float32 while it is called, those outside of the layers all the time.
     """
     layers = list(_layers(model))
     of_layers = {id(tensor) for layer in layers for tensor in _narrow(layer)}

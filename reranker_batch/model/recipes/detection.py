@@ -63,18 +63,15 @@ def choose_recipe(
     """
     prompt = default_prompt(folder)
     asked = find_instruct(instruct) or prompt
-    if name in (None, "auto"):
-        found = _only_one_serving(folder, config, model, asked)
-    else:
-        found = Detected(_with_instruct(_named(str(name)), asked), f"{_seen(config)}, named by model.recipe")
-        _require_fit(found.recipe, config)
+    detected = _detect(folder, config, model, asked) if name in (None, "auto") else _named(str(name), config, asked)
+    recipe = detected.recipe
     if not is_causal(config):
         _require_single_label(config)
-    if instruct and not found.recipe.uses_instruct:
-        _LOG.warning("model.instruct is ignored: models of the recipe %s take no instruction", found.recipe.name)
-    found = replace(found, notes=tuple(_notes(found.recipe, config, prompt)))
-    _LOG.info("recipe of %s: %s (%s)%s", model, found.recipe.name, found.reason, "".join(f"; {n}" for n in found.notes))
-    return found
+    if instruct and not recipe.uses_instruct:
+        _LOG.warning("model.instruct is ignored: models of the recipe %s take no instruction", recipe.name)
+    notes = tuple(_notes(recipe, config, prompt))
+    _LOG.info("recipe of %s: %s (%s)%s", model, recipe.name, detected.reason, "".join(f"; {note}" for note in notes))
+    return replace(detected, notes=notes)
 
 
 def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
@@ -96,50 +93,57 @@ def own_activation(config: Mapping[str, Any]) -> str | None:
     return str(path).rpartition(".")[2] if path else None
 
 
-def _named(name: str) -> Recipe:
+def _named(name: str, config: Mapping[str, Any], asked: str | None) -> Detected:
     if name not in RECIPES:
         raise ModelError(f"model.recipe={name!r} is not a recipe. Known: auto, {', '.join(sorted(RECIPES))}.")
-    return RECIPES[name]
+    _require_fit(RECIPES[name], config)
+    return Detected(_with_instruct(RECIPES[name], asked), f"{_seen(config)}, named by model.recipe")
 
 
-def _only_one_serving(folder: Path, config: Mapping[str, Any], model: str, asked: str | None) -> Detected:
+def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | None) -> Detected:
+    """The one recipe that serves the model.
+
+    Raises:
+        ModelError: None does or several do, or there is no evidence for the prompt of the one that could.
+    """
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
     able = [recipe for recipe in able if _has_stated_answers(recipe, folder)]
-    plain = [recipe for recipe in able if recipe.kind is Kind.PAIR]
-    found = [Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in plain]
+    pairs = [recipe for recipe in able if recipe.kind is Kind.PAIR]
     prompted = [recipe for recipe in able if recipe.kind is Kind.PROMPT]
-    if prompted:
-        found += _prompted(prompted, folder, config, model)
-    if len(found) > 1:
-        names = ", ".join(sorted(item.recipe.name for item in found))
+    detected = [
+        Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in pairs
+    ]
+    detected += _with_evidence(prompted, folder, config, model) if prompted else []
+    if len(detected) > 1:
+        names = ", ".join(sorted(item.recipe.name for item in detected))
         raise ModelError(f"The model fits several recipes: {names}. Set model.recipe to the one it was trained for.")
-    if not found:
+    if not detected:
         raise ModelError(_no_evidence(prompted, config, model) if able else _unknown_family(config))
-    return found[0]
+    return detected[0]
 
 
-def _prompted(able: Sequence[Recipe], folder: Path, config: Mapping[str, Any], model: str) -> list[Detected]:
-    """Those of the recipes with a prompt that a name on the hub or the repository's own template speaks for.
+def _with_evidence(able: Sequence[Recipe], folder: Path, config: Mapping[str, Any], model: str) -> list[Detected]:
+    """The recipes whose prompt is confirmed, by the name of the repository on the hub or by its own template.
 
     Raises:
         ModelError: The template is for pairs, and none of the recipes makes its text.
     """
-    found = [Detected(recipe, f"{_seen(config)}, published as {model}") for recipe in able if _is_of(recipe, model)]
-    if found:
-        return found
+    published = [Detected(recipe, f"{_seen(config)}, published as {model}") for recipe in able if _is_of(recipe, model)]
+    if published:
+        return published
     templates = render_pairs(folder, able[0].resolved_instruct)
-    found = [
+    agreed = [
         Detected(recipe, f"{_seen(config)}, and {template.place} makes its prompt")
         for recipe in able
         if (template := next((item for item in templates if agreeing(recipe, item)), None))
     ]
-    if templates and not found:
+    if templates and not agreed:
         raise ModelError(
             f"The model ({_seen(config)}) has a template of its own that no recipe has: with the pair of a canary text "
             f"{template_difference(able[0], templates[0])}. Its scores would be wrong without an error. If only the "
             "instruction differs, set model.instruct to the repository's."
         )
-    return found
+    return agreed
 
 
 def _is_of(recipe: Recipe, model: str) -> bool:

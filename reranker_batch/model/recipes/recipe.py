@@ -42,7 +42,7 @@ class Piece:
         return Piece(self.literals[: at + 1], self.fields[:at]).fill(values)
 
     def between(self, field: str, next_field: str) -> str:
-        """What stands between two neighbours."""
+        """The text between two neighbouring fields."""
         at = self.fields.index(field)
         assert self.fields[at + 1] == next_field
         return self.literals[at + 1]
