@@ -11,7 +11,6 @@ from reranker_batch.config import InputConfig
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_source, read_unit
 from reranker_batch.storage.output.dead_letters import dead_letter_table
 
 MORE = pa.struct([("a", pa.duration("s")), ("none", pa.null())])
@@ -31,9 +30,9 @@ def letters_of(
     config = InputConfig.model_validate(values)
     plan = plan_input(config, unit_pairs="auto")
     [unit] = plan.units
-    rows = read_unit(plan.root, config, plan.columns, unit)
+    rows = plan.source.read(unit)
     rejects = pa.concat_tables([rows.rejects, pa.Table.from_pylist(later or [], REJECT_SCHEMA)])
-    return rows, dead_letter_table(rejects, read_source(plan.root, config, unit), unit, plan.columns)
+    return rows, dead_letter_table(rejects, plan.source.read_whole(unit), unit)
 
 
 def test_a_nested_dead_letter_keeps_its_row_with_this_one_candidate(tmp_path: Path) -> None:
@@ -171,7 +170,7 @@ def test_dead_letters_become_input_again(tmp_path: Path) -> None:
     config = InputConfig(path=str(again))
     plan = plan_input(config, unit_pairs="auto")
     unit: WorkUnit = plan.units[0]
-    rows_again = read_unit(plan.root, config, plan.columns, unit)
+    rows_again = plan.source.read(unit)
     assert rows_again.candidates.select(["doc_id", "document"]).to_pylist() == [{"doc_id": "2", "document": "b"}]
     assert rows_again.queries["query_id"].to_pylist() == ["q"]
 

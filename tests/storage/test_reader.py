@@ -23,10 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.planning import InputPlan, plan_input
-from reranker_batch.storage.input.reader import UnitRows, read_unit
 
 TEXTS = st.one_of(st.none(), st.text(max_size=8))
 
@@ -37,7 +37,7 @@ def config_of(path: Path | str, layout: str = "nested", **columns: Any) -> Input
 
 def read_all(config: InputConfig, unit_pairs: int | str = "auto") -> tuple[InputPlan, list[UnitRows]]:
     plan = plan_input(config, unit_pairs=unit_pairs)  # type: ignore[arg-type]
-    return plan, [read_unit(plan.root, config, plan.columns, unit) for unit in plan.units]
+    return plan, [plan.source.read(unit) for unit in plan.units]
 
 
 def read_one(tmp_path: Path, table: pa.Table, layout: str = "nested", **columns: Any) -> UnitRows:
@@ -224,10 +224,7 @@ def test_files_of_empty_or_untyped_lists_give_queries_without_candidates(tmp_pat
     pq.write_table(nested_table(pa.array([[], None, [], [None], []], pa.list_(pa.null()))), tmp_path / "c.parquet")
     config = config_of(tmp_path, passthrough=["title"])
     plan, [unit] = read_all(config)
-    whole, untyped, empty = (
-        read_unit(plan.root, config, plan.columns, replace(plan.units[0], spans=(span,)))
-        for span in plan.units[0].spans
-    )
+    whole, untyped, empty = (plan.source.read(replace(plan.units[0], spans=(span,))) for span in plan.units[0].spans)
     assert len(untyped.queries) == len(empty.queries) == 5
     assert untyped.candidates.schema == empty.candidates.schema == whole.candidates.schema == unit.candidates.schema
     assert len(untyped.candidates) == len(empty.candidates) == 0
@@ -525,11 +522,11 @@ def test_memory_is_bounded_by_the_unit_and_not_by_the_row_group(tmp_path: Path) 
     plan = plan_input(config, unit_pairs=1_000)
     assert len(plan.units) == 100
     code = (
-        "import pickle, sys, pyarrow as pa; from reranker_batch.storage.input.reader import read_unit; "
-        "rows = read_unit(*pickle.load(sys.stdin.buffer)); "
+        "import pickle, sys, pyarrow as pa; source, unit = pickle.load(sys.stdin.buffer); "
+        "rows = source.read(unit); "
         "print(len(rows.candidates), pa.default_memory_pool().max_memory())"
     )
-    asked = pickle.dumps((plan.root, config, plan.columns, plan.units[50]))
+    asked = pickle.dumps((plan.source, plan.units[50]))
     shown = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True)
     num_candidates, peak_bytes = map(int, shown.stdout.split())
     assert num_candidates == 1_000
@@ -549,11 +546,11 @@ def test_a_small_file_that_unpacks_to_very_much_is_an_error_that_names_it(tmp_pa
     config = config_of(path, "pairs")
     plan = plan_input(config, unit_pairs=num_rows)
     code = (
-        "import pickle, sys, pyarrow as pa\nfrom reranker_batch.storage.input.reader import read_unit\n"
-        "try: read_unit(*pickle.load(sys.stdin.buffer), max_bytes=16 << 20)\n"
+        "import pickle, sys, pyarrow as pa\nsource, unit = pickle.load(sys.stdin.buffer)\n"
+        "try: source.read(unit, max_bytes=16 << 20)\n"
         "except Exception as error: print(repr(error), pa.default_memory_pool().max_memory(), sep='\\n')"
     )
-    asked = pickle.dumps((plan.root, config, plan.columns, plan.units[0]))
+    asked = pickle.dumps((plan.source, plan.units[0]))
     shown = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True, text=False)
     error, peak_bytes = shown.stdout.decode().splitlines()
     assert re.match(r"InputError\(.bomb.parquet unpacks to more than 16 MiB in the 1,024 rows from row 0", error)
@@ -611,7 +608,7 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_an_error(tmp_path: Path)
     plan = plan_input(config, unit_pairs="auto")
     beyond = replace(plan.units[0], spans=(replace(plan.units[0].spans[0], row_start=3, row_stop=9),))
     with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*the plan is not that of this file"):
-        read_unit(plan.root, config, plan.columns, beyond)
+        plan.source.read(beyond)
     path.unlink()
     with pytest.raises(InputError, match=r"f.parquet cannot be read"):
-        read_unit(plan.root, config, plan.columns, plan.units[0])
+        plan.source.read(plan.units[0])

@@ -33,7 +33,7 @@ def merge_columns(files: Iterable[tuple[str, FileColumns]], passthrough: Iterabl
         )
     known = {field.name for field in (*query_fields, *candidate_fields)}
     candidate_fields += tuple(pa.field(name, pa.null()) for name in passthrough if name not in known)
-    return InputColumns(shape or "structs", bool(query_ids), bool(doc_ids), query_fields, candidate_fields)
+    return InputColumns(shape or "structs", query_fields, candidate_fields)
 
 
 def _refuse_mixed_ids(what: str, types: Mapping[str, pa.DataType]) -> None:

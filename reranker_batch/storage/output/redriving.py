@@ -18,10 +18,8 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder, absolute
-from reranker_batch.storage.input.candidates import unit_candidates
-from reranker_batch.storage.input.columns import inspect_columns
+from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_source
 from reranker_batch.storage.output.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.verifying import Record, verify_output
@@ -120,12 +118,11 @@ def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
     """The rows of the input that the letters keep; those of one row and so of one query become one again."""
     held = letters.filter(pc.is_valid(letters["input"]))
     rows = pa.Table.from_struct_array(held["input"].combine_chunks())
-    shape = inspect_columns(rows.schema, config, file).shape
-    if shape == "pairs":
+    layout = layout_of(config)
+    if not layout.is_row_a_query:
         return rows
     starts = np.flatnonzero(_differs_from_before(held["row"]) | _differs_from_before(held["file"]))
-    names = config.columns
-    lists = {names.candidates, names.doc_id} if shape == "parallel_lists" else {names.candidates}
+    lists = layout.lists(layout.inspect(rows.schema, file).shape)
     columns = [
         _joined(rows[field.name].combine_chunks(), starts)
         if field.name in lists and not pa.types.is_null(field.type)
@@ -155,8 +152,7 @@ def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> 
     plan = plan_input(again, unit_pairs=_UNIT_PAIRS)
     seen: dict[str, list[pa.Table]] = {name: [] for name in letters}
     for unit in plan.units:
-        source = read_source(plan.root, again, unit)
-        found = unit_candidates(source.table, again.columns, plan.columns, unit)
+        found = plan.source.read_whole(unit).candidates
         query_ids = found.queries["query_id"].take(found.candidates["query_at"])
         named = pa.table({"query_id": query_ids, "index": found.candidates["index"]})
         bounds = np.searchsorted(found.candidates["row"].to_numpy(), unit.offsets)
