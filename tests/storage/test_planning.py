@@ -179,7 +179,11 @@ def test_an_extension_type_is_refused_before_its_code_runs(tmp_path: Path) -> No
         (nested(candidates=pa.array([[1]] * 3)), {}, r"list of int64"),
         (nested(query=pa.array([1, 2, 3])), {}, r"'query' in f.parquet is int64, text is expected"),
         (nested(query_id=pa.array([[1]] * 3)), {}, r"an id must be one value"),
-        (nested(candidates=pa.array([["a"]] * 3), doc_id=pa.array(["a"] * 3)), {}, r"a list of ids for the list of texts"),
+        (
+            nested(candidates=pa.array([["a"]] * 3), doc_id=pa.array(["a"] * 3)),
+            {},
+            r"a list of ids for the list of texts",
+        ),
     ],
 )
 def test_a_wrong_column_is_named_with_what_to_do(
