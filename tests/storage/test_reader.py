@@ -50,12 +50,12 @@ def shown(unit: UnitRows) -> dict[str, Any]:
     return {
         "queries": unit.queries.to_pylist(),
         "candidates": unit.candidates.to_pylist(),
-        "rejects": unit.rejects.to_pylist(),
+        "dead_letters": unit.dead_letters.to_pylist(),
     }
 
 
 def reasons(unit: UnitRows) -> list[tuple[int, int | None, str]]:
-    return [(row["row"], row["index"], row["reason_code"]) for row in unit.rejects.to_pylist()]
+    return [(row["row"], row["index"], row["reason_code"]) for row in unit.dead_letters.to_pylist()]
 
 
 STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("title", pa.string())])
@@ -105,7 +105,7 @@ def test_a_nested_unit_is_taken_apart_in_order(tmp_path: Path) -> None:
         {"query_at": 3, "row": 3, "index": 2, "doc_id": "d", "document": "", "title": ""},
     ]
     assert reasons(unit) == [(3, 0, "null_document"), (3, 1, "null_document"), (4, 0, "null_query")]
-    assert unit.rejects["query_at"].to_pylist() == [3, 3, 4]
+    assert unit.dead_letters["query_at"].to_pylist() == [3, 3, 4]
 
 
 def test_columns_are_read_in_canonical_types(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_all_encodings_of_structs_read_alike(
     _, [unit] = read_all(config_of(path, passthrough=["title"]))
     seen = shown(unit)
     assert seen["candidates"] == expected["candidates"]
-    assert seen["rejects"] == expected["rejects"]
+    assert seen["dead_letters"] == expected["dead_letters"]
     assert [row["query"] for row in seen["queries"]] == [row["query"] for row in expected["queries"]]
     assert [row["query_id"] for row in seen["queries"]] == ["one", "two", "three", "", "f.parquet#4"]
 
@@ -203,7 +203,7 @@ def test_lists_of_unequal_length_are_refused_one_reject_a_text(tmp_path: Path) -
         (3, None, "unequal_lists"),
         (5, 0, "unequal_lists"),
     ]
-    assert unit.rejects["message"][0].as_py().endswith("3 texts stand beside 1 ids.")
+    assert unit.dead_letters["message"][0].as_py().endswith("3 texts and 1 ids.")
 
 
 def test_struct_fields_may_come_in_any_order_and_be_more_or_fewer(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_ids_that_are_not_a_number_are_no_ids(tmp_path: Path, layout: str) -> No
             "f.parquet#4/0",
         ]
     assert unit.queries["query_id"].to_pylist() == ["1", "f.parquet#1", "f.parquet#2", "2", "f.parquet#4"]
-    assert len(unit.rejects) == 0
+    assert len(unit.dead_letters) == 0
 
 
 # --- text that is no text
@@ -390,7 +390,7 @@ def test_one_query_id_with_two_texts_refuses_the_rows_that_differ(tmp_path: Path
     assert unit.candidates["doc_id"].to_pylist() == ["1", "3"]
     assert unit.queries["query"].to_pylist() == ["x", None]
     assert reasons(unit) == [(0, 0, "null_query"), (2, 2, "query_text_differs"), (4, 0, "null_query")]
-    assert "Row 1 has the same query id" in unit.rejects["message"][1].as_py()
+    assert "Row 1 has the same query id" in unit.dead_letters["message"][1].as_py()
 
 
 @pytest.mark.parametrize("string", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
@@ -453,7 +453,9 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
                     place["document"],
                 )
             )
-        bad += [(*place_of(unit, bad["row"]), bad["index"], bad["reason_code"]) for bad in read.rejects.to_pylist()]
+        bad += [
+            (*place_of(unit, bad["row"]), bad["index"], bad["reason_code"]) for bad in read.dead_letters.to_pylist()
+        ]
     assert good == [row for row in expected if row[4] is not None and row[6] is not None]
     assert bad == [
         (*row[:3], "null_query" if row[4] is None else "null_document")

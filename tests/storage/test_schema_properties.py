@@ -147,7 +147,7 @@ def go_through(example: Example, config: InputConfig, folder: Path) -> str | Non
             piece = Piece(example, unit, folder / "in")
             rows = plan.source.read(unit)
             piece.check_rows(rows)
-            letters = dead_letter_table(rows.rejects, plan.source.read_whole(unit), unit)
+            letters = dead_letter_table(rows.dead_letters, plan.source.read_whole(unit), unit)
             piece.check_letters(letters)
             for part in written_parts(unit, rows, letters, config, folder):
                 piece.check_part(part)
@@ -224,7 +224,7 @@ class Piece:
 
     def check_rows(self, rows: UnitRows) -> None:
         places = [(row["row"], row["index"]) for row in rows.candidates.select(PLACE).to_pylist()]
-        refused = [(row["row"], row["index"]) for row in rows.rejects.select(PLACE).to_pylist()]
+        refused = [(row["row"], row["index"]) for row in rows.dead_letters.select(PLACE).to_pylist()]
         seen = sorted((row, -1 if index is None else index) for row, index in [*places, *refused])
         if self.layout == "pairs":
             assert [row for row, _ in seen] == list(range(self.num_rows))

@@ -54,20 +54,20 @@ def id_warnings(files: Sequence[LikelyIds]) -> Iterator[str]:
     """A warning for query ids and one for document ids, where they may be made up by mistake."""
     queries = [(file.file, file.query) for file in files if file.query is not None]
     documents = [(file.file, file.document) for file in files if file.document is not None]
-    for key, found, others_have in (
+    for key, lacking, others_have in (
         ("query_id", queries, any(file.has_query_id for file in files)),
         ("doc_id", documents, any(file.has_doc_id for file in files)),
     ):
-        names = list(dict.fromkeys(name for _, likely in found for name in likely))
+        names = list(dict.fromkeys(name for _, likely in lacking for name in likely))
         if names:
             yield (
-                f"{found[0][0]} has no {key!r}, so ids are made of file and row. {quoted(names)} may be meant: set "
+                f"{lacking[0][0]} has no {key!r}, so ids are made of file and row. {quoted(names)} may be meant: set "
                 f"input.columns.{key} to it, or to null where made-up ids are right."
             )
-        elif found and others_have:
+        elif lacking and others_have:
             yield (
-                f"{len(found)} of {len(files)} files, such as {found[0][0]}, have no {key!r} and others have, so ids "
-                "of these are made of file and row."
+                f"{len(lacking)} of {len(files)} files, such as {lacking[0][0]}, have no {key!r} and others have, so "
+                "ids of these are made of file and row."
             )
 
 

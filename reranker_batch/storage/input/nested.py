@@ -140,7 +140,7 @@ def _ids_of_list(
         return flat, is_unequal, ()
     has_id = (id_lengths == lengths)[parents]
     places = pa.array(offsets_of(id_lengths)[parents] + index, mask=~has_id)
-    details = [f"{texts} texts stand beside {ids} ids." for texts, ids in zip(lengths, id_lengths, strict=True)]
+    details = [f"{texts} texts and {ids} ids." for texts, ids in zip(lengths, id_lengths, strict=True)]
     return flat.take(places), is_unequal, details
 
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _FOOTER_THREADS = 16
 _SHOWN_PROBLEMS = 50
 _PLACE_COLUMNS = {"query_at", "row"}
-"""Columns of a unit's own tables, beside those of the output."""
+"""Columns that a unit's own tables have in addition to those of the output."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.candidates import Cause, UnitCandidates, UnitTable
@@ -16,11 +16,11 @@ from reranker_batch.storage.input.layout import InputLayout
 
 _REASONS = {
     Cause.NULL_QUERY: ("null_query", "The query is null."),
-    Cause.INVALID_QUERY: ("invalid_utf8", "The query, its id or a column carried with it is not valid UTF-8."),
+    Cause.INVALID_QUERY: ("invalid_utf8", "The query, its id or a passthrough column is not valid UTF-8."),
     Cause.UNEQUAL_LISTS: ("unequal_lists", "The lists of texts and ids differ in length:"),
     Cause.TEXT_DIFFERS: ("query_text_differs", "The query text is not the one of its query id:"),
     Cause.NULL_DOCUMENT: ("null_document", "The document is null."),
-    Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a column carried with it is not valid UTF-8."),
+    Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a passthrough column is not valid UTF-8."),
 }
 _DETAILED = (Cause.UNEQUAL_LISTS, Cause.TEXT_DIFFERS)
 
@@ -34,7 +34,7 @@ def unit_rows(rows: pa.Table, layout: InputLayout, columns: InputColumns, unit: 
     whole = unit_candidates(rows, layout, columns, unit)
     is_good = whole.cause == Cause.NONE
     candidates = whole.candidates if is_good.all() else whole.candidates.filter(pa.array(is_good))
-    return UnitRows(whole.queries, candidates, _rejects(whole))
+    return UnitRows(whole.queries, candidates, _dead_letters(whole))
 
 
 def unit_candidates(rows: pa.Table, layout: InputLayout, columns: InputColumns, unit: WorkUnit) -> UnitCandidates:
@@ -64,7 +64,7 @@ def _misfitting(rows: pa.Table, layout: InputLayout, columns: InputColumns, unit
     return unit.shown
 
 
-def _rejects(whole: UnitCandidates) -> pa.Table:
+def _dead_letters(whole: UnitCandidates) -> pa.Table:
     bad = np.flatnonzero(whole.cause)
     places = whole.candidates.select(["query_at", "row", "index"]).take(pa.array(bad))
     causes = [Cause(value) for value in whole.cause[bad].tolist()]
@@ -72,7 +72,7 @@ def _rejects(whole: UnitCandidates) -> pa.Table:
     return (
         places.append_column("reason_code", pa.array([_REASONS[cause][0] for cause in causes], pa.large_string()))
         .append_column("message", pa.array(messages, pa.large_string()))
-        .cast(REJECT_SCHEMA)
+        .cast(DEAD_LETTER_PLACES)
     )
 
 
