@@ -10,17 +10,16 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 import pyarrow as pa
 
-from reranker_batch.config import Columns, InputConfig, OutputConfig, checked
+from reranker_batch.config import InputConfig, OutputConfig, checked
 from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ConfigError, InputError, RowError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings
 from reranker_batch.reranker import Reranker, checked_top_n, memory_unit
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.input.columns import InputColumns, inspect_columns
+from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.merging import merge_columns
 from reranker_batch.storage.input.planning import refuse_own_names
-from reranker_batch.storage.input.query_runs import refuse_returning_rows
 from reranker_batch.storage.input.unit_rows import unit_rows
 from reranker_batch.storage.values import conform_table, one_chunk
 
@@ -111,21 +110,15 @@ def _read(table: pa.Table, config: InputConfig) -> tuple[WorkUnit, UnitRows]:
     """As planning and reading do it for a file."""
     names = config.columns
     refuse_own_names(names)
-    columns = merge_columns([(_NAME, inspect_columns(table.schema, config, _NAME))], names.passthrough)
-    canonical = _canonical(table, _used(names, columns))
-    if columns.shape == "pairs":
-        _refuse_returning(canonical, names)
+    layout = layout_of(config)
+    columns = merge_columns([(_NAME, layout.inspect(table.schema, _NAME))], names.passthrough)
+    canonical = _canonical(table, set(layout.wanted(columns)))
+    layout.refuse_returning(canonical, _NAME)
     unit = memory_unit(_NAME, len(table))
-    return unit, unit_rows(canonical, names, columns, unit)
+    return unit, unit_rows(canonical, layout, columns, unit)
 
 
-def _used(names: Columns, columns: InputColumns) -> set[str | None]:
-    top = [*columns.query_passthrough, *(columns.candidate_passthrough if columns.shape == "pairs" else ())]
-    listed = names.document if columns.shape == "pairs" else names.candidates
-    return {names.query_id, names.query, names.doc_id, listed, *(field.name for field in top)}
-
-
-def _canonical(table: pa.Table, used: set[str | None]) -> pa.Table:
+def _canonical(table: pa.Table, used: set[str]) -> pa.Table:
     kept = [name for name in table.column_names if name in used]
     try:
         return pa.table(
@@ -133,15 +126,6 @@ def _canonical(table: pa.Table, used: set[str | None]) -> pa.Table:
         )
     except pa.ArrowException as error:
         raise InputError(f"The table cannot be read: {error}.") from None
-
-
-def _refuse_returning(table: pa.Table, names: Columns) -> None:
-    def column(name: str | None) -> pa.Array | None:
-        return table[name].combine_chunks() if name in table.column_names else None
-
-    ids, texts = column(names.query_id), column(names.query)
-    sort_by = names.query if ids is None else str(names.query_id)
-    refuse_returning_rows(ids, texts, table=_NAME, sort_by=sort_by)
 
 
 def _tell_of_failed(finished: FinishedUnit, on_failed: str) -> None:

@@ -16,7 +16,7 @@ from reranker_batch.core.limits import RequestLimits, split_requests, total_toke
 from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import WorkUnit, request_id_of
 from reranker_batch.errors import CommitError
 from reranker_batch.schema import nested_schema, output_field, pairs_schema
@@ -104,7 +104,7 @@ def prepare_unit(
         unit=unit,
         queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
         candidates=candidates if keep_documents else candidates.drop_columns("document"),
-        dead_letters=rows.rejects,
+        dead_letters=rows.dead_letters,
         inputs=pairs.inputs.take(rows_of_inputs),
         input_at=input_at,
     )
@@ -205,7 +205,7 @@ def _separate(scored: ScoredUnit, is_bad: BoolArray, reasons: Sequence[tuple[str
     return replace(
         scored,
         candidates=scored.candidates.filter(pa.array(~is_bad)),
-        dead_letters=pa.concat_tables([scored.dead_letters, dead_letters.cast(REJECT_SCHEMA)]),
+        dead_letters=pa.concat_tables([scored.dead_letters, dead_letters.cast(DEAD_LETTER_PLACES)]),
         logits=scored.logits[~is_bad],
     )
 

@@ -17,7 +17,7 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import FileIdentity, Span, WorkUnit, unit_id_of
 from reranker_batch.errors import ConfigError, RowError
 from reranker_batch.model.forward.hardware import cpu_capabilities, slow_precision
@@ -219,7 +219,7 @@ def _unit_rows(queries: list[str], documents: list[str], query_at: LongArray) ->
         "query_id": pa.array([""] * len(queries), pa.large_string()),
         "query": pa.array(queries, pa.large_string()),
     }
-    return UnitRows(pa.table(asked), pa.table(candidates), REJECT_SCHEMA.empty_table())
+    return UnitRows(pa.table(asked), pa.table(candidates), DEAD_LETTER_PLACES.empty_table())
 
 
 def _refuse_dead_letters(dead_letters: pa.Table, name: str) -> None:

@@ -20,7 +20,6 @@ from reranker_batch.core.ranking import relevance_scores
 from reranker_batch.errors import CommitError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_unit
 
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
 
@@ -45,7 +44,7 @@ def run_units(
     plan = plan_input(config, unit_pairs=unit_pairs)
     finished = []
     for unit in plan.units:
-        rows = read_unit(plan.root, config, plan.columns, unit)
+        rows = plan.source.read(unit)
         prepared = prepare_unit(unit, rows, encoder or ByteEncoder(), limits, keep_documents=return_documents)
         finished.append(finish_unit(score_unit(prepared, scorer or HashScorer()), settings))
     return finished

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-REJECT_SCHEMA = pa.schema(
+DEAD_LETTER_PLACES = pa.schema(
     [
         pa.field("query_at", pa.int64()),
         pa.field("row", pa.int64()),
@@ -15,8 +15,9 @@ REJECT_SCHEMA = pa.schema(
         pa.field("message", pa.large_string()),
     ]
 )
-"""`query_at` is the position among the unit's queries, `row` the row of the unit, `index` the place of the candidate
-among its query's; it is null for a row that has ids beside no texts. `WorkUnit.places_of` leads from rows to files."""
+"""Candidates that cannot be scored: `query_at` is the position among the unit's queries, `row` the row of the unit,
+`index` the place of the candidate among its query's, null for a row that has ids and no texts. `WorkUnit.places_of`
+leads from rows to files."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class UnitRows:
     usable text), then the passthrough columns of queries.
     candidates: those that can be scored: `query_at` (position in `queries`), `row`, `index`, `doc_id` (never null),
     `document` (never null), then the passthrough columns of candidates.
-    rejects: all others, as `REJECT_SCHEMA`.
+    dead_letters: all others, as `DEAD_LETTER_PLACES`.
     """
 
     queries: pa.Table
     candidates: pa.Table
-    rejects: pa.Table
+    dead_letters: pa.Table

@@ -13,7 +13,6 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.job import Job, open_job
 from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import count_unit, prepare_unit
-from reranker_batch.storage.input.reader import read_unit
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8
@@ -110,7 +109,7 @@ def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
 
 
 def _count_sample(job: Job, unit: WorkUnit) -> Counts:
-    rows = read_unit(job.plan.root, job.config.input, job.plan.columns, unit)
+    rows = job.plan.source.read(unit)
     return count_unit(prepare_unit(unit, rows, job.encoder, job.limits, keep_documents=False))
 
 

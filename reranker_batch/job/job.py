@@ -76,9 +76,7 @@ class Job:
     def spec(self, replicas: Replicas, *, dtype: str, fingerprint: str) -> WorkerSpec:
         asked_budget = self.config.batching.max_batch_tokens
         return WorkerSpec(
-            input_root=self.plan.root,
-            input=self.config.input,
-            columns=self.plan.columns,
+            source=self.plan.source,
             model=self.config.model.model_copy(update={"revision": self.files.revision}),
             recipe=self.recipe,
             device=replicas.device,

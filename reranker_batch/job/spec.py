@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from reranker_batch.config import InputConfig, ModelConfig
+from reranker_batch.config import ModelConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder, PairScorer
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.source.files import ModelFiles, resolve_model
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.input.columns import InputColumns
+from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.output.lock import LockTicket
 
 if TYPE_CHECKING:
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 class WorkerSpec:
     """The same for every unit and every process; small, and without secrets."""
 
-    input_root: str
-    input: InputConfig
-    columns: InputColumns
+    source: InputSource
     model: ModelConfig
     recipe: Recipe
     device: str

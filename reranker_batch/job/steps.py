@@ -14,7 +14,6 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
-from reranker_batch.storage.input.reader import read_source, read_unit
 from reranker_batch.storage.output.dead_letters import dead_letter_table
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 
@@ -54,7 +53,7 @@ def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     """A unit's place in the input -> its rows, cut, counted and tokenized."""
     started = time.perf_counter()
     with naming(unit, "prepared"):
-        rows = read_unit(spec.input_root, spec.input, spec.columns, unit)
+        rows = spec.source.read(unit)
         keep_documents = spec.results.return_documents
         prepared = prepare_unit(unit, rows, spec.load_encoder(), spec.limits, keep_documents=keep_documents)
     return Prepared(prepared, {"prepare": time.perf_counter() - started})
@@ -82,8 +81,7 @@ def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> PartEn
     """The dead letters first: the part is the record that the unit is done."""
     record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts)
     if len(finished.dead_letters):
-        source = read_source(spec.input_root, spec.input, unit)
-        table = dead_letter_table(finished.dead_letters, source, unit, spec.columns)
+        table = dead_letter_table(finished.dead_letters, spec.source.read_whole(unit), unit)
         file = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
         record = replace(record, dead_letters=file.as_dead_letters())
     return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry()

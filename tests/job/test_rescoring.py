@@ -18,7 +18,6 @@ from reranker_batch.errors import RowError
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, prepare_unit, score_unit
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_unit
 
 RESULTS = ResultSettings("pairs", 2, False, 0.0, ())
 
@@ -52,7 +51,7 @@ def prepared(tmp_path: Path) -> PreparedUnit:
     config = InputConfig.model_validate({"path": str(path)})
     plan = plan_input(config, unit_pairs=10_000)
     [unit] = plan.units
-    rows = read_unit(plan.root, config, plan.columns, unit)
+    rows = plan.source.read(unit)
     limits = RequestLimits(max_item_tokens=400, max_pair_tokens=2000)
     return prepare_unit(unit, rows, ByteEncoder(), limits, keep_documents=False)
 

@@ -8,10 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.config import InputConfig
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_source, read_unit
 from reranker_batch.storage.output.dead_letters import dead_letter_table
 
 MORE = pa.struct([("a", pa.duration("s")), ("none", pa.null())])
@@ -25,15 +24,15 @@ def letters_of(
     later: list[dict[str, Any]] | None = None,
     **columns: Any,
 ) -> tuple[UnitRows, pa.Table]:
-    """Read the table as one unit; `later` are rejects that a later step found."""
+    """Read the table as one unit; `later` are dead letters of a later step."""
     pq.write_table(table, tmp_path / "f.parquet")
     values = {"path": str(tmp_path / "f.parquet"), "layout": layout, "columns": columns}
     config = InputConfig.model_validate(values)
     plan = plan_input(config, unit_pairs="auto")
     [unit] = plan.units
-    rows = read_unit(plan.root, config, plan.columns, unit)
-    rejects = pa.concat_tables([rows.rejects, pa.Table.from_pylist(later or [], REJECT_SCHEMA)])
-    return rows, dead_letter_table(rejects, read_source(plan.root, config, unit), unit, plan.columns)
+    rows = plan.source.read(unit)
+    dead_letters = pa.concat_tables([rows.dead_letters, pa.Table.from_pylist(later or [], DEAD_LETTER_PLACES)])
+    return rows, dead_letter_table(dead_letters, plan.source.read_whole(unit), unit)
 
 
 def test_a_nested_dead_letter_keeps_its_row_with_this_one_candidate(tmp_path: Path) -> None:
@@ -147,7 +146,7 @@ def test_every_candidate_of_a_long_row_can_be_refused(tmp_path: Path) -> None:
     """The work grows with the candidates and not with their square."""
     table = pa.table({"query": pa.nulls(1, pa.string()), "candidates": [[f"d{at}" for at in range(50_000)]]})
     rows, letters = letters_of(tmp_path, table)
-    assert len(rows.rejects) == len(letters) == 50_000
+    assert len(rows.dead_letters) == len(letters) == 50_000
     assert [row["candidates"] for row in letters["input"].slice(49_998).to_pylist()] == [["d49998"], ["d49999"]]
     unequal = pa.table({"query": ["q"], "candidates": [["d"] * 50_000], "doc_id": [["1"]]})
     _, letters = letters_of(tmp_path, unequal)
@@ -171,7 +170,7 @@ def test_dead_letters_become_input_again(tmp_path: Path) -> None:
     config = InputConfig(path=str(again))
     plan = plan_input(config, unit_pairs="auto")
     unit: WorkUnit = plan.units[0]
-    rows_again = read_unit(plan.root, config, plan.columns, unit)
+    rows_again = plan.source.read(unit)
     assert rows_again.candidates.select(["doc_id", "document"]).to_pylist() == [{"doc_id": "2", "document": "b"}]
     assert rows_again.queries["query_id"].to_pylist() == ["q"]
 

@@ -17,7 +17,6 @@ from reranker_batch.errors import InputError
 from reranker_batch.storage.input.footers import check_pages, open_parquet
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.input.query_runs import scan_queries
-from reranker_batch.storage.input.reader import read_source, read_unit
 
 CHANGED = "f.parquet has changed since the plan was made"
 
@@ -59,12 +58,12 @@ def test_a_file_that_was_replaced_is_refused_and_not_tried_again(
     config = InputConfig(path=str(tmp_path))
     plan = plan_input(config, unit_pairs="auto")
     [unit] = plan.units
-    assert len(read_unit(plan.root, config, plan.columns, unit).candidates) == 2
+    assert len(plan.source.read(unit).candidates) == 2
     change(tmp_path / "f.parquet")
     with pytest.raises(InputError, match=CHANGED):
-        read_unit(plan.root, config, plan.columns, unit)
+        plan.source.read(unit)
     with pytest.raises(InputError, match=CHANGED):
-        read_source(plan.root, config, unit)
+        plan.source.read_whole(unit)
     assert "again in" not in caplog.text
 
 

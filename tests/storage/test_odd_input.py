@@ -16,7 +16,6 @@ from reranker_batch.config import InputConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.pipeline import prepare_unit, score_unit
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.output.crash_points import EXIT_CODE
 
 IDS = [
@@ -85,7 +84,7 @@ def test_a_document_of_five_megabytes_is_cut_and_scored(tmp_path: Path) -> None:
     path = write(nested_table(groups), tmp_path / "in.parquet")
     config = InputConfig(path=str(path))
     plan = plan_input(config, unit_pairs="auto")
-    rows = read_unit(plan.root, config, plan.columns, plan.units[0])
+    rows = plan.source.read(plan.units[0])
     limits = RequestLimits(max_item_tokens=400, max_pair_tokens=2000)
     prepared = prepare_unit(plan.units[0], rows, ByteEncoder(), limits, keep_documents=False)
     assert prepared.candidates["truncated"].to_pylist() == [True, False]
@@ -103,7 +102,7 @@ def test_pages_are_checked_where_the_writer_left_checksums(tmp_path: Path) -> No
         config = InputConfig(path=str(path))
         plan = plan_input(config, unit_pairs="auto")
         try:
-            rows = read_unit(plan.root, config, plan.columns, plan.units[0])
+            rows = plan.source.read(plan.units[0])
             found[has_checksums] = "noodle" in rows.candidates["document"][0].as_py()
         except Exception as error:
             found[has_checksums] = f"{type(error).__name__}: {error}"

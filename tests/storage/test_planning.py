@@ -19,7 +19,8 @@ from reranker_batch.core.fingerprint import differences
 from reranker_batch.core.tiling import tiling_problems
 from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.input.cutting import InputFile, cut_input
+from reranker_batch.storage.input.cutting import cut_input
+from reranker_batch.storage.input.input_file import InputFile
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.input.query_runs import QueryRuns, refuse_returning
 
@@ -178,7 +179,11 @@ def test_an_extension_type_is_refused_before_its_code_runs(tmp_path: Path) -> No
         (nested(candidates=pa.array([[1]] * 3)), {}, r"list of int64"),
         (nested(query=pa.array([1, 2, 3])), {}, r"'query' in f.parquet is int64, text is expected"),
         (nested(query_id=pa.array([[1]] * 3)), {}, r"an id must be one value"),
-        (nested(candidates=pa.array([["a"]] * 3), doc_id=pa.array(["a"] * 3)), {}, r"a list of ids beside"),
+        (
+            nested(candidates=pa.array([["a"]] * 3), doc_id=pa.array(["a"] * 3)),
+            {},
+            r"a list of ids for the list of texts",
+        ),
     ],
 )
 def test_a_wrong_column_is_named_with_what_to_do(
@@ -253,7 +258,9 @@ def test_widths_of_integers_and_encodings_of_strings_are_one_family(tmp_path: Pa
     write(tmp_path / "a.parquet", nested(query_id=pa.array([1, 2, 3], pa.int8())))
     write(tmp_path / "b.parquet", nested(query_id=pa.array([1, 2, 3], pa.uint64())))
     write(tmp_path / "c.parquet", nested(query_id=pa.nulls(3)))
-    assert plan_of(tmp_path).columns.has_query_id
+    plan = plan_of(tmp_path)
+    ids = [id_ for unit in plan.units for id_ in plan.source.read(unit).queries["query_id"].to_pylist()]
+    assert ids == ["1", "2", "3"] * 2 + [f"c.parquet#{row}" for row in range(3)]
 
 
 def test_files_of_different_layouts_are_refused_with_both_names(tmp_path: Path) -> None:
@@ -267,7 +274,7 @@ def test_a_file_whose_lists_are_all_empty_fits_any_layout(tmp_path: Path) -> Non
     write(tmp_path / "a.parquet", nested(candidates=pa.nulls(3)))
     write(tmp_path / "b.parquet", nested(candidates=pa.array([[], [], []])))
     write(tmp_path / "c.parquet", nested())
-    assert plan_of(tmp_path).columns.shape == "structs"
+    assert plan_of(tmp_path).source.columns.shape == "structs"
 
 
 def test_passthrough_types_are_merged_over_the_files(tmp_path: Path) -> None:
@@ -275,7 +282,7 @@ def test_passthrough_types_are_merged_over_the_files(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", nested(lang=pa.nulls(3), score=pa.array([1, 2, 3], pa.int32())))
     write(tmp_path / "b.parquet", nested(lang=words.dictionary_encode(), score=pa.array([1.5, 2, 3], pa.float16())))
     write(tmp_path / "c.parquet", nested(lang=words.cast(pa.string_view()), score=pa.array([1.0, 2, 3])))
-    columns = plan_of(tmp_path, passthrough=["lang", "score"]).columns
+    columns = plan_of(tmp_path, passthrough=["lang", "score"]).source.columns
     assert columns.query_passthrough == (pa.field("lang", pa.large_string()), pa.field("score", pa.float64()))
 
 

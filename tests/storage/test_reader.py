@@ -23,10 +23,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.planning import InputPlan, plan_input
-from reranker_batch.storage.input.reader import UnitRows, read_unit
 
 TEXTS = st.one_of(st.none(), st.text(max_size=8))
 
@@ -37,7 +37,7 @@ def config_of(path: Path | str, layout: str = "nested", **columns: Any) -> Input
 
 def read_all(config: InputConfig, unit_pairs: int | str = "auto") -> tuple[InputPlan, list[UnitRows]]:
     plan = plan_input(config, unit_pairs=unit_pairs)  # type: ignore[arg-type]
-    return plan, [read_unit(plan.root, config, plan.columns, unit) for unit in plan.units]
+    return plan, [plan.source.read(unit) for unit in plan.units]
 
 
 def read_one(tmp_path: Path, table: pa.Table, layout: str = "nested", **columns: Any) -> UnitRows:
@@ -50,12 +50,12 @@ def shown(unit: UnitRows) -> dict[str, Any]:
     return {
         "queries": unit.queries.to_pylist(),
         "candidates": unit.candidates.to_pylist(),
-        "rejects": unit.rejects.to_pylist(),
+        "dead_letters": unit.dead_letters.to_pylist(),
     }
 
 
 def reasons(unit: UnitRows) -> list[tuple[int, int | None, str]]:
-    return [(row["row"], row["index"], row["reason_code"]) for row in unit.rejects.to_pylist()]
+    return [(row["row"], row["index"], row["reason_code"]) for row in unit.dead_letters.to_pylist()]
 
 
 STRUCT = pa.struct([("doc_id", pa.string()), ("text", pa.string()), ("title", pa.string())])
@@ -105,7 +105,7 @@ def test_a_nested_unit_is_taken_apart_in_order(tmp_path: Path) -> None:
         {"query_at": 3, "row": 3, "index": 2, "doc_id": "d", "document": "", "title": ""},
     ]
     assert reasons(unit) == [(3, 0, "null_document"), (3, 1, "null_document"), (4, 0, "null_query")]
-    assert unit.rejects["query_at"].to_pylist() == [3, 3, 4]
+    assert unit.dead_letters["query_at"].to_pylist() == [3, 3, 4]
 
 
 def test_columns_are_read_in_canonical_types(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_all_encodings_of_structs_read_alike(
     _, [unit] = read_all(config_of(path, passthrough=["title"]))
     seen = shown(unit)
     assert seen["candidates"] == expected["candidates"]
-    assert seen["rejects"] == expected["rejects"]
+    assert seen["dead_letters"] == expected["dead_letters"]
     assert [row["query"] for row in seen["queries"]] == [row["query"] for row in expected["queries"]]
     assert [row["query_id"] for row in seen["queries"]] == ["one", "two", "three", "", "f.parquet#4"]
 
@@ -203,7 +203,7 @@ def test_lists_of_unequal_length_are_refused_one_reject_a_text(tmp_path: Path) -
         (3, None, "unequal_lists"),
         (5, 0, "unequal_lists"),
     ]
-    assert unit.rejects["message"][0].as_py().endswith("3 texts stand beside 1 ids.")
+    assert unit.dead_letters["message"][0].as_py().endswith("3 texts and 1 ids.")
 
 
 def test_struct_fields_may_come_in_any_order_and_be_more_or_fewer(tmp_path: Path) -> None:
@@ -224,10 +224,7 @@ def test_files_of_empty_or_untyped_lists_give_queries_without_candidates(tmp_pat
     pq.write_table(nested_table(pa.array([[], None, [], [None], []], pa.list_(pa.null()))), tmp_path / "c.parquet")
     config = config_of(tmp_path, passthrough=["title"])
     plan, [unit] = read_all(config)
-    whole, untyped, empty = (
-        read_unit(plan.root, config, plan.columns, replace(plan.units[0], spans=(span,)))
-        for span in plan.units[0].spans
-    )
+    whole, untyped, empty = (plan.source.read(replace(plan.units[0], spans=(span,))) for span in plan.units[0].spans)
     assert len(untyped.queries) == len(empty.queries) == 5
     assert untyped.candidates.schema == empty.candidates.schema == whole.candidates.schema == unit.candidates.schema
     assert len(untyped.candidates) == len(empty.candidates) == 0
@@ -318,7 +315,7 @@ def test_ids_that_are_not_a_number_are_no_ids(tmp_path: Path, layout: str) -> No
             "f.parquet#4/0",
         ]
     assert unit.queries["query_id"].to_pylist() == ["1", "f.parquet#1", "f.parquet#2", "2", "f.parquet#4"]
-    assert len(unit.rejects) == 0
+    assert len(unit.dead_letters) == 0
 
 
 # --- text that is no text
@@ -393,7 +390,7 @@ def test_one_query_id_with_two_texts_refuses_the_rows_that_differ(tmp_path: Path
     assert unit.candidates["doc_id"].to_pylist() == ["1", "3"]
     assert unit.queries["query"].to_pylist() == ["x", None]
     assert reasons(unit) == [(0, 0, "null_query"), (2, 2, "query_text_differs"), (4, 0, "null_query")]
-    assert "Row 1 has the same query id" in unit.rejects["message"][1].as_py()
+    assert "Row 1 has the same query id" in unit.dead_letters["message"][1].as_py()
 
 
 @pytest.mark.parametrize("string", [pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
@@ -456,7 +453,9 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
                     place["document"],
                 )
             )
-        bad += [(*place_of(unit, bad["row"]), bad["index"], bad["reason_code"]) for bad in read.rejects.to_pylist()]
+        bad += [
+            (*place_of(unit, bad["row"]), bad["index"], bad["reason_code"]) for bad in read.dead_letters.to_pylist()
+        ]
     assert good == [row for row in expected if row[4] is not None and row[6] is not None]
     assert bad == [
         (*row[:3], "null_query" if row[4] is None else "null_document")
@@ -525,11 +524,11 @@ def test_memory_is_bounded_by_the_unit_and_not_by_the_row_group(tmp_path: Path) 
     plan = plan_input(config, unit_pairs=1_000)
     assert len(plan.units) == 100
     code = (
-        "import pickle, sys, pyarrow as pa; from reranker_batch.storage.input.reader import read_unit; "
-        "rows = read_unit(*pickle.load(sys.stdin.buffer)); "
+        "import pickle, sys, pyarrow as pa; source, unit = pickle.load(sys.stdin.buffer); "
+        "rows = source.read(unit); "
         "print(len(rows.candidates), pa.default_memory_pool().max_memory())"
     )
-    asked = pickle.dumps((plan.root, config, plan.columns, plan.units[50]))
+    asked = pickle.dumps((plan.source, plan.units[50]))
     shown = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True)
     num_candidates, peak_bytes = map(int, shown.stdout.split())
     assert num_candidates == 1_000
@@ -549,11 +548,11 @@ def test_a_small_file_that_unpacks_to_very_much_is_an_error_that_names_it(tmp_pa
     config = config_of(path, "pairs")
     plan = plan_input(config, unit_pairs=num_rows)
     code = (
-        "import pickle, sys, pyarrow as pa\nfrom reranker_batch.storage.input.reader import read_unit\n"
-        "try: read_unit(*pickle.load(sys.stdin.buffer), max_bytes=16 << 20)\n"
+        "import pickle, sys, pyarrow as pa\nsource, unit = pickle.load(sys.stdin.buffer)\n"
+        "try: source.read(unit, max_bytes=16 << 20)\n"
         "except Exception as error: print(repr(error), pa.default_memory_pool().max_memory(), sep='\\n')"
     )
-    asked = pickle.dumps((plan.root, config, plan.columns, plan.units[0]))
+    asked = pickle.dumps((plan.source, plan.units[0]))
     shown = subprocess.run([sys.executable, "-c", code], input=asked, capture_output=True, check=True, text=False)
     error, peak_bytes = shown.stdout.decode().splitlines()
     assert re.match(r"InputError\(.bomb.parquet unpacks to more than 16 MiB in the 1,024 rows from row 0", error)
@@ -611,7 +610,7 @@ def test_a_file_that_is_gone_or_shorter_than_planned_is_an_error(tmp_path: Path)
     plan = plan_input(config, unit_pairs="auto")
     beyond = replace(plan.units[0], spans=(replace(plan.units[0].spans[0], row_start=3, row_stop=9),))
     with pytest.raises(InputError, match=r"ends at row 5.*goes to row 9.*the plan is not that of this file"):
-        read_unit(plan.root, config, plan.columns, beyond)
+        plan.source.read(beyond)
     path.unlink()
     with pytest.raises(InputError, match=r"f.parquet cannot be read"):
-        read_unit(plan.root, config, plan.columns, plan.units[0])
+        plan.source.read(plan.units[0])

@@ -22,12 +22,12 @@ from reranker_batch.config import InputConfig
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.tiling import tiling_problems
+from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import UnitRows, read_source, read_unit
 from reranker_batch.storage.output.dead_letters import dead_letter_table
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, STAGING, PartRecord, publish_part, read_table
 
@@ -145,9 +145,9 @@ def go_through(example: Example, config: InputConfig, folder: Path) -> str | Non
         assert tiling_problems(plan.units, plan.identity()["files"]) == []
         for unit in plan.units:
             piece = Piece(example, unit, folder / "in")
-            rows = read_unit(plan.root, config, plan.columns, unit)
+            rows = plan.source.read(unit)
             piece.check_rows(rows)
-            letters = dead_letter_table(rows.rejects, read_source(plan.root, config, unit), unit, plan.columns)
+            letters = dead_letter_table(rows.dead_letters, plan.source.read_whole(unit), unit)
             piece.check_letters(letters)
             for part in written_parts(unit, rows, letters, config, folder):
                 piece.check_part(part)
@@ -224,7 +224,7 @@ class Piece:
 
     def check_rows(self, rows: UnitRows) -> None:
         places = [(row["row"], row["index"]) for row in rows.candidates.select(PLACE).to_pylist()]
-        refused = [(row["row"], row["index"]) for row in rows.rejects.select(PLACE).to_pylist()]
+        refused = [(row["row"], row["index"]) for row in rows.dead_letters.select(PLACE).to_pylist()]
         seen = sorted((row, -1 if index is None else index) for row, index in [*places, *refused])
         if self.layout == "pairs":
             assert [row for row, _ in seen] == list(range(self.num_rows))

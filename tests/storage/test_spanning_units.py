@@ -20,9 +20,9 @@ from tables import Group, nested_table, pairs_table, random_groups, write
 from reranker_batch.config import InputConfig
 from reranker_batch.core.units import FileIdentity, WorkUnit
 from reranker_batch.errors import InputError
-from reranker_batch.storage.input.cutting import InputFile, cut_input
+from reranker_batch.storage.input.cutting import cut_input
+from reranker_batch.storage.input.input_file import InputFile
 from reranker_batch.storage.input.planning import InputPlan, plan_input
-from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.output.redriving import PLACES, redrive_output
 
 LAYOUTS = ["structs", "texts", "parallel lists", "pairs"]
@@ -164,54 +164,53 @@ def test_each_file_is_opened_once_by_the_plan_and_once_by_its_unit(counted: str)
     plan = plan_input(config, unit_pairs="auto")
     assert set(CountedFiles.opened.values()) == {1}
     [unit] = plan.units
-    rows = read_unit(plan.root, config, plan.columns, unit)
+    rows = plan.source.read(unit)
     assert rows.queries["query_id"].to_pylist() == [f"q{at}" for at in range(40)]
     assert Counter(CountedFiles.opened.values()) == {2: 40}
 
 
-def plan_of(folder: Path, *extras: pa.Array | None) -> tuple[InputConfig, InputPlan]:
+def plan_of(folder: Path, *extras: pa.Array | None) -> InputPlan:
     """A file a column `extra`; None leaves it out."""
     for at, extra in enumerate(extras):
         table = nested_table([(f"q{at}", "?", [("d", "text")])])
         write(table if extra is None else table.append_column("extra", extra), folder / f"{at}.parquet")
-    config = InputConfig.model_validate({"path": str(folder)})
-    return config, plan_input(config, unit_pairs="auto")
+    return plan_input(InputConfig.model_validate({"path": str(folder)}), unit_pairs="auto")
 
 
 def test_files_share_a_unit_only_where_no_value_changes_its_type(tmp_path: Path) -> None:
     """Dead letters keep every column, also those that nobody asked for."""
     nothing, text, number = pa.nulls(1), pa.array(["x"]), pa.array([1])
     item, other = pa.array([{"a": 1}]), pa.array([{"b": "x", "a": None}])
-    _, plan = plan_of(tmp_path / "alike", nothing, text, None, pa.array(["y"]).dictionary_encode())
+    plan = plan_of(tmp_path / "alike", nothing, text, None, pa.array(["y"]).dictionary_encode())
     assert [len(unit.spans) for unit in plan.units] == [4]
-    _, plan = plan_of(tmp_path / "fields", item, other, nothing)
+    plan = plan_of(tmp_path / "fields", item, other, nothing)
     assert [len(unit.spans) for unit in plan.units] == [3]
-    _, plan = plan_of(tmp_path / "unlike", nothing, text, number, pa.array([2.5]), nothing)
+    plan = plan_of(tmp_path / "unlike", nothing, text, number, pa.array([2.5]), nothing)
     assert [len(unit.spans) for unit in plan.units] == [2, 1, 2]
-    _, plan = plan_of(tmp_path / "nested", pa.array([[1]]), pa.array([[]], pa.list_(pa.null())), pa.array([["x"]]))
+    plan = plan_of(tmp_path / "nested", pa.array([[1]]), pa.array([[]], pa.list_(pa.null())), pa.array([["x"]]))
     assert [len(unit.spans) for unit in plan.units] == [2, 1]
 
 
 def test_a_file_of_a_unit_that_was_replaced_is_named(tmp_path: Path) -> None:
-    config, plan = plan_of(tmp_path, *[None] * 5)
+    plan = plan_of(tmp_path, *[None] * 5)
     write(nested_table([("other", "?", [("d", "text")])]), tmp_path / "3.parquet")
     with pytest.raises(InputError, match=r"3.parquet has changed since the plan was made"):
-        read_unit(plan.root, config, plan.columns, plan.units[0])
+        plan.source.read(plan.units[0])
 
 
 def test_what_the_files_of_a_unit_unpack_to_is_bounded_together(tmp_path: Path) -> None:
-    config, plan = plan_of(tmp_path, *[None] * 50)
+    plan = plan_of(tmp_path, *[None] * 50)
     whole = plan.units[0]
     alone = replace(whole, spans=whole.spans[:1], num_pairs=1)
-    limit = next(limit for limit in range(0, 10_000, 50) if reads(plan, config, alone, limit))
-    assert reads(plan, config, replace(whole, spans=whole.spans[:2]), 2 * limit)
+    limit = next(limit for limit in range(0, 10_000, 50) if reads(plan, alone, limit))
+    assert reads(plan, replace(whole, spans=whole.spans[:2]), 2 * limit)
     with pytest.raises(InputError, match=r"\.parquet unpacks to more than 0 MiB .* with the other 49 files\. Lower"):
-        read_unit(plan.root, config, plan.columns, whole, max_bytes=2 * limit)
+        plan.source.read(whole, max_bytes=2 * limit)
 
 
-def reads(plan: InputPlan, config: InputConfig, unit: WorkUnit, limit: int) -> bool:
+def reads(plan: InputPlan, unit: WorkUnit, limit: int) -> bool:
     try:
-        read_unit(plan.root, config, plan.columns, unit, max_bytes=limit)
+        plan.source.read(unit, max_bytes=limit)
     except InputError:
         return False
     return True

@@ -25,7 +25,6 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.errors import CommitError, InputError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.output.parts import SCORES, PartRecord, publish_part
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
@@ -89,7 +88,7 @@ def test_a_read_that_fails_for_a_moment_is_tried_again(
     plan = plan_input(config, unit_pairs="auto")
     FlakyFileSystem.faults = {"read": [fault(), fault()]}
     with caplog.at_level(logging.WARNING):
-        rows = read_unit(plan.root, config, plan.columns, plan.units[0])
+        rows = plan.source.read(plan.units[0])
     assert len(rows.queries) == 6
     assert [record for record in caplog.messages if "(attempt 2 of 5)" in record]
     assert not FlakyFileSystem.faults["read"]
@@ -100,7 +99,7 @@ def test_a_read_that_keeps_failing_fails_by_name_after_five_attempts(place: str)
     plan = plan_input(config, unit_pairs="auto")
     FlakyFileSystem.faults = {"read": [TimeoutError("read timed out")] * 9}
     with pytest.raises(InputError, match=r"in.parquet cannot be read: read timed out"):
-        read_unit(plan.root, config, plan.columns, plan.units[0])
+        plan.source.read(plan.units[0])
     assert len(FlakyFileSystem.faults["read"]) == 4
 
 
@@ -110,7 +109,7 @@ def test_what_cannot_pass_is_not_tried_again(place: str, error: OSError) -> None
     plan = plan_input(config, unit_pairs="auto")
     FlakyFileSystem.faults = {"read": [error] * 9}
     with pytest.raises(InputError, match="in.parquet cannot be read"):
-        read_unit(plan.root, config, plan.columns, plan.units[0])
+        plan.source.read(plan.units[0])
     assert len(FlakyFileSystem.faults["read"]) == 8
 
 

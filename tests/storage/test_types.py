@@ -24,7 +24,6 @@ from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, s
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.input.promotion import common_type, keeps_values
-from reranker_batch.storage.input.reader import read_unit
 from reranker_batch.storage.values import conform, conform_table
 
 FAR, NEAR = dt.datetime(9999, 12, 31), dt.datetime(2026, 11, 20)
@@ -54,7 +53,7 @@ def results_of(path: Path, *passthrough: str) -> pa.Table:
     plan = plan_input(config, unit_pairs="auto")
     parts = []
     for unit in plan.units:
-        rows = read_unit(plan.root, config, plan.columns, unit)
+        rows = plan.source.read(unit)
         prepared = prepare_unit(unit, rows, ByteEncoder(), RequestLimits(), keep_documents=False)
         finished = finish_unit(
             score_unit(prepared, HashScorer()), ResultSettings("nested", None, False, 0.0, passthrough)

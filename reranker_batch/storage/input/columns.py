@@ -1,4 +1,4 @@
-"""What the columns of an input file hold."""
+"""The columns of input files: their types, names and leaves."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from typing import Literal
 
 import pyarrow as pa
 
-from reranker_batch.config import Columns, InputConfig
+from reranker_batch.config import Columns
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type, is_list_like, is_string_like
 from reranker_batch.storage.input.promotion import Range
 
 Shape = Literal["structs", "texts", "parallel_lists", "pairs"]
-"""Of the candidates: a list of structs, a list of texts, a list of texts beside a list of ids, or a row each."""
+"""Of the candidates: a list of structs, a list of texts, a list of texts and one of ids, or a row each."""
+
+Wanted = Mapping[str, set[str] | None]
+"""Columns to read, and of a list of structs the fields; None takes all fields."""
+
+COLUMNS_KEY = "input.columns."
 
 
 @dataclass(frozen=True)
 class InputColumns:
-    """What all files of the input hold together. Types are canonical and merged over the files."""
+    """The columns of all files together. Types are canonical and merged over the files."""
 
     shape: Shape
-    has_query_id: bool
-    has_doc_id: bool
     query_passthrough: tuple[pa.Field, ...] = ()
     candidate_passthrough: tuple[pa.Field, ...] = ()
 
 
 @dataclass(frozen=True)
 class FileColumns:
-    """What one file holds. `shape` is None when its lists are all null or empty and could be any."""
+    """The columns of one file. `shape` is None when its lists are all null or empty and could be any."""
 
     shape: Shape | None
     query_id: pa.DataType | None
@@ -40,20 +43,6 @@ class FileColumns:
     candidate_passthrough: Mapping[str, pa.DataType]
     ranges: Mapping[str, Range] = field(default_factory=dict)
     """Of passthrough columns, as far as the footer tells."""
-
-
-def inspect_columns(schema: pa.Schema, config: InputConfig, file: str) -> FileColumns:
-    """Find the columns of the config in a file.
-
-    Raises:
-        InputError: A column is missing, doubled or of the wrong type. Names file, column and config key.
-    """
-    names = config.columns
-    found = _Found(file, schema)
-    found.refuse_doubled()
-    if config.layout == "pairs":
-        return _inspect_pairs(found, names)
-    return _inspect_nested(found, names)
 
 
 def candidate_struct(data_type: pa.DataType) -> pa.StructType | None:
@@ -87,11 +76,18 @@ def _num_leaves(data_type: pa.DataType) -> int:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """The columns of one file, with the messages that name it."""
+class FileSchema:
+    """The columns of one file by name; the errors name the file, the column and the config key."""
 
-    file: str
+    name: str
     schema: pa.Schema
+
+    @classmethod
+    def of(cls, schema: pa.Schema, file: str) -> FileSchema:
+        """Raises InputError where a name stands twice."""
+        columns = cls(file, schema)
+        columns._refuse_doubled()
+        return columns
 
     def type_of(self, name: str | None) -> pa.DataType | None:
         """Canonical; None when there is no such column."""
@@ -103,20 +99,20 @@ class _Found:
         data_type = self.type_of(name)
         if data_type is None:
             raise InputError(
-                f"Column {name!r} is missing in {self.file}; found: {', '.join(self.schema.names) or 'none'}. "
+                f"Column {name!r} is missing in {self.name}; found: {', '.join(self.schema.names) or 'none'}. "
                 f"Set {key}.{hint}"
             )
         return data_type
 
     def need_text(self, name: str, key: str, hint: str = "") -> None:
         data_type = self.need(name, key, hint)
-        if not _is_text(data_type):
-            raise InputError(f"Column {name!r} in {self.file} is {data_type}, text is expected. Set {key}.{hint}")
+        if not is_text(data_type):
+            raise InputError(f"Column {name!r} in {self.name} is {data_type}, text is expected. Set {key}.{hint}")
 
     def need_id(self, name: str, data_type: pa.DataType, key: str) -> pa.DataType:
         if id_family(data_type) is None:
             raise InputError(
-                f"{name!r} in {self.file} is {data_type}, an id must be one value. Set {key}, or null for derived ids."
+                f"{name!r} in {self.name} is {data_type}, an id must be one value. Set {key}, or null for derived ids."
             )
         return data_type
 
@@ -124,13 +120,14 @@ class _Found:
         """Missing under its default name it is derived; a name that somebody gave must be there."""
         if names.query_id is None or (names.query_id == "query_id" and self.type_of(names.query_id) is None):
             return None
-        return self.need_id(names.query_id, self.need(names.query_id, _KEY + "query_id"), _KEY + "query_id")
+        key = COLUMNS_KEY + "query_id"
+        return self.need_id(names.query_id, self.need(names.query_id, key), key)
 
-    def refuse_doubled(self) -> None:
+    def _refuse_doubled(self) -> None:
         for owner, names in _name_groups([*self.schema], ()):
             if doubled := [name for name, times in Counter(names).items() if times > 1]:
                 of = f" of {'.'.join(owner)!r}" if owner else ""
-                raise InputError(f"Column name {quoted(doubled)}{of} stands twice in {self.file}. Rename one.")
+                raise InputError(f"Column name {quoted(doubled)}{of} stands twice in {self.name}. Rename one.")
 
 
 def _name_groups(fields: list[pa.Field], owner: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
@@ -144,110 +141,6 @@ def _name_groups(fields: list[pa.Field], owner: tuple[str, ...]) -> Iterator[tup
             yield from _name_groups([pa.field("key", data_type.key_type), pa.field("value", data_type.item_type)], path)
         elif pa.types.is_struct(data_type):
             yield from _name_groups([*data_type], path)
-
-
-_KEY = "input.columns."
-
-
-def _inspect_pairs(found: _Found, names: Columns) -> FileColumns:
-    nested = found.type_of(names.candidates)
-    hint = " Or did you mean input.layout: nested?" if nested is not None and is_list_like(nested) else ""
-    found.need_text(names.query, _KEY + "query")
-    found.need_text(names.document, _KEY + "document", hint)
-    doc_id = None
-    if names.doc_id is not None and (names.doc_id != "doc_id" or found.type_of("doc_id") is not None):
-        doc_id = found.need_id(names.doc_id, found.need(names.doc_id, _KEY + "doc_id"), _KEY + "doc_id")
-    carried = {name: found.need(name, _KEY + "passthrough") for name in names.passthrough}
-    return FileColumns("pairs", found.query_id(names), doc_id, {}, carried)
-
-
-def _inspect_nested(found: _Found, names: Columns) -> FileColumns:
-    is_pairs = (document := found.type_of(names.document)) is not None and _is_text(document)
-    hint = " Or did you mean input.layout: pairs?" if is_pairs else ""
-    candidates = found.need(names.candidates, _KEY + "candidates", hint)
-    found.need_text(names.query, _KEY + "query")
-    if pa.types.is_null(candidates):
-        candidates = pa.large_list(pa.null())
-    if not is_list_like(candidates):
-        more = " A row of one text each is input.layout: pairs." if _is_text(candidates) and not hint else hint
-        raise InputError(
-            f"Column {names.candidates!r} in {found.file} is {candidates}, a list of structs or of texts is expected. "
-            f"Set {_KEY}candidates.{more}"
-        )
-    shape, doc_id, fields = _inspect_candidates(found, names, candidates.value_type)
-    top: dict[str, pa.DataType] = {}
-    inner: dict[str, pa.DataType] = {}
-    for name in names.passthrough:
-        _place_passthrough(found, name, shape, fields, top, inner)
-    return FileColumns(shape, found.query_id(names), doc_id, top, inner)
-
-
-def _inspect_candidates(
-    found: _Found, names: Columns, item: pa.DataType
-) -> tuple[Shape | None, pa.DataType | None, dict[str, pa.DataType]]:
-    """Shape, type of the document ids, and the fields of the struct."""
-    if pa.types.is_struct(item):
-        fields = {field.name: field.type for field in item}
-        if names.document not in fields or not _is_text(fields[names.document]):
-            seen = f"{fields[names.document]}" if names.document in fields else "missing"
-            raise InputError(
-                f"Field {names.document!r} of {names.candidates!r} in {found.file} is {seen}, text is expected; "
-                f"found: {', '.join(fields)}. Set {_KEY}document."
-            )
-        if names.doc_id is None or (names.doc_id == "doc_id" and "doc_id" not in fields):
-            return "structs", None, fields
-        if names.doc_id not in fields:
-            raise InputError(
-                f"Field {names.doc_id!r} of {names.candidates!r} is missing in {found.file}; "
-                f"found: {', '.join(fields)}. Set {_KEY}doc_id, or null for derived ids."
-            )
-        return "structs", found.need_id(names.doc_id, fields[names.doc_id], _KEY + "doc_id"), fields
-    if not _is_text(item):
-        raise InputError(
-            f"Column {names.candidates!r} in {found.file} is a list of {item}, a list of structs or of texts is "
-            f"expected. Set {_KEY}candidates."
-        )
-    return *_inspect_ids_beside(found, names, is_open=pa.types.is_null(item)), {}
-
-
-def _inspect_ids_beside(found: _Found, names: Columns, *, is_open: bool) -> tuple[Shape | None, pa.DataType | None]:
-    """A list of ids that stands beside the list of texts."""
-    ids = found.type_of(names.doc_id)
-    if ids is None:
-        if names.doc_id not in (None, "doc_id") and not is_open:
-            found.need(names.doc_id, _KEY + "doc_id")
-        return None if is_open else "texts", None
-    if pa.types.is_null(ids):
-        return None if is_open else "parallel_lists", ids
-    if not is_list_like(ids):
-        raise InputError(
-            f"Column {names.doc_id!r} in {found.file} is {ids}, a list of ids beside the list of texts "
-            f"{names.candidates!r} is expected. Set {_KEY}doc_id, or null for derived ids."
-        )
-    return "parallel_lists", found.need_id(str(names.doc_id), ids.value_type, _KEY + "doc_id")
-
-
-def _place_passthrough(
-    found: _Found,
-    name: str,
-    shape: Shape | None,
-    fields: Mapping[str, pa.DataType],
-    top: dict[str, pa.DataType],
-    inner: dict[str, pa.DataType],
-) -> None:
-    column = found.type_of(name)
-    if column is not None and name in fields:
-        raise InputError(
-            f"Passthrough {name!r} is a column and a field of the candidates in {found.file}, so it is not clear "
-            "which is meant. Rename one of them."
-        )
-    if column is not None:
-        top[name] = column
-    elif name in fields:
-        inner[name] = fields[name]
-    elif shape is not None:
-        known = ", ".join([*found.schema.names, *fields])
-        raise InputError(f"Passthrough {name!r} is missing in {found.file}; found: {known}. Set {_KEY}passthrough.")
 
 
 def id_family(data_type: pa.DataType) -> str | None:
@@ -275,7 +168,8 @@ def id_family(data_type: pa.DataType) -> str | None:
     return str(data_type) if is_scalar else None
 
 
-def _is_text(data_type: pa.DataType) -> bool:
+def is_text(data_type: pa.DataType) -> bool:
+    """Whether values are texts; a column of nulls alone may be."""
     return is_string_like(data_type) or pa.types.is_null(data_type)
 
 

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from reranker_batch.core.ragged import LongArray, offsets_of
-from reranker_batch.core.units import FileIdentity, Span, WorkUnit, unit_id_of
+from reranker_batch.core.units import Span, WorkUnit, unit_id_of
+from reranker_batch.storage.input.input_file import InputFile
 
 _MAX_GROUP_SHARE = 2
 """A row group of more than this many units is cut inside."""
 _MAX_FILES = 1_024
 """In one unit: each costs an open, and all are read again when the unit is."""
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """A file as it was when the plan was made. `path` is relative to the plan's root."""
-
-    path: str
-    num_rows: int
-    identity: FileIdentity
-    row_group_rows: tuple[int, ...]
-    row_group_pairs: tuple[int, ...]
-    """What the footer promises: a row whose list is null or empty counts as one pair."""
 
 
 def cut_input(

@@ -83,8 +83,8 @@ def _read_hint(encoded: bytes | None) -> pa.Schema | None:
 
 
 def _refuse_extensions(*schemas: pa.Schema | None) -> None:
-    found = [place for schema in schemas if schema is not None for place in _extensions(schema)]
-    if unsafe := {name: kind for name, kind in found if kind not in _SAFE_EXTENSIONS}:
+    places = [place for schema in schemas if schema is not None for place in _extensions(schema)]
+    if unsafe := {name: kind for name, kind in places if kind not in _SAFE_EXTENSIONS}:
         listed = ", ".join(f"{name!r} is {kind!r}" for name, kind in unsafe.items())
         raise InputError(
             f"it holds Arrow extension types, which can run code when read: column {listed}. "

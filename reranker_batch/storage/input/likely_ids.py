@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from reranker_batch.config import Columns
-from reranker_batch.schema import canonical_type, is_list_like
-from reranker_batch.storage.input.columns import FileColumns, candidate_struct, id_family, quoted
+from reranker_batch.schema import canonical_type
+from reranker_batch.storage.input.columns import FileColumns, id_family, quoted
 
 _ANY = {"id"}
 _QUERY = {"qid", "queryid", "qno", "questionid", "topic", "topicid", "searchid"}
@@ -29,19 +29,24 @@ class LikelyIds:
     has_doc_id: bool
 
 
-def likely_ids(schema: pa.Schema, names: Columns, columns: FileColumns, file: str) -> LikelyIds:
-    """Look only where an id column was expected under its default name; null in the config is an answer."""
+def likely_ids(
+    schema: pa.Schema,
+    names: Columns,
+    columns: FileColumns,
+    file: str,
+    *,
+    document_fields: Sequence[pa.Field] | None,
+    is_row_a_query: bool,
+) -> LikelyIds:
+    """Look only where an id column was expected under its default name; null in the config is an answer.
+
+    `document_fields` are those that could be a document's id, None where the file does not tell.
+    """
     query = document = None
-    is_pairs = columns.shape == "pairs"
     if columns.query_id is None and names.query_id is not None:
-        query = tuple(_matching(schema, _QUERY if is_pairs else _QUERY | _ANY))
-    if columns.doc_id is None and names.doc_id is not None and columns.shape is not None:
-        struct = None if is_pairs else candidate_struct(schema.field(names.candidates).type)
-        if columns.shape == "texts":
-            lists = [pa.field(f.name, f.type.value_type) for f in schema if is_list_like(f.type)]
-            document = tuple(_matching(lists, _DOCUMENT | _ANY))
-        else:
-            document = tuple(_matching(schema if struct is None else struct, _DOCUMENT | _ANY))
+        query = tuple(_matching(schema, _QUERY | _ANY if is_row_a_query else _QUERY))
+    if columns.doc_id is None and names.doc_id is not None and document_fields is not None:
+        document = tuple(_matching(document_fields, _DOCUMENT | _ANY))
     return LikelyIds(file, query, document, columns.query_id is not None, columns.doc_id is not None)
 
 
@@ -49,24 +54,24 @@ def id_warnings(files: Sequence[LikelyIds]) -> Iterator[str]:
     """A warning for query ids and one for document ids, where they may be made up by mistake."""
     queries = [(file.file, file.query) for file in files if file.query is not None]
     documents = [(file.file, file.document) for file in files if file.document is not None]
-    for key, found, others_have in (
+    for key, lacking, others_have in (
         ("query_id", queries, any(file.has_query_id for file in files)),
         ("doc_id", documents, any(file.has_doc_id for file in files)),
     ):
-        names = list(dict.fromkeys(name for _, likely in found for name in likely))
+        names = list(dict.fromkeys(name for _, likely in lacking for name in likely))
         if names:
             yield (
-                f"{found[0][0]} has no {key!r}, so ids are made of file and row. {quoted(names)} may be meant: set "
+                f"{lacking[0][0]} has no {key!r}, so ids are made of file and row. {quoted(names)} may be meant: set "
                 f"input.columns.{key} to it, or to null where made-up ids are right."
             )
-        elif found and others_have:
+        elif lacking and others_have:
             yield (
-                f"{len(found)} of {len(files)} files, such as {found[0][0]}, have no {key!r} and others have, so ids "
-                "of these are made of file and row."
+                f"{len(lacking)} of {len(files)} files, such as {lacking[0][0]}, have no {key!r} and others have, so "
+                "ids of these are made of file and row."
             )
 
 
-def _matching(fields: pa.Schema | pa.StructType | list[pa.Field], likely: set[str]) -> Iterator[str]:
+def _matching(fields: Iterable[pa.Field], likely: set[str]) -> Iterator[str]:
     for field in fields:
         plain = re.sub(r"[^a-z0-9]", "", field.name.lower())
         if {plain, plain.removesuffix("s")} & likely and id_family(canonical_type(field.type)) not in (None, "null"):

@@ -103,11 +103,11 @@ def _list_glob(place: str) -> Listing | None:
         return None
     root, pattern = split_glob(place)
     filesystem, path = resolve(root)
-    found = matches(filesystem, path, pattern)
-    refuse_tables_around(filesystem, [entry.path for entry in found.entries])
-    folders = [_data_below(filesystem, entry.path) for entry in found.entries if entry.kind == "folder"]
-    left_out = {entry.path: _NO_FILE for entry in found.entries if entry.kind == "other"} | found.left_out
-    named = Tree([entry for entry in found.entries if entry.kind == "file"], left_out)
+    matched = matches(filesystem, path, pattern)
+    refuse_tables_around(filesystem, [entry.path for entry in matched.entries])
+    folders = [_data_below(filesystem, entry.path) for entry in matched.entries if entry.kind == "folder"]
+    left_out = {entry.path: _NO_FILE for entry in matched.entries if entry.kind == "other"} | matched.left_out
+    named = Tree([entry for entry in matched.entries if entry.kind == "file"], left_out)
     listing = _listing(filesystem, root, path, named, *folders)
     if not listing.files:
         raise InputError(f"{place} matches no file. Check input.path.")
@@ -125,12 +125,12 @@ def _listing(filesystem: fs.FileSystem, root: str, path: str, *trees: Tree) -> L
 
 def _data_below(filesystem: fs.FileSystem, folder: str) -> Tree:
     """The data files of a folder at any depth."""
-    found = walk(filesystem, folder, into_hidden=False)
-    refuse_tables_in(found.entries)
+    tree = walk(filesystem, folder, into_hidden=False)
+    refuse_tables_in(tree.entries)
     data: list[Entry] = []
     unsure: list[Entry] = []
-    left_out = dict(found.left_out)
-    for entry in found.entries:
+    left_out = dict(tree.left_out)
+    for entry in tree.entries:
         name = relative(entry.path, folder)
         if is_hidden(name):
             left_out |= _hidden(entry, name, folder)

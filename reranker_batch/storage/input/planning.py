@@ -14,24 +14,25 @@ from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs
 from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import join, resolve
-from reranker_batch.storage.input.columns import FileColumns, InputColumns, inspect_columns
-from reranker_batch.storage.input.cutting import InputFile, cut_input
+from reranker_batch.storage.input.columns import FileColumns
+from reranker_batch.storage.input.cutting import cut_input
 from reranker_batch.storage.input.footers import Footer, check_pages, read_footer
-from reranker_batch.storage.input.likely_ids import LikelyIds, id_warnings, likely_ids
+from reranker_batch.storage.input.input_file import InputFile, OpenedFile
+from reranker_batch.storage.input.layout import InputLayout, layout_of
+from reranker_batch.storage.input.likely_ids import id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns
-from reranker_batch.storage.input.query_runs import QueryRuns, key_reader, refuse_returning, scan_queries
-from reranker_batch.storage.input.statistics import may_hold_null_ids, num_values, value_ranges
+from reranker_batch.storage.input.source import InputSource
+from reranker_batch.storage.input.statistics import may_hold_null_ids, value_ranges
 from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
 from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
 
 _FOOTER_THREADS = 16
-_SCAN_THREADS = 4
 _SHOWN_PROBLEMS = 50
 _PLACE_COLUMNS = {"query_at", "row"}
-"""Columns of a unit's own tables, beside those of the output."""
+"""Columns that a unit's own tables have in addition to those of the output."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,9 +46,8 @@ class InputPlan:
     unit without rows.
     """
 
-    root: str
+    source: InputSource
     files: tuple[InputFile, ...]
-    columns: InputColumns
     units: tuple[WorkUnit, ...]
     num_queries: int
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -69,15 +69,6 @@ class InputPlan:
         }
 
 
-@dataclass(frozen=True)
-class _OpenedFile:
-    file: InputFile
-    columns: FileColumns
-    schema: pa.Schema
-    has_null_ids: bool
-    likely_ids: LikelyIds
-
-
 def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
     """Read all footers and cut the input into work units of about `unit_pairs`.
 
@@ -91,22 +82,21 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     refuse_own_names(config.columns)
     listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
     opened, skipped = _open_all(listing, config)
-    columns = merge_columns(((held.file.path, held.columns) for held in opened), config.columns.passthrough)
-    files = [held.file for held in opened]
+    columns = merge_columns(((one.file.path, one.columns) for one in opened), config.columns.passthrough)
+    files = [one.file for one in opened]
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
     aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
-    runs = _scan_all(listing.root, opened, config) if config.layout == "pairs" else None
+    runs = layout_of(config).scan_queries(listing.root, opened)
     units = cut_input(
         files,
         unit_pairs=aim,
-        starts_anew=starting_anew([held.schema if held.file.num_rows else pa.schema([]) for held in opened]),
-        query_starts=None if runs is None else [found.starts for found in runs],
+        starts_anew=starting_anew([one.schema if one.file.num_rows else pa.schema([]) for one in opened]),
+        query_starts=None if runs is None else [of_file.starts for of_file in runs],
     )
-    num_queries = sum(len(found.starts) for found in runs) if runs else sum(file.num_rows for file in files)
+    num_queries = sum(len(of_file.starts) for of_file in runs) if runs else sum(file.num_rows for file in files)
     warnings = _warn(listing, opened)
-    return InputPlan(
-        listing.root, tuple(files), columns, tuple(units), num_queries, skipped, listing.left_out, warnings
-    )
+    source = InputSource(listing.root, config, columns)
+    return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings)
 
 
 def refuse_own_names(names: Columns) -> None:
@@ -125,11 +115,11 @@ def refuse_own_names(names: Columns) -> None:
         )
 
 
-def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile], dict[str, str]]:
+def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], dict[str, str]]:
     """The files that can be used, and by path what is wrong with the others."""
     filesystem, root = resolve(listing.root)
 
-    def open_one(listed: ListedFile) -> _OpenedFile | str:
+    def open_one(listed: ListedFile) -> OpenedFile | str:
         try:
             path = join(root, listed.path)
             footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
@@ -153,8 +143,8 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[_OpenedFile],
     return [result for result in results if not isinstance(result, str)], problems
 
 
-def _warn(listing: Listing, opened: Sequence[_OpenedFile]) -> tuple[str, ...]:
-    warnings = [*id_warnings([held.likely_ids for held in opened])]
+def _warn(listing: Listing, opened: Sequence[OpenedFile]) -> tuple[str, ...]:
+    warnings = [*id_warnings([one.likely_ids for one in opened])]
     if listing.left_out:
         warnings.append(f"Of {listing.root} these were left out: {shown_left_out(listing.left_out)}.")
     for warning in warnings:
@@ -162,54 +152,36 @@ def _warn(listing: Listing, opened: Sequence[_OpenedFile]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> _OpenedFile:
+def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> OpenedFile:
     if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
         raise InputError(
             f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
             f"{footer.size_bytes} now, so somebody is writing it."
         )
-    names, schema = config.columns, footer.schema
-    columns = inspect_columns(schema, config, listed.path)
+    layout, schema = layout_of(config), footer.schema
+    columns = layout.inspect(schema, listed.path)
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
     rows = tuple(group.num_rows for group in groups)
-    pairs = rows if config.layout == "pairs" else num_values(groups, schema, names.candidates, names.document)
-    columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(names, columns)))
-    file = InputFile(listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, pairs)
-    has_null_ids = may_hold_null_ids(groups, schema, names.query_id)
-    likely = likely_ids(schema, names, columns, listed.path)
-    return _OpenedFile(file, columns, canonical_schema(schema), has_null_ids, likely)
+    columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(layout, columns)))
+    file = InputFile(
+        listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, layout.num_pairs(groups, schema)
+    )
+    has_null_ids = may_hold_null_ids(groups, schema, layout.names.query_id)
+    fields = layout.id_fields(schema, columns.shape)
+    likely = likely_ids(
+        schema, layout.names, columns, listed.path, document_fields=fields, is_row_a_query=layout.is_row_a_query
+    )
+    return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, likely)
 
 
-def _passthrough_places(names: Columns, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
-    """Column, field and type by name. In pairs candidates are rows, so that their fields are columns."""
-    inner = {
-        name: (name, None, data_type) if columns.shape == "pairs" else (names.candidates, name, data_type)
-        for name, data_type in columns.candidate_passthrough.items()
-    }
+def _passthrough_places(layout: InputLayout, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
+    """Column, field and type by name."""
+    inner = {name: (*layout.leaf_of(name), data_type) for name, data_type in columns.candidate_passthrough.items()}
     return inner | {name: (name, None, data_type) for name, data_type in columns.query_passthrough.items()}
 
 
 def _identity_of(listed: ListedFile, footer: Footer) -> FileIdentity:
     return FileIdentity(footer.size_bytes, listed.modified_ns, footer.digest)
-
-
-def _scan_all(root: str, opened: Sequence[_OpenedFile], config: InputConfig) -> list[QueryRuns]:
-    filesystem, folder = resolve(root)
-    names = config.columns
-
-    def scan(held: _OpenedFile) -> QueryRuns:
-        path = join(folder, held.file.path)
-        identity = held.file.identity
-        return retried(
-            lambda: scan_queries(filesystem, path, identity, names, has_null_ids=held.has_null_ids), f"Reading {path}"
-        )
-
-    found = _in_threads(scan, opened, _SCAN_THREADS)
-    read_key = key_reader(filesystem, folder, {held.file.path: held.file.identity for held in opened}, names)
-    sort_by = names.query_id if any(held.columns.query_id is not None for held in opened) else names.query
-    files = [held.file.path for held in opened]
-    refuse_returning(list(zip(files, found, strict=True)), read_key, sort_by=str(sort_by))
-    return found
 
 
 def _in_threads(function: Callable[[Item], Result], items: Iterable[Item], num_threads: int) -> list[Result]:

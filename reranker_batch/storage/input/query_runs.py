@@ -100,9 +100,9 @@ def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, 
     """
     keys, kind = id_strings(texts if ids is None else ids), "query text" if ids is None else "query id"
     if len(keys):
-        beside = None if ids is None else conform(texts, pa.large_string())
-        found = _join([*_runs(iter([(keys, beside)]), kind)])
-        refuse_returning([(table, found)], lambda _, row: (kind, _shown_key(keys[row])), sort_by=sort_by)
+        texts_of_nulls = None if ids is None else conform(texts, pa.large_string())
+        runs = _join([*_runs(iter([(keys, texts_of_nulls)]), kind)])
+        refuse_returning([(table, runs)], lambda _, row: (kind, _shown_key(keys[row])), sort_by=sort_by)
 
 
 def key_reader(

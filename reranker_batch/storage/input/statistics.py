@@ -26,8 +26,8 @@ def may_hold_null_ids(groups: Groups, schema: pa.Schema, name: str | None) -> bo
         return False
     if pa.types.is_floating(schema.field(name).type):
         return True
-    found = [group.column(leaf).statistics for group in groups]
-    return any(held is None or not held.has_null_count or held.null_count > 0 for held in found)
+    statistics = [group.column(leaf).statistics for group in groups]
+    return any(one is None or not one.has_null_count or one.null_count > 0 for one in statistics)
 
 
 def value_ranges(
@@ -56,13 +56,13 @@ def _range(groups: Groups, leaf: int, data_type: pa.DataType) -> Range | None:
     low = high = 0
     for group in groups:
         column = group.column(leaf)
-        held = column.statistics
-        if held is None or column.physical_type == "INT96":
+        statistics = column.statistics
+        if statistics is None or column.physical_type == "INT96":
             return None
-        if held.has_min_max:
+        if statistics.has_min_max:
             is_time = pa.types.is_timestamp(data_type)
-            bounds = (held.min_raw, held.max_raw) if is_time else (held.min, held.max)
+            bounds = (statistics.min_raw, statistics.max_raw) if is_time else (statistics.min, statistics.max)
             low, high = min(low, bounds[0]), max(high, bounds[1])
-        elif not held.has_null_count or held.null_count < column.num_values:
+        elif not statistics.has_null_count or statistics.null_count < column.num_values:
             return None
     return low, high

@@ -26,8 +26,8 @@ def refuse_tables_in(entries: Iterable[Entry]) -> None:
         InputError: A folder is a table of Delta Lake, Iceberg or Hudi. Names it and what to do.
     """
     for entry in entries:
-        if found := _MARKS.fullmatch(entry.path):
-            raise _refusal(found[1] or "/", _LOGS.get(found[2], "Iceberg"))
+        if mark := _MARKS.fullmatch(entry.path):
+            raise _refusal(mark[1] or "/", _LOGS.get(mark[2], "Iceberg"))
 
 
 def refuse_tables_around(filesystem: fs.FileSystem, paths: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Refused candidates as rows that keep their whole input."""
+"""Candidates that cannot be scored, as rows that keep their whole input."""
 
 from __future__ import annotations
 
@@ -12,28 +12,26 @@ from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray, offsets_of, positions_of
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.schema import dead_letter_schema, output_type
-from reranker_batch.storage.input.candidates import unit_candidates
-from reranker_batch.storage.input.columns import InputColumns
-from reranker_batch.storage.input.reader import SourceRows
+from reranker_batch.storage.input.source import SourceRows
 from reranker_batch.storage.values import conform_table, list_lengths, list_values, scrubbed
 
 _WHOLE_ROW = "unequal_lists"
 _PIECE_ROWS = 1_024
 
 
-def dead_letter_table(rejects: pa.Table, source: SourceRows, unit: WorkUnit, columns: InputColumns) -> pa.Table:
-    """One row per refused candidate, in the order of `rejects`, which may come from the reader or later steps.
+def dead_letter_table(places: pa.Table, source: SourceRows, unit: WorkUnit) -> pa.Table:
+    """One row for each of `places`, in their order; they come from the reader and from later steps.
 
     `input` is the input row with this one candidate left in its lists, so that it is input again once the cause
     is gone. A row with lists of unequal length has no such parts: the first of its dead letters keeps the whole
     row and the others a null `input`. Bytes that are no valid UTF-8 show as U+FFFD, since most readers refuse a
     file that holds them; `file` and `row` lead to the original.
     """
-    letters = _Letters(source, unit, columns)
-    kinds = _Kinds.of(rejects)
-    starts = range(0, len(rejects), _PIECE_ROWS)
-    pieces = [letters.table(rejects.slice(start, _PIECE_ROWS), kinds.slice(start)) for start in starts]
-    return pa.concat_tables([letters.schema.empty_table(), *pieces])
+    rows = _DeadLetterRows(source, unit)
+    kinds = _Kinds.of(places)
+    starts = range(0, len(places), _PIECE_ROWS)
+    pieces = [rows.table(places.slice(start, _PIECE_ROWS), kinds.slice(start)) for start in starts]
+    return pa.concat_tables([rows.schema.empty_table(), *pieces])
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,9 @@ class _Kinds:
     is_repeated: BoolArray
 
     @classmethod
-    def of(cls, rejects: pa.Table) -> _Kinds:
-        is_whole = np.asarray(pc.equal(rejects["reason_code"], _WHOLE_ROW).to_numpy(zero_copy_only=False), np.bool_)
-        firsts = np.unique(np.where(is_whole, rejects["row"].to_numpy(), -1), return_index=True)[1]
+    def of(cls, places: pa.Table) -> _Kinds:
+        is_whole = np.asarray(pc.equal(places["reason_code"], _WHOLE_ROW).to_numpy(zero_copy_only=False), np.bool_)
+        firsts = np.unique(np.where(is_whole, places["row"].to_numpy(), -1), return_index=True)[1]
         is_repeated = is_whole.copy()
         is_repeated[firsts] = False
         return cls(is_whole & ~is_repeated, is_repeated)
@@ -56,33 +54,35 @@ class _Kinds:
         return _Kinds(self.is_whole[piece], self.is_repeated[piece])
 
 
-class _Letters:
+class _DeadLetterRows:
     """Builds dead letters of one unit, piece by piece."""
 
-    def __init__(self, source: SourceRows, unit: WorkUnit, columns: InputColumns) -> None:
+    def __init__(self, source: SourceRows, unit: WorkUnit) -> None:
         self._rows = source.table
         self._unit = unit
-        self._found = unit_candidates(source.table, source.config.columns, columns, unit)
-        self._is_pairs = columns.shape == "pairs"
-        rows = self._found.candidates["row"].to_numpy()
+        self._source = source.candidates
+        self._is_row_a_query = source.is_row_a_query
+        rows = self._source.candidates["row"].to_numpy()
         self._first_candidate = offsets_of(np.bincount(rows, minlength=len(source.table)).astype(np.int64))
         self._lists = {
-            name: _Lists.of(source.table.column(name).chunk(0)) for name in _candidate_lists(source, columns)
+            field.name: _Lists.of(source.table.column(field.name).chunk(0))
+            for field in source.table.schema
+            if field.name in source.lists and pa.types.is_large_list(field.type)
         }
         self.schema = dead_letter_schema(output_type(pa.struct(list(source.table.schema))))
 
-    def table(self, rejects: pa.Table, kinds: _Kinds) -> pa.Table:
-        rows = rejects["row"].to_numpy()
-        index = rejects["index"].fill_null(0).to_numpy().astype(np.int64)
-        places = rows if self._is_pairs else self._first_candidate[rows] + index
+    def table(self, places: pa.Table, kinds: _Kinds) -> pa.Table:
+        rows = places["row"].to_numpy()
+        index = places["index"].fill_null(0).to_numpy().astype(np.int64)
+        places = self._first_candidate[rows] + (index if self._is_row_a_query else 0)
         spans, numbers = self._unit.places_of(rows)
         values = {
-            "query_id": self._found.queries["query_id"].take(rejects["query_at"]),
-            "doc_id": self._found.candidates["doc_id"].take(pa.array(places)),
+            "query_id": self._source.queries["query_id"].take(places["query_at"]),
+            "doc_id": self._source.candidates["doc_id"].take(pa.array(places)),
             "file": pa.array([self._unit.spans[at].file for at in spans], pa.string()),
             "row": pa.array(numbers),
             "input": self._input(rows, index, kinds),
-            **{name: rejects[name] for name in ("index", "reason_code", "message")},
+            **{name: places[name] for name in ("index", "reason_code", "message")},
         }
         return conform_table(pa.table(values).select(self.schema.names), self.schema)
 
@@ -96,15 +96,6 @@ class _Letters:
         ]
         fields = list(self._rows.schema)
         return scrubbed(pa.StructArray.from_arrays(columns, fields=fields, mask=pa.array(kinds.is_repeated)))
-
-
-def _candidate_lists(source: SourceRows, columns: InputColumns) -> set[str]:
-    """The columns that hold an element a candidate."""
-    names = source.config.columns
-    if columns.shape == "pairs":
-        return set()
-    lists = {names.candidates, names.doc_id} if columns.shape == "parallel_lists" else {names.candidates}
-    return {field.name for field in source.table.schema if field.name in lists and pa.types.is_large_list(field.type)}
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,15 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder, absolute
-from reranker_batch.storage.input.candidates import unit_candidates
-from reranker_batch.storage.input.columns import inspect_columns
+from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.reader import read_source
 from reranker_batch.storage.output.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.verifying import Record, verify_output
 from reranker_batch.storage.places import is_within
 
 PLACES = "_places.parquet"
-"""Beside the input files; its name keeps it from being taken for one."""
+"""Lies with the input files; its name keeps it from being read as one."""
 _UNIT_PAIRS = 1 << 20
 
 
@@ -58,13 +56,13 @@ def redrive_output(output: str, target: str) -> Redriven:
     state, goal = RunState(Folder.at(output)), Folder.at(target)
     config, units = _finished_run(state, output)
     _refuse_places(goal, target, output=output, input_path=config.path)
-    letters = {part_name(unit.unit_id): _letters(state, unit) for unit in units}
-    if not letters:
+    dead_letters = {part_name(unit.unit_id): _dead_letters(state, unit) for unit in units}
+    if not dead_letters:
         return Redriven(Counter(), True)
     _made(goal)
-    for name, table in letters.items():
+    for name, table in dead_letters.items():
         _write(goal, name, _input_rows(table, config, name))
-    places = _places(goal, config, letters)
+    places = _places(goal, config, dead_letters)
     _write(goal, PLACES, places)
     keys = set(zip(places["query_id"].to_pylist(), places["index"].to_pylist(), strict=True))
     return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places))
@@ -108,7 +106,7 @@ def _made(goal: Folder) -> None:
         raise ConfigError(f"{goal.uri} cannot be used: {error}") from error
 
 
-def _letters(state: RunState, unit: WorkUnit) -> pa.Table:
+def _dead_letters(state: RunState, unit: WorkUnit) -> pa.Table:
     """In the order of the input."""
     table = read_table(state.output, DEAD_LETTERS, unit.unit_id)
     files = pc.index_in(table["file"], pa.array([span.file for span in unit.spans], pa.string()))
@@ -116,16 +114,15 @@ def _letters(state: RunState, unit: WorkUnit) -> pa.Table:
     return table.take(pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("file", "row", "index")]))
 
 
-def _input_rows(letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
-    """The rows of the input that the letters keep; those of one row and so of one query become one again."""
-    held = letters.filter(pc.is_valid(letters["input"]))
-    rows = pa.Table.from_struct_array(held["input"].combine_chunks())
-    shape = inspect_columns(rows.schema, config, file).shape
-    if shape == "pairs":
+def _input_rows(dead_letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
+    """The rows of the input that the dead letters keep; those of one row and so of one query become one again."""
+    whole = dead_letters.filter(pc.is_valid(dead_letters["input"]))
+    rows = pa.Table.from_struct_array(whole["input"].combine_chunks())
+    layout = layout_of(config)
+    if not layout.is_row_a_query:
         return rows
-    starts = np.flatnonzero(_differs_from_before(held["row"]) | _differs_from_before(held["file"]))
-    names = config.columns
-    lists = {names.candidates, names.doc_id} if shape == "parallel_lists" else {names.candidates}
+    starts = np.flatnonzero(_differs_from_before(whole["row"]) | _differs_from_before(whole["file"]))
+    lists = layout.lists(layout.inspect(rows.schema, file).shape)
     columns = [
         _joined(rows[field.name].combine_chunks(), starts)
         if field.name in lists and not pa.types.is_null(field.type)
@@ -149,32 +146,33 @@ def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pc.list_flatten(lists), mask=mask)
 
 
-def _places(goal: Folder, config: InputConfig, letters: dict[str, pa.Table]) -> pa.Table:
-    """How a run will name the candidates of the new input, as its own reader says, beside what they were."""
+def _places(goal: Folder, config: InputConfig, dead_letters: dict[str, pa.Table]) -> pa.Table:
+    """How a run will name the candidates of the new input, as its own reader says, and what they were before."""
     again = config.model_copy(update={"path": goal.uri, "skip_bad_files": False})
     plan = plan_input(again, unit_pairs=_UNIT_PAIRS)
-    seen: dict[str, list[pa.Table]] = {name: [] for name in letters}
+    seen: dict[str, list[pa.Table]] = {name: [] for name in dead_letters}
     for unit in plan.units:
-        source = read_source(plan.root, again, unit)
-        found = unit_candidates(source.table, again.columns, plan.columns, unit)
-        query_ids = found.queries["query_id"].take(found.candidates["query_at"])
-        named = pa.table({"query_id": query_ids, "index": found.candidates["index"]})
-        bounds = np.searchsorted(found.candidates["row"].to_numpy(), unit.offsets)
+        unit_candidates = plan.source.read_whole(unit).candidates
+        query_ids = unit_candidates.queries["query_id"].take(unit_candidates.candidates["query_at"])
+        named = pa.table({"query_id": query_ids, "index": unit_candidates.candidates["index"]})
+        bounds = np.searchsorted(unit_candidates.candidates["row"].to_numpy(), unit.offsets)
         for span, (start, stop) in zip(unit.spans, pairwise(bounds.tolist()), strict=True):
             seen[span.file].append(named.slice(start, stop - start))
-    return pa.concat_tables(_beside(pa.concat_tables(seen[name]), table, name) for name, table in letters.items())
+    return pa.concat_tables(
+        _place_table(pa.concat_tables(seen[name]), table, name) for name, table in dead_letters.items()
+    )
 
 
-def _beside(named: pa.Table, letters: pa.Table, file: str) -> pa.Table:
-    if len(named) != len(letters):
-        raise CommitError(f"{len(letters)} dead letters became {len(named)} candidates in {file}.")
-    was = [letters[name].combine_chunks() for name in ("query_id", "doc_id", "index")]
+def _place_table(named: pa.Table, dead_letters: pa.Table, file: str) -> pa.Table:
+    if len(named) != len(dead_letters):
+        raise CommitError(f"{len(dead_letters)} dead letters became {len(named)} candidates in {file}.")
+    was = [dead_letters[name].combine_chunks() for name in ("query_id", "doc_id", "index")]
     return (
         pa.table({"query_id": named["query_id"].cast(pa.string()), "index": named["index"]})
         .append_column("was", pa.StructArray.from_arrays(was, ["query_id", "doc_id", "index"]))
-        .append_column("file", letters["file"])
-        .append_column("row", letters["row"])
-        .append_column("reason_code", letters["reason_code"])
+        .append_column("file", dead_letters["file"])
+        .append_column("row", dead_letters["row"])
+        .append_column("reason_code", dead_letters["reason_code"])
     )
 
 

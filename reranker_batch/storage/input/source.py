@@ -1,8 +1,8 @@
-"""Read one work unit: the columns that are needed, the row groups that overlap, page by page."""
+"""The input as its units are read: the columns that are needed, the row groups that overlap, page by page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -16,17 +16,16 @@ from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.filesystem import join, resolve
-from reranker_batch.storage.input.columns import InputColumns, leaf_columns
+from reranker_batch.storage.input.candidates import UnitCandidates
+from reranker_batch.storage.input.columns import InputColumns, Wanted, leaf_columns
 from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.input.hints import original_type
 from reranker_batch.storage.input.int96 import refuse_finer_digits
-from reranker_batch.storage.input.unit_rows import unit_rows
+from reranker_batch.storage.input.layout import InputLayout, layout_of
+from reranker_batch.storage.input.unit_rows import unit_candidates, unit_rows
 from reranker_batch.storage.input.unit_schema import joined_tables
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import one_chunk
-
-Wanted = Mapping[str, set[str] | None] | None
-"""Columns, and of a list of structs the fields, that are read; None reads all, and None for fields all of them."""
 
 _BATCH_PAIRS = 512
 _READ_THREADS = 8
@@ -37,55 +36,50 @@ MAX_UNIT_BYTES = 4 << 30
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Whole rows of a unit, every column of the file, as dead letters keep them."""
+    """Whole rows of a unit, every column of the files, as dead letters keep them."""
 
     table: pa.Table
+    candidates: UnitCandidates
+    lists: frozenset[str]
+    """The columns that hold a list with an element for each candidate."""
+    is_row_a_query: bool
+
+
+@dataclass(frozen=True)
+class InputSource:
+    """The input of a run, for every process that reads units of it. Small, and without a handle."""
+
+    root: str
     config: InputConfig
+    columns: InputColumns
+
+    @property
+    def layout(self) -> InputLayout:
+        return layout_of(self.config)
+
+    def read(self, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES) -> UnitRows:
+        """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
+
+        Raises:
+            InputError: A file cannot be read, is not the one that the plan was made from, or the rows unpack to more
+                than that.
+        """
+        rows = _read_rows(self.root, unit, self.layout.wanted(self.columns), max_bytes)
+        return unit_rows(rows, self.layout, self.columns, unit)
+
+    def read_whole(self, unit: WorkUnit) -> SourceRows:
+        """Read a unit with all columns. Only dead letters need that.
+
+        Raises:
+            InputError: As `read`.
+        """
+        table = _read_rows(self.root, unit, None, MAX_UNIT_BYTES)
+        candidates = unit_candidates(table, self.layout, self.columns, unit)
+        lists = frozenset(self.layout.lists(self.columns.shape))
+        return SourceRows(table, candidates, lists, self.layout.is_row_a_query)
 
 
-def read_unit(
-    root: str, config: InputConfig, columns: InputColumns, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES
-) -> UnitRows:
-    """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
-
-    Raises:
-        InputError: A file cannot be read, is not the one that the plan was made from, or the rows unpack to more than
-            that.
-    """
-    rows = _read_rows(root, unit, _wanted(config, columns), max_bytes)
-    return unit_rows(rows, config.columns, columns, unit)
-
-
-def read_source(root: str, config: InputConfig, unit: WorkUnit) -> SourceRows:
-    """Read a unit with all columns. Only dead letters need that.
-
-    Raises:
-        InputError: As `read_unit`.
-    """
-    return SourceRows(_read_rows(root, unit, None, MAX_UNIT_BYTES), config)
-
-
-def _wanted(config: InputConfig, columns: InputColumns) -> dict[str, set[str] | None]:
-    """Columns, and of a list of structs the fields, that a unit is made of."""
-    names = config.columns
-    top = [names.query, *(field.name for field in columns.query_passthrough)]
-    if names.query_id is not None:
-        top.append(names.query_id)
-    if names.candidates in top:  # asked for as a passthrough column, so with all its fields
-        return dict.fromkeys([*top, *([] if names.doc_id is None else [names.doc_id])])
-    if columns.shape == "structs":
-        inner = {names.document, *(field.name for field in columns.candidate_passthrough)}
-        if names.doc_id is not None:
-            inner.add(names.doc_id)
-        return {**dict.fromkeys(top), names.candidates: inner}
-    if names.doc_id is not None and columns.shape != "texts":
-        top.append(names.doc_id)
-    if columns.shape == "pairs":
-        return dict.fromkeys([*top, names.document, *(field.name for field in columns.candidate_passthrough)])
-    return dict.fromkeys([*top, names.candidates])
-
-
-def _read_rows(root: str, unit: WorkUnit, wanted: Wanted, max_bytes: int) -> pa.Table:
+def _read_rows(root: str, unit: WorkUnit, wanted: Wanted | None, max_bytes: int) -> pa.Table:
     """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
     reading = _Reading(root, unit, wanted, max_bytes)
     if len(unit.spans) == 1:
@@ -100,7 +94,7 @@ class _Reading:
 
     root: str
     unit: WorkUnit
-    wanted: Wanted
+    wanted: Wanted | None
     max_bytes: int
     bytes_of: dict[int, int] = field(default_factory=dict)
     """By file."""
@@ -151,7 +145,9 @@ def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) ->
     return one_chunk(chunks, canonical_type(seen))
 
 
-def _exact_batches(opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def _exact_batches(
+    opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted | None
+) -> Iterator[pa.RecordBatch]:
     """What is wanted of the rows; timestamps that would lose digits are refused. None takes all as it comes."""
     parquet = opened.parquet
     if wanted is None:
@@ -166,7 +162,7 @@ def _exact_batches(opened: OpenedParquet, span: Span, batch_rows: int, wanted: W
     return refuse_finer_digits(batches, _batches(opened.in_nanoseconds(), span, batch_rows, paths), span.file)
 
 
-def _or_all_fields(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> dict[str, set[str] | None]:
+def _or_all_fields(schema: pa.Schema, wanted: Wanted) -> dict[str, set[str] | None]:
     """A struct that has none of the fields is read whole: its list still says how many candidates there are."""
     present = {(column, field) for _, column, field in leaf_columns(schema, wanted)}
     return {name: fields if any(column == name for column, _ in present) else None for name, fields in wanted.items()}

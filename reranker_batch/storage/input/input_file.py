@@ -1,0 +1,35 @@
+"""Files of the input as they were when the plan was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from reranker_batch.core.units import FileIdentity
+from reranker_batch.storage.input.columns import FileColumns
+from reranker_batch.storage.input.likely_ids import LikelyIds
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file by its `path` relative to the plan's root."""
+
+    path: str
+    num_rows: int
+    identity: FileIdentity
+    row_group_rows: tuple[int, ...]
+    row_group_pairs: tuple[int, ...]
+    """What the footer promises: a row whose list is null or empty counts as one pair."""
+
+
+@dataclass(frozen=True)
+class OpenedFile:
+    """What a footer says of a file."""
+
+    file: InputFile
+    columns: FileColumns
+    schema: pa.Schema
+    """All columns, in canonical types."""
+    has_null_ids: bool
+    likely_ids: LikelyIds
