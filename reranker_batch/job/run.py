@@ -79,6 +79,7 @@ class _Run:
                 made_by = recorded["fingerprint"]
                 for part in published_parts(self.state, files, progress.units, fingerprint=made_by, each=each):
                     progress.skip(part)
+            progress.has_read_parts = True
             if progress.remaining:
                 self._process(engine or self._open_engine(opened), progress, recorded)
 
@@ -156,14 +157,17 @@ class _Run:
 
     @contextmanager
     def _reported(self, progress: RunProgress) -> Iterator[None]:
-        """Leave a report also when the run ends early, unless the output is another run's by now."""
+        """Leave a report also when the run ends early, unless the output is another run's by now.
+
+        Before the published parts are read, the report of the earlier attempt knows more than this one.
+        """
         try:
             yield
         except BaseException as error:
             status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             try:
                 self.lock.confirm()
-                if self.state.read(PLAN) is not None and not self.state.is_complete:
+                if progress.has_read_parts and self.state.read(PLAN) is not None and not self.state.is_complete:
                     report = progress.report(status, str(error), self.state.output.uri)
                     self.state.write(REPORT, report.to_dict())
             except CommitError as second:  # it must not hide the first

@@ -26,6 +26,8 @@ class RunProgress:
     units: list[WorkUnit]
     parts: dict[str, PartEntry] = field(default_factory=dict)
     skipped: int = 0
+    has_read_parts: bool = False
+    """Whether `parts` has all that earlier attempts published."""
     computed_pairs: int = 0
     computed_tokens: int = 0
     step_s: Counter[str] = field(default_factory=Counter)

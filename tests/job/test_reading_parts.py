@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from engine import SmallJob
@@ -14,6 +15,7 @@ from tables import nested_table, random_groups, write
 from reranker_batch import RunReport
 from reranker_batch.config import JobConfig
 from reranker_batch.core.mapping import Item, Result
+from reranker_batch.errors import ConfigError
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import SerialEngine, open_inline
 from reranker_batch.storage.output.verifying import verify_output
@@ -84,6 +86,21 @@ def test_the_engine_that_computes_what_is_missing_reads_what_is_there(job: Small
     assert (engines.opened, len(engines.read)) == (1, len(others) + 1)
     assert (report.units_skipped, report.status) == (len(others), "complete")
     assert verify_output(job.output).is_sound
+
+
+def test_an_engine_that_cannot_be_opened_leaves_the_report_of_the_earlier_attempt(job: SmallJob) -> None:
+    parts(job)[0].unlink()
+    Path(job.output, "scores", "_SUCCESS").unlink()
+    report = Path(job.output, "run", "report.json")
+    before = report.read_bytes()
+
+    def refuse(config: JobConfig) -> NoReturn:
+        raise ConfigError("no such cluster")
+
+    with pytest.raises(ConfigError, match="no such cluster"):
+        run_job(job.job(HashScorer()), refuse)
+    assert report.read_bytes() == before
+    assert run(job)[0].units_skipped == len(parts(job)) - 1
 
 
 def test_a_damaged_part_is_noticed_where_no_part_is_missing(job: SmallJob) -> None:
