@@ -235,9 +235,9 @@ def test_a_file_that_fails_in_the_middle_of_a_run_was_not_refused(unit_id: str |
 @pytest.mark.ray
 @pytest.mark.timeout(900)
 def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(config: Path, tmp_path: Path) -> None:
-    """On Ray: the driver dies before any unit, then the processes that publish, then the driver after the last unit."""
+    """The driver dies before any unit, then after the last one; on Ray, the processes that publish."""
     output = tmp_path / "out"
-    sets = (*ON_RAY, "--set", "runtime.unit_pairs=4", "--set", "input.columns.passthrough=[]")
+    sets = ("--set", "runtime.unit_pairs=4", "--set", "input.columns.passthrough=[]")
     first = command("run", config, *sets, RERANKER_BATCH_CRASH_AT="manifest_written", **SECRETS)
     assert first.returncode == 137
     assert (output / "run" / "lock.1").exists()
@@ -252,7 +252,7 @@ def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(co
     assert scores / "_SUCCESS" not in before
     next(iter(before)).unlink()
     before.pop(next(iter(before)))
-    third = command("run", config, *sets, RERANKER_BATCH_CRASH_AT="part_published:2", **SECRETS)
+    third = command("run", config, *sets, *ON_RAY, RERANKER_BATCH_CRASH_AT="part_published:2", **SECRETS)
     assert third.returncode == 0, third.stderr
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]

@@ -1,7 +1,7 @@
 """Which attempts at a unit died, which pair is to blame, and whether everything that has work still moves.
 
 The first attempt scores a unit as a whole. Once an attempt has died, the next one goes in steps and announces the pairs
-of each; a step that died is taken pair by pair; a pair that died alone twice is refused.
+of each; a step that died is taken pair by pair; a pair that died alone twice fails for good.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_STARTS = 3
 _MAX_LOST_STARTS = 16
 """Of one replica in a row, where each time its node went away while the model was loaded."""
 _DEATHS_ALONE = 2
-"""Times that a pair died alone before it is refused: a process can die once for reasons of its own."""
+"""Times that a pair died alone before it fails for good: a process can die once for reasons of its own."""
 
 
 def max_deaths(num_units: int) -> int:
@@ -44,7 +44,7 @@ class UnitHistory:
     error: str = ""
     deaths_alone: Counter[int] = field(default_factory=Counter)
     suspects: list[int] = field(default_factory=list)
-    refused: dict[int, RowError] = field(default_factory=dict)
+    failures: dict[int, RowError] = field(default_factory=dict)
 
     def begin(self) -> ScoringPlan:
         """A new attempt; one that has not ended has died.
@@ -60,9 +60,9 @@ class UnitHistory:
                 f"{self.deaths} attempts to score it have ended with the death of the process.{self._why}"
             )
         self.is_running, self.in_flight, self.error, self.scored = True, (), "", 0
-        alone = [pair for pair, _ in self.deaths_alone.most_common() if pair not in self.refused]
+        alone = [pair for pair, _ in self.deaths_alone.most_common() if pair not in self.failures]
         alone += [pair for pair in self.suspects if pair not in self.deaths_alone]
-        return ScoringPlan(self.deaths == 0, tuple(alone), dict(self.refused))
+        return ScoringPlan(self.deaths == 0, tuple(alone), dict(self.failures))
 
     def _blame(self) -> None:
         self.deaths += 1
@@ -72,9 +72,9 @@ class UnitHistory:
         (pair,) = self.in_flight
         self.deaths_alone[pair] += 1
         if self.deaths_alone[pair] >= _DEATHS_ALONE:
-            self.refused[pair] = self._refusal()
+            self.failures[pair] = self._failure()
 
-    def _refusal(self) -> RowError:
+    def _failure(self) -> RowError:
         return RowError(
             f"The process that scored this pair alone died {_DEATHS_ALONE} times; "
             f"it took {self.deaths} attempts to find it.{self._why}",

@@ -67,6 +67,16 @@ def test_a_complete_output_leaves_no_child(tmp_path: Path) -> None:
     assert children() == []
 
 
+def test_a_parent_that_is_killed_while_it_reads_the_job_leaves_no_child() -> None:
+    code = "import time; from reranker_batch.job.child import standby\nwith standby(is_wanted=True): time.sleep(3600)"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    while not (started := psutil.Process(parent.pid).children()):
+        assert parent.poll() is None
+    parent.kill()
+    parent.wait()
+    assert psutil.wait_procs(started, timeout=60)[1] == []
+
+
 def test_the_child_can_start_before_anything_heavy_is_imported() -> None:
     code = (
         "import sys, reranker_batch.cli, reranker_batch.runtime.driver;"

@@ -14,18 +14,8 @@ import pytest
 from fault_jobs import faulty_input, oracle_job
 from judge import judge, judge_unfinished, parts
 
-from reranker_batch.core.report import RunReport
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import local_engine
-
-
-def run(folder: Path, **tables: dict[str, object]) -> RunReport:
-    return run_job(oracle_job(folder, **tables), local_engine)
-
-
-def children() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "replica_child" in " ".join(child.cmdline())]
-
 
 DRIVER = """
 import sys
@@ -65,6 +55,6 @@ def test_a_stopped_driver_takes_its_replica_along_and_the_same_job_goes_on(tmp_p
         assert (driver.returncode, shown) == (130, "interrupted: the same command goes on from here\n")
         judge_unfinished(tmp_path, groups, status="interrupted")
     before = parts(tmp_path)
-    run(tmp_path)
+    run_job(oracle_job(tmp_path), local_engine)
     judge(tmp_path, groups)
     assert before.items() <= parts(tmp_path).items()

@@ -43,7 +43,11 @@ class Head:
         with (folder / "head.log").open("w") as log:
             process = subprocess.Popen(command, env=environment(folder) | more, stdout=log, stderr=log, text=True)
         head = cls(folder, port, dashboard, process)
-        head._wait()
+        try:
+            head._wait()
+        except BaseException:
+            head.stop()
+            raise
         return head
 
     def add_node(self, *options: str) -> None:
