@@ -53,7 +53,7 @@ ROOMS = {
         "forward": 4,
         "scorer": 5,
         "checks": 6,
-        "opening": 7,
+        "local": 7,
     },
     "storage": {
         "filesystem": 0,

@@ -56,7 +56,7 @@ def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     with naming(unit, "prepared"):
         rows = read_unit(spec.input_root, spec.input, spec.columns, unit)
         keep_documents = spec.results.return_documents
-        prepared = prepare_unit(unit, rows, spec.load_encoder(), spec.limits, keep_documents=keep_documents)
+        prepared = prepare_unit(unit, rows, spec.backend.load_encoder(), spec.limits, keep_documents=keep_documents)
     return Prepared(prepared, {"prepare": time.perf_counter() - started})
 
 

@@ -13,6 +13,7 @@ from tables import nested_table, random_groups, write
 
 from reranker_batch import RunReport
 from reranker_batch.config import JobConfig
+from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import SerialEngine, open_inline
@@ -37,9 +38,9 @@ class Engines:
         self.read: list[object] = []
 
     @contextmanager
-    def __call__(self, config: JobConfig) -> Iterator[CountingEngine]:
+    def __call__(self, config: JobConfig, devices: Sequence[Device]) -> Iterator[CountingEngine]:
         self.opened += 1
-        engine = CountingEngine(config, open_inline)
+        engine = CountingEngine(config, devices, open_inline)
         engine.read = self.read
         yield engine
 
