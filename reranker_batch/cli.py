@@ -278,13 +278,12 @@ def _check_model(name: str, revision: str | None, recipe: str, instruct: str | N
 def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
     model_types = ", ".join(sorted(recipe.model_types))
     instruct = recipe.resolved_instruct or ("taken, none by default" if recipe.uses_instruct else "not taken")
-    shift = f" - {recipe.logit_shift:g}" if recipe.logit_shift else ""
     return [
         ("what it does", recipe.description),
         ("for example", "\n".join(recipe.examples)),
         ("model types", model_types),
         ("instruction", instruct),
-        ("relevance_score", f"sigmoid(logit{shift})"),
+        ("relevance_score", str(recipe.activation)),
         ("tokens of a pair", f"{recipe.max_tokens:,}" if recipe.max_tokens else "the model's own maximum"),
         ("source", recipe.source),
     ]

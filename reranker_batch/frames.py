@@ -64,8 +64,9 @@ def rerank_table(
     table, give_back = _to_arrow(frame)
     unit, rows = _read(table, config)
     reranker = model if isinstance(model, Reranker) else Reranker.open(model)
-    shift, more = reranker.recipe.logit_shift, tuple(passthrough)
-    finished = reranker.rerank_unit(unit, rows, ResultSettings(output_layout, top_n, return_documents, shift, more))
+    activation, more = reranker.backend.activation, tuple(passthrough)
+    settings = ResultSettings(output_layout, top_n, return_documents, activation, more)
+    finished = reranker.rerank_unit(unit, rows, settings)
     _tell_of_failed(finished, on_failed)
     result: Frame = give_back(conform_table(finished.part, finished.schema))
     return result

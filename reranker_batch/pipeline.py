@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
 from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.core.ranking import Ranked, rank_candidates, relevance_scores
+from reranker_batch.core.ranking import Ranked, rank_candidates
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import WorkUnit, request_id_of
 from reranker_batch.errors import CommitError
@@ -64,7 +65,7 @@ class ResultSettings:
     layout: Literal["pairs", "nested"]
     top_n: int | None
     return_documents: bool
-    logit_shift: float
+    activation: Activation
     passthrough: Sequence[str]
 
 
@@ -217,7 +218,7 @@ def _kept_rows(finite: ScoredUnit, ranked: Ranked, settings: ResultSettings) -> 
     return (
         kept.append_column("rank", pa.array(ranked.rank))
         .append_column("logit", pa.array(logits))
-        .append_column("relevance_score", pa.array(relevance_scores(logits, logit_shift=settings.logit_shift)))
+        .append_column("relevance_score", pa.array(settings.activation.scores(logits)))
     )
 
 

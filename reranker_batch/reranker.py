@@ -13,16 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.config import BatchingConfig, LimitsConfig, ModelConfig, checked
-from reranker_batch.core.activation import Activation
-from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.backend import ScoringBackend, Where
+from reranker_batch.core.limits import RequestLimits, limits_of
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import FileIdentity, Span, WorkUnit, unit_id_of
 from reranker_batch.errors import ConfigError, RowError
-from reranker_batch.model.forward.hardware import cpu_capabilities, slow_precision
-from reranker_batch.model.opening import open_model
-from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.local import LocalModel
+from reranker_batch.model.source.devices import device_here
 from reranker_batch.pipeline import (
     FinishedUnit,
     ResultSettings,
@@ -59,7 +58,7 @@ class Reranker:
     Build it with `Reranker.open`.
     """
 
-    recipe: Recipe
+    backend: ScoringBackend
     encoder: PairEncoder
     scorer: PairScorer
     limits: RequestLimits
@@ -98,15 +97,21 @@ class Reranker:
         asked |= {"device": device, "trust_remote_code": trust_remote_code}
         config = checked(ModelConfig, asked, "The model's settings are wrong")
         budget = _checked_budget(max_batch_tokens)
-        opened = open_model(config, _checked_limits(limits), max_batch_tokens=budget)
-        scorer = opened.start_scorer()
-        precision = str(scorer.dtype).removeprefix("torch.")
-        if scorer.device.type == "cpu" and (warning := slow_precision(precision, cpu_capabilities())):
-            logger.warning(warning)
-        return cls(opened.recipe, opened.encoder, scorer, opened.limits)
+        backend = LocalModel.open(config, hashed=False)
+        encoder = backend.load_encoder()
+        checked_limits = limits_of(_checked_limits(limits), encoder, token_budget=budget)
+        where = Where(
+            device_here(backend.resources),
+            max_pair_tokens=checked_limits.max_pair_tokens,
+            max_batch_tokens=budget,
+        )
+        scorer = backend.load_scorer(where)
+        if (caution := backend.caution(where.device)) is not None:
+            logger.warning(caution)
+        return cls(backend, encoder, scorer, checked_limits)
 
     def __repr__(self) -> str:
-        return f"Reranker(recipe={self.recipe.name!r}, limits={self.limits!r})"
+        return f"Reranker(recipe={self.backend.description.recipe!r}, limits={self.limits!r})"
 
     def rerank(self, query: str, documents: Iterable[str], *, top_n: int | None = None) -> list[Result]:
         """The documents by relevance, highest first; the first `top_n` where it is given.
@@ -117,7 +122,7 @@ class Reranker:
         """
         texts = _texts(documents, "documents")
         rows = _unit_rows([_text(query, "query")], texts, np.zeros(len(texts), dtype=np.int64))
-        settings = ResultSettings("pairs", checked_top_n(top_n), False, self.recipe.logit_shift, ())
+        settings = ResultSettings("pairs", checked_top_n(top_n), False, self.backend.activation, ())
         finished = self.rerank_unit(memory_unit("documents", len(texts)), rows, settings)
         _refuse_dead_letters(finished.dead_letters, "documents")
         columns = ["index", "relevance_score", "logit", "rank", "truncated"]
@@ -140,7 +145,7 @@ class Reranker:
 
     def relevance(self, logits: FloatArray) -> FloatArray:
         """Relevance scores of logits, 0 to 1, in the same order."""
-        return Activation(shift=self.recipe.logit_shift).scores(np.asarray(logits, dtype=np.float32))
+        return self.backend.activation.scores(np.asarray(logits, dtype=np.float32))
 
     def rerank_unit(self, unit: WorkUnit, rows: UnitRows, settings: ResultSettings) -> FinishedUnit:
         """Take rows through the steps of a job."""
@@ -177,8 +182,7 @@ def _checked_limits(limits: str | Mapping[str, Any]) -> LimitsConfig:
 
 def _checked_budget(budget: int | None) -> int | None:
     values = {} if budget is None else {"max_batch_tokens": budget}
-    asked = checked(BatchingConfig, values, "The token budget is wrong").max_batch_tokens
-    return None if asked == "auto" else asked
+    return checked(BatchingConfig, values, "The token budget is wrong").token_budget
 
 
 def _texts(values: Iterable[str], name: str) -> list[str]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import unquote
+
+BUILTIN = "builtin:"
+"""Before the name of a table or a model that ships with the package."""
+BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 
 SAFE_OPTIONS = frozenset(
     {
@@ -43,6 +48,11 @@ _USERINFO = re.compile(
     rf"(?<![A-Za-z0-9+.-])(?:{'|'.join(_NO_USER_SCHEMES)})://[^\s/@?]+@",
     re.IGNORECASE,
 )
+
+
+def builtin_name(place: str) -> str | None:
+    """The name after `builtin:`, None for all other places."""
+    return place.removeprefix(BUILTIN) if place.startswith(BUILTIN) else None
 
 
 def is_uri(path_or_uri: str) -> bool:

@@ -14,31 +14,25 @@ from functools import lru_cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from oracle import Answer, ByteEncoder, HashScorer, answers
+from oracle import Answer, HashScorer, OracleBackend, answers
 from tables import Group, nested_table
 
 from reranker_batch import JobConfig, RunReport
-from reranker_batch.config import ModelConfig
+from reranker_batch.core.backend import Where
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
-from reranker_batch.job.spec import WorkerSpec, model_files
-from reranker_batch.model.recipes import choose_recipe
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.output import crash_points
 
 TOP_N = 3
-FILES = model_files(ModelConfig(name="builtin:mini"))
-FILES.hashes()  # once for all processes that are forked from this one
-RECIPE = choose_recipe(FILES.folder, FILES.config(), model=FILES.name).recipe
 LIMITS = RequestLimits(max_documents=5, max_item_tokens=400, max_request_tokens=1000, max_pair_tokens=2000)
 NAN = "<nan>"
 
@@ -53,28 +47,13 @@ class NanScorer(HashScorer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HashSpec(WorkerSpec):
-    """The steps of a job with the oracle for a tokenizer and a model."""
-
-    scorer: HashScorer
-
-    def load_encoder(self) -> ByteEncoder:
-        return ByteEncoder()
-
-    def load_scorer(self) -> HashScorer:
-        return self.scorer
-
-
-@dataclass(frozen=True)
-class HashJob(Job):
-    """A job whose steps are those of `HashSpec`."""
+class HashBackend(OracleBackend):
+    """The oracle with this scorer."""
 
     scorer: HashScorer = field(default_factory=HashScorer)
 
-    def spec(self, *arguments: Any, **options: Any) -> HashSpec:
-        spec = super().spec(*arguments, **options)
-        values = {name: getattr(spec, name) for name in WorkerSpec.__dataclass_fields__}
-        return HashSpec(**values, scorer=self.scorer)
+    def load_scorer(self, where: Where) -> HashScorer:
+        return self.scorer
 
 
 @dataclass(frozen=True)
@@ -92,7 +71,7 @@ class SmallJob:
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
 
-    def job(self, scorer: HashScorer) -> HashJob:
+    def job(self, scorer: HashScorer) -> Job:
         config = JobConfig.of(
             {
                 "input": {"path": self.input, "layout": self.layout},
@@ -102,15 +81,8 @@ class SmallJob:
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )
-        return HashJob(
-            config=config,
-            files=FILES,
-            recipe=RECIPE,
-            encoder=ByteEncoder(),
-            limits=LIMITS,
-            plan=plan_input(config.input, unit_pairs=self.unit_pairs),
-            scorer=scorer,
-        )
+        plan = plan_input(config.input, unit_pairs=self.unit_pairs)
+        return Job(config, HashBackend(scorer=scorer), LIMITS, plan)
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

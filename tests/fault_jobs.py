@@ -20,19 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from oracle import ByteEncoder, HashScorer
+from oracle import ByteEncoder, HashScorer, OracleBackend
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch import JobConfig
+from reranker_batch.core.backend import Where
 from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores, ignore_progress
 from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.job.engine import Replicas
 from reranker_batch.job.job import Job
-from reranker_batch.job.spec import WorkerSpec, model_files
-from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.model.source.files import ModelFiles
+from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.storage.input.planning import plan_input
 
 _MARK = re.compile(rb"<(kill|raise|refuse|grow|hang|stop|slow|creep|split)(?::(\w+))?>")
@@ -132,15 +131,15 @@ class FaultyEncoder(ByteEncoder):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OracleSpec(WorkerSpec):
-    """The steps of a job with the oracle for a tokenizer and a model."""
+class FaultyBackend(OracleBackend):
+    """The oracle, whose loading fails as the flags say."""
 
     flags: Flags
 
     def load_encoder(self) -> FaultyEncoder:
         return FaultyEncoder(self.flags)
 
-    def load_scorer(self) -> FaultyScorer:
+    def load_scorer(self, where: Where) -> FaultyScorer:
         if self.flags.take("start_dies"):
             _die()
         if self.flags.take("start_hangs"):
@@ -152,26 +151,16 @@ class OracleSpec(WorkerSpec):
         return FaultyScorer(self.flags)
 
 
-@dataclass(frozen=True)
-class OracleJob(Job):
-    """A job whose steps are those of `OracleSpec`."""
-
-    def spec(self, *arguments: Any, **options: Any) -> OracleSpec:
-        spec = super().spec(*arguments, **options)
-        values = {name: getattr(spec, name) for name in WorkerSpec.__dataclass_fields__}
-        return OracleSpec(**values, flags=flags_of(Path(self.config.output.path).parent))
-
-
-def spec_of(job: OracleJob) -> OracleSpec:
+def spec_of(job: Job) -> WorkerSpec:
     """What the processes of a run get."""
-    return job.spec(Replicas("cpu", 1, 1), dtype="float32", fingerprint="")
+    return job.spec(Replicas("cpu", 1, 1))
 
 
 def flags_of(folder: Path) -> Flags:
     return Flags(folder / "flags")
 
 
-def oracle_job(folder: Path, **tables: dict[str, Any]) -> OracleJob:
+def oracle_job(folder: Path, **tables: dict[str, Any]) -> Job:
     """A job from `folder/in` to `folder/out`; faults are armed in `folder/flags`."""
     values: dict[str, Any] = {
         "input": {"path": str(folder / "in")},
@@ -183,15 +172,9 @@ def oracle_job(folder: Path, **tables: dict[str, Any]) -> OracleJob:
     for name, more in tables.items():
         values[name] = values.get(name, {}) | more
     config = JobConfig.of(values)
-    files: ModelFiles = model_files(config.model)
-    return OracleJob(
-        config=config,
-        files=files,
-        recipe=choose_recipe(files.folder, files.config(), model=files.name).recipe,
-        encoder=ByteEncoder(),
-        limits=RequestLimits(max_pair_tokens=4096),
-        plan=plan_input(config.input, unit_pairs=config.runtime.unit_pairs),
-    )
+    backend = FaultyBackend(flags=flags_of(folder), device=config.model.device, dtype=config.model.dtype)
+    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
+    return Job(config, backend, RequestLimits(max_pair_tokens=4096), plan)
 
 
 def faulty_input(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from reranker_batch.core.activation import Activation
+from reranker_batch.core.backend import Description, Device, Where
 from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.pairs import (
     EncodedPairs,
@@ -18,6 +21,7 @@ from reranker_batch.core.pairs import (
     ignore_progress,
 )
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.model.source.devices import devices_of, precision_on
 
 _FIRST_BYTE = 3
 """Ids 1 and 2 are special tokens, so a byte b is the id b + 3."""
@@ -61,6 +65,39 @@ class ByteEncoder:
         return assemble_pairs(
             self.template, queries.tokens, documents.tokens, query_at, document_at, max_pair_tokens=max_pair_tokens
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OracleBackend:
+    """The oracle in place of a model. See `ScoringBackend`."""
+
+    device: str = "cpu"
+    dtype: str = "auto"
+
+    activation = Activation()
+    description = Description("oracle", recipe="oracle", reason="tests know the right answer")
+
+    @property
+    def resources(self) -> tuple[Device, ...]:
+        return devices_of(self.device)
+
+    def identity(self, device: Device) -> dict[str, Any]:
+        """With a precision that depends on the device, as a model's."""
+        return {"model": {"dtype": precision_on(device, self.dtype)}}
+
+    def caution(self, device: Device) -> None: ...
+
+    def operations_per_token(self) -> float:
+        return 1e9
+
+    def load_encoder(self) -> ByteEncoder:
+        return ByteEncoder()
+
+    def load_scorer(self, where: Where) -> HashScorer:
+        return HashScorer()
+
+    def load_exact_scorer(self, where: Where) -> None:
+        """The oracle is exact."""
 
 
 class HashScorer:

@@ -53,7 +53,7 @@ ROOMS = {
         "forward": 4,
         "scorer": 5,
         "checks": 6,
-        "opening": 7,
+        "local": 7,
     },
     "storage": {
         "filesystem": 0,
@@ -126,7 +126,8 @@ def test_only_encoders_and_scorers_look_into_model_inputs() -> None:
         str(path.relative_to(PACKAGE))
         for path in FILES
         if home_of(path) != "model"
-        and {"reranker_batch.core.inputs.TokenInputs", "reranker_batch.core.inputs.as_tokens"} & {*imported_modules(path)}
+        and {"reranker_batch.core.inputs.TokenInputs", "reranker_batch.core.inputs.as_tokens"}
+        & {*imported_modules(path)}
     }
     assert readers == {"core/pairs.py", "runtime/blocks.py"}
 

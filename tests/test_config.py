@@ -73,6 +73,15 @@ def test_overrides_win_and_are_read_by_the_type_of_their_key(tmp_path: Path) -> 
             {"batching": {"max_batch_tokens": 256}, "limits": {"max_pair_tokens": 512}},
             "batching.max_batch_tokens=256 is below limits.max_pair_tokens=512, so a full-length pair would never fit",
         ),
+        ({"runtime": {"gpus_per_replica": 1.5}}, "gpus_per_replica: 1.5 is not possible: above 1 it is a whole number"),
+        (
+            {"model": {"name": "m", "device": "cpu"}, "runtime": {"gpus_per_replica": 0.5}},
+            "runtime.gpus_per_replica=0.5 contradicts model.device=cpu",
+        ),
+        (
+            {"model": {"name": "m", "device": "cuda"}, "runtime": {"gpus_per_replica": 0}},
+            "runtime.gpus_per_replica=0 contradicts model.device=cuda",
+        ),
         ({"input": {"path": "in", "columns": {"passthrough": ["rank"]}}}, "rank: a column of the output has this name"),
     ],
 )

@@ -13,10 +13,10 @@ from oracle import Answer, ByteEncoder, HashScorer, answers
 from tables import Group, nested_table, pairs_table, random_groups, write
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
-from reranker_batch.core.ranking import relevance_scores
 from reranker_batch.errors import CommitError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, finish_unit, prepare_unit, score_unit
 from reranker_batch.storage.input.planning import plan_input
@@ -40,7 +40,7 @@ def run_units(
     """All units of an input, one after the other, as the job runs them."""
     columns = {"passthrough": list(passthrough)}
     config = InputConfig.model_validate({"path": str(path), "layout": input_layout, "columns": columns})
-    settings = ResultSettings(layout, top_n, return_documents, 0.0, passthrough)  # type: ignore[arg-type]
+    settings = ResultSettings(layout, top_n, return_documents, Activation(), passthrough)  # type: ignore[arg-type]
     plan = plan_input(config, unit_pairs=unit_pairs)
     finished = []
     for unit in plan.units:
@@ -71,7 +71,7 @@ def test_every_candidate_gets_its_own_score_and_rank(tmp_path: Path, input_layou
     path = write(table, tmp_path / "in.parquet", row_group_size=16)
     found = table_of(run_units(path, input_layout=input_layout, top_n=top_n))
     assert kept(found) == expected(groups, top_n)
-    np.testing.assert_array_equal(found["relevance_score"].to_numpy(), relevance_scores(found["logit"].to_numpy()))
+    np.testing.assert_array_equal(found["relevance_score"].to_numpy(), Activation().scores(found["logit"].to_numpy()))
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 9))

@@ -41,11 +41,21 @@ class JobConfig(Section):
 
     @model_validator(mode="after")
     def _budget_holds_a_pair(self) -> JobConfig:
-        budget, pair = self.batching.max_batch_tokens, self.limits.max_pair_tokens
-        if budget != "auto" and pair is not None and budget < pair:
+        budget, pair = self.batching.token_budget, self.limits.max_pair_tokens
+        if budget is not None and pair is not None and budget < pair:
             raise ValueError(
                 f"batching.max_batch_tokens={budget} is below limits.max_pair_tokens={pair}, so a full-length pair "
                 "would never fit. Raise the budget or shorten the pairs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _devices_agree(self) -> JobConfig:
+        device, gpus = self.model.device, self.runtime.gpus_per_replica
+        if gpus != "auto" and ((device == "cpu" and gpus > 0) or (device == "cuda" and gpus == 0)):
+            raise ValueError(
+                f"runtime.gpus_per_replica={gpus:g} contradicts model.device={device}. Set it to auto, or change the "
+                "device"
             )
         return self
 

@@ -210,6 +210,11 @@ class BatchingConfig(Section):
         description="Maximum tokens of a micro-batch. auto is 4,096 on a CPU, and what fits into the memory of a GPU.",
     )
 
+    @property
+    def token_budget(self) -> int | None:
+        """None where the device decides."""
+        return None if self.max_batch_tokens == "auto" else self.max_batch_tokens
+
 
 class RuntimeConfig(Section):
     """What runs the job, and with how much of the machine or the cluster."""
@@ -232,7 +237,7 @@ class RuntimeConfig(Section):
         "auto", description="Maximum number of replicas. auto: as many as the GPUs or CPUs hold."
     )
     gpus_per_replica: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | Auto = Field(
-        "auto", description="GPUs of a replica; 0.5 puts two on a GPU. auto is 1 on GPUs and 0 on CPUs."
+        "auto", description="GPUs of a replica; 0.5 puts two on a GPU, 0 uses CPUs. auto is 1 on GPUs and 0 on CPUs."
     )
     unit_pairs: Positive | Auto = Field(
         "auto",
@@ -247,6 +252,13 @@ class RuntimeConfig(Section):
         600.0,
         description="Seconds that a replica with work may be silent before the run ends with an error.",
     )
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _can_be_given_out(cls, gpus: float | Auto) -> float | Auto:
+        if gpus != "auto" and gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"{gpus:g} is not possible: above 1 it is a whole number, as Ray gives GPUs out")
+        return gpus
 
     @model_validator(mode="after")
     def _engine_can_do_it(self) -> RuntimeConfig:

@@ -12,11 +12,15 @@ from reranker_batch.core.pairs import FloatArray
 
 @dataclass(frozen=True)
 class Activation:
-    """`sigmoid(scale * (logit - shift))`; `to_dict` is what the manifest records of it."""
+    """`sigmoid(scale * (logit - shift))`. `str` gives the formula; `to_dict` is what the manifest records of it."""
 
     kind: Literal["sigmoid"] = "sigmoid"
     shift: float = 0.0
     scale: float = 1.0
+
+    def __str__(self) -> str:
+        shifted = f"logit - {self.shift:g}" if self.shift else "logit"
+        return f"{self.kind}({shifted if self.scale == 1 else f'{self.scale:g} * ({shifted})'})"
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """Relevance scores, always in 0..1, and never out of order with the logits.

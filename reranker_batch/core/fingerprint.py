@@ -1,21 +1,47 @@
-"""A hash of every setting that can change an output value."""
+"""Hashes of the settings that can change an output value."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
-def fingerprint(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of the settings; the order of keys does not matter."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+@dataclass(frozen=True)
+class Settings:
+    """Every setting that can change an output value, by what it decides. Paths, replicas and budgets decide nothing."""
+
+    scoring: Mapping[str, Any]
+    """A logit of a given query and document."""
+    limits: Mapping[str, Any]
+    """Requests and what is counted of them."""
+    output: Mapping[str, Any]
+    """Rows and columns of the output."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal in two runs that may share an output."""
+        return fingerprint(self.to_dict())
+
+    @property
+    def scoring_fingerprint(self) -> str:
+        """Equal in two runs that give equal pairs equal logits."""
+        return fingerprint(self.scoring)
+
+
+def fingerprint(values: Mapping[str, Any]) -> str:
+    """SHA-256 of values; the order of keys does not matter."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """One line for every field that differs, by its dotted name: `ranking.top_n: 10 -> 20`."""
+    """One line for every field that differs, by its dotted name: `output.top_n: 10 -> 20`."""
     old, new = dict(_flat(recorded, "")), dict(_flat(asked, ""))
     names = sorted(old.keys() | new.keys())
     return [

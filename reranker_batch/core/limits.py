@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from reranker_batch.core.pairs import max_query_tokens
+from reranker_batch.config import LimitsConfig
+from reranker_batch.core.pairs import PairEncoder, max_query_tokens
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ConfigError
 
@@ -58,6 +59,27 @@ PROFILES = {
         LimitsProfile("none", RequestLimits(), "no limit but the model's own", "2026-11-22"),
     )
 }
+
+
+def limits_of(config: LimitsConfig, encoder: PairEncoder, *, token_budget: int | None) -> RequestLimits:
+    """The limits of a job whose model has this encoder; a full pair fits into a micro-batch of `token_budget`.
+
+    Raises:
+        ConfigError: Unknown profile, or limits that no request or no micro-batch could meet.
+    """
+    limits = resolve_limits(
+        config.profile,
+        config.overrides(),
+        model_max_pair_tokens=encoder.max_pair_tokens,
+        num_special_tokens=encoder.num_special_tokens,
+    )
+    longest = limits.max_pair_tokens or 0
+    if token_budget is not None and token_budget < longest:
+        raise ConfigError(
+            f"batching.max_batch_tokens={token_budget} is below the {longest} tokens that one pair may have. "
+            "Raise it or lower limits.max_pair_tokens."
+        )
+    return limits
 
 
 def resolve_limits(

@@ -127,6 +127,10 @@ class PairScorer(Protocol):
         """
 
 
+CUTTING_VERSION = 1
+"""Raised whenever the same texts and limits would give other model inputs than before."""
+
+
 def cut_pairs(
     query_tokens: LongArray, document_tokens: LongArray, *, max_pair_tokens: int, num_special_tokens: int
 ) -> tuple[LongArray, LongArray]:

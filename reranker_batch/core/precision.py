@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import IntArray, LongArray
-from reranker_batch.core.ranking import rank_candidates, relevance_scores
+from reranker_batch.core.ranking import rank_candidates
 
 _MAX_UNITS = 4
 """Units that give pairs to the sample: each may have to load the model once more."""
@@ -77,7 +78,13 @@ def _spread(count: int) -> list[int]:
 
 
 def compare(
-    query: LongArray, index: IntArray, logits: FloatArray, exact: FloatArray, *, top_n: int | None, logit_shift: float
+    query: LongArray,
+    index: IntArray,
+    logits: FloatArray,
+    exact: FloatArray,
+    *,
+    top_n: int | None,
+    activation: Activation,
 ) -> Precision:
     """The arrays have shape [pairs of the sample]; a pair that either scoring gave no number is left out."""
     is_finite = np.isfinite(logits) & np.isfinite(exact)
@@ -85,7 +92,7 @@ def compare(
     if not len(logits):
         return Precision()
     distance = np.abs(logits.astype(np.float64) - exact)
-    scores, exact_scores = (relevance_scores(values, logit_shift=logit_shift) for values in (logits, exact))
+    scores, exact_scores = (activation.scores(values) for values in (logits, exact))
     kept, exact_kept = (rank_candidates(query, index, values, top_n=top_n).order for values in (logits, exact))
     return Precision(
         pairs=len(logits),

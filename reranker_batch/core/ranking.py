@@ -1,4 +1,4 @@
-"""Raw logits to relevance scores, ranks and the kept candidates."""
+"""Raw logits to ranks and the kept candidates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import IntArray, LongArray
 
@@ -17,11 +16,6 @@ class Ranked:
 
     order: LongArray
     rank: IntArray
-
-
-def relevance_scores(logits: FloatArray, *, logit_shift: float = 0.0) -> FloatArray:
-    """`Activation.scores` with this shift."""
-    return Activation(shift=logit_shift).scores(logits)
 
 
 def rank_candidates(query: LongArray, index: IntArray, logits: FloatArray, *, top_n: int | None) -> Ranked:

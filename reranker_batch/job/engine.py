@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import Pulse
+from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
@@ -18,9 +19,6 @@ from reranker_batch.job.spec import WorkerSpec
 WATCH_EVERY_S = 2.0
 """How often a run looks whether it still moves, and redraws its progress."""
 RESUME = "The same command goes on from the parts that are published."
-
-
-Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +59,8 @@ class Engine(Protocol):
         """Attempts of the units that took more than one."""
 
 
-OpenEngine = Callable[[JobConfig], AbstractContextManager[Engine]]
-"""Opens an engine for a job. Raises ConfigError where what is asked for cannot be placed."""
+OpenEngine = Callable[[JobConfig, Sequence[Device]], AbstractContextManager[Engine]]
+"""Opens an engine for a job, on one of these devices. Raises ConfigError where what is asked for cannot be placed."""
 
 
 def standstill(

@@ -9,6 +9,7 @@ from typing import Any
 from reranker_batch.config import JobConfig
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.job import Job, open_job
 from reranker_batch.job.pace import Pace
@@ -79,16 +80,16 @@ def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
         ConfigError, InputError, ModelError: What `run` would refuse.
     """
     job = open_job(config, with_weights=False)
-    plan = job.plan
+    plan, encoder = job.plan, job.backend.load_encoder()
     return Estimate(
         files=len(plan.files),
         rows=sum(file.num_rows for file in plan.files),
         units=len(plan.units),
         pairs=sum(unit.num_pairs for unit in plan.units),
-        recipe=job.recipe.name,
+        recipe=job.backend.description.recipe,
         profile=config.limits.profile,
         limits=job.limits,
-        sample=sum((_count_sample(job, piece) for piece in sample_units(plan.units)), Counts()),
+        sample=sum((_count_sample(job, encoder, piece) for piece in sample_units(plan.units)), Counts()),
         warnings=plan.warnings,
         skipped_files=dict(plan.skipped),
         pace=pace,
@@ -108,9 +109,9 @@ def _head(unit: WorkUnit, pairs: int) -> WorkUnit:
     return unit.head(max(1, unit.num_rows * pairs // max(unit.num_pairs, 1)), pairs)
 
 
-def _count_sample(job: Job, unit: WorkUnit) -> Counts:
+def _count_sample(job: Job, encoder: PairEncoder, unit: WorkUnit) -> Counts:
     rows = job.plan.source.read(unit)
-    return count_unit(prepare_unit(unit, rows, job.encoder, job.limits, keep_documents=False))
+    return count_unit(prepare_unit(unit, rows, encoder, job.limits, keep_documents=False))
 
 
 def _shown(limits: RequestLimits) -> str:

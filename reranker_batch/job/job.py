@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from reranker_batch.config import JobConfig
-from reranker_batch.core.activation import Activation
-from reranker_batch.core.limits import RequestLimits
-from reranker_batch.core.pairs import PairEncoder
+from reranker_batch.config import JobConfig, RuntimeConfig
+from reranker_batch.core.backend import Device, ScoringBackend, Where
+from reranker_batch.core.fingerprint import Settings
+from reranker_batch.core.limits import RequestLimits, limits_of
+from reranker_batch.core.pairs import CUTTING_VERSION
+from reranker_batch.errors import ConfigError
+from reranker_batch.job.cluster import stays_here
 from reranker_batch.job.engine import Replicas
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.model.opening import open_model
-from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.source.files import ModelFiles
+from reranker_batch.model.local import LocalModel
+from reranker_batch.model.source.devices import has_gpu
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
@@ -25,21 +25,16 @@ from reranker_batch.storage.places import check_access, refuse_overlap
 
 @dataclass(frozen=True)
 class Job:
-    """The checked parts of a job, before any device is known."""
+    """The checked parts of a job. The device is the engine's choice among `devices`."""
 
     config: JobConfig
-    files: ModelFiles
-    recipe: Recipe
-    encoder: PairEncoder
+    backend: ScoringBackend
     limits: RequestLimits
     plan: InputPlan
-    recipe_reason: str = ""
-    """Why this recipe, for the manifest."""
 
-    @cached_property
-    def model_hashes(self) -> Mapping[str, str]:
-        """sha256 of the model's files, taken once: settings, replicas and manifest name the same files."""
-        return self.files.hashes()
+    @property
+    def devices(self) -> list[Device]:
+        return devices_for(self.backend, self.config.runtime)
 
     @property
     def results(self) -> ResultSettings:
@@ -47,66 +42,75 @@ class Job:
             layout=self.config.output.layout,
             top_n=self.config.ranking.top_n,
             return_documents=self.config.ranking.return_documents,
-            logit_shift=self.recipe.logit_shift,
+            activation=self.backend.activation,
             passthrough=tuple(self.config.input.columns.passthrough),
         )
 
-    def settings(self, *, dtype: str) -> dict[str, Any]:
-        """Every setting that can change an output value; paths, replicas and budgets are not among them."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": {
-                "name": self.config.model.name,
-                "revision": self.files.revision,
-                "files": dict(self.model_hashes),
-                "dtype": dtype,
-                "instruct": self.recipe.resolved_instruct,
+    def settings(self, device: Device) -> Settings:
+        """Every setting that can change an output value."""
+        limits, source, results = self.limits, self.config.input, self.results
+        return Settings(
+            scoring={
+                "version": CUTTING_VERSION,
+                **self.backend.identity(device),
+                "limits": {"max_item_tokens": limits.max_item_tokens, "max_pair_tokens": limits.max_pair_tokens},
             },
-            "recipe": {
-                "name": self.recipe.name,
-                "version": self.recipe.version,
-                "activation": Activation(shift=self.recipe.logit_shift).to_dict(),
+            limits={
+                "max_documents": limits.max_documents,
+                "max_request_tokens": limits.max_request_tokens,
+                "request_formula": limits.request_formula,
             },
-            "limits": asdict(self.limits),
-            "input": {"layout": self.config.input.layout, "columns": self.config.input.columns.model_dump()},
-            "ranking": self.config.ranking.model_dump(),
-            "output": {"layout": self.config.output.layout},
-        }
+            output={
+                "schema_version": SCHEMA_VERSION,
+                "layout": results.layout,
+                "top_n": results.top_n,
+                "return_documents": results.return_documents,
+                "activation": results.activation.to_dict(),
+                "input": {"layout": source.layout, "columns": source.columns.model_dump()},
+            },
+        )
 
-    def spec(self, replicas: Replicas, *, dtype: str, fingerprint: str) -> WorkerSpec:
-        asked_budget = self.config.batching.max_batch_tokens
+    def spec(self, replicas: Replicas) -> WorkerSpec:
         return WorkerSpec(
             source=self.plan.source,
-            model=self.config.model.model_copy(update={"revision": self.files.revision}),
-            recipe=self.recipe,
-            device=replicas.device,
-            dtype=dtype,
-            threads=replicas.threads,
-            max_batch_tokens=None if asked_budget == "auto" else asked_budget,
+            backend=self.backend,
+            where=Where(
+                replicas.device, replicas.threads, self.limits.max_pair_tokens, self.config.batching.token_budget
+            ),
             limits=self.limits,
             results=self.results,
             output=Folder.at(self.config.output.path),
-            fingerprint=fingerprint,
-            model_hashes=self.model_hashes,
+            fingerprint=self.settings(replicas.device).fingerprint,
         )
 
-    def resolve_dtype(self, device: str) -> str:
-        if self.config.model.dtype != "auto":
-            return self.config.model.dtype
-        return "bfloat16" if device == "cuda" else "float32"
+
+def devices_for(backend: ScoringBackend, runtime: RuntimeConfig) -> list[Device]:
+    """What the backend may be placed on, as far as `runtime.gpus_per_replica` leaves it open; best first."""
+    gpus = runtime.gpus_per_replica
+    return [device for device in backend.resources if gpus == "auto" or (device == "cuda") == (gpus > 0)]
+
+
+def _require_gpu(devices: Sequence[Device], config: JobConfig) -> None:
+    """GPUs that are asked for exist, where that can be known before a cluster is joined."""
+    if "cpu" in devices or not stays_here(config.runtime) or has_gpu():
+        return
+    gpus = config.runtime.gpus_per_replica
+    asked = "model.device=cuda" if config.model.device == "cuda" else f"runtime.gpus_per_replica={gpus:g}"
+    raise ConfigError(
+        f"{asked}, but torch sees no GPU on this machine, where the job runs. Set model.device: cpu and "
+        "runtime.gpus_per_replica: auto, or runtime.ray_address to a cluster that has GPUs."
+    )
 
 
 def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
-    """Check the model's files, the limits and the whole input.
+    """Check the model's files, the device, the limits and the whole input.
 
     Raises:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
     refuse_overlap(config.input.path, config.output.path)
     check_access(config.input.path, config.output.path)
-    budget = config.batching.max_batch_tokens
-    opened = open_model(
-        config.model, config.limits, max_batch_tokens=None if budget == "auto" else budget, with_weights=with_weights
-    )
-    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
-    return Job(config, opened.files, opened.recipe, opened.encoder, opened.limits, plan, opened.recipe_reason)
+    backend = LocalModel.open(config.model, with_weights=with_weights)
+    _require_gpu(devices_for(backend, config.runtime), config)
+    limits = limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
+    return Job(config, backend, limits, plan_input(config.input, unit_pairs=config.runtime.unit_pairs))

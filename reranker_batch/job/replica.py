@@ -48,7 +48,7 @@ class Replica:
         self._die = die
         listener.start(name, node)
         try:
-            self._scorer = spec.load_scorer()
+            self._scorer = spec.backend.load_scorer(spec.where)
         except RerankerBatchError as error:
             listener.give_up(error)
             raise
@@ -101,7 +101,7 @@ class Replica:
         if not num_pairs:
             return None
         try:
-            exact = self._scorer if self._spec.dtype == "float32" else self._spec.load_exact_scorer()
+            exact = self._spec.backend.load_exact_scorer(self._spec.where) or self._scorer
             return rescore(
                 prepared, scored, exact, num_pairs=num_pairs, results=self._spec.results, on_progress=report.repeat
             )

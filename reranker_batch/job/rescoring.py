@@ -35,7 +35,7 @@ def rescore(
         scored.logits[rows],
         _one_by_one(prepared, rows, exact, on_progress),
         top_n=results.top_n,
-        logit_shift=results.logit_shift,
+        activation=results.activation,
     )
 
 

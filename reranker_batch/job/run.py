@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from reranker_batch.core.backend import Device
 from reranker_batch.core.counts import Counts
-from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.core.fingerprint import Settings, differences
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within
@@ -57,7 +58,7 @@ class _Run:
     def to_its_end(self) -> RunReport:
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
-            _check_same_job(self.job, recorded, dtype=None)
+            _check_same_job(self.job, recorded, self.job.devices)
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         with self._reported(progress):
@@ -85,22 +86,20 @@ class _Run:
 
     def _open_engine(self, opened: ExitStack) -> Engine:
         """Closed by `opened`. Signals go on to end the run, whatever handler the engine has put in place."""
-        engine = opened.enter_context(self.open_engine(self.job.config))
+        engine = opened.enter_context(self.open_engine(self.job.config, self.job.devices))
         opened.enter_context(terminate_as_interrupt())
         return engine
 
     def _process(self, engine: Engine, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
-        config = self.job.config
-        dtype = self.job.resolve_dtype(engine.replicas.device)
+        device = engine.replicas.device
         if recorded is not None:
-            _check_same_job(self.job, recorded, dtype=dtype)
-        if engine.replicas.device == "cpu" and dtype != "float32":
-            _warn_of_slow_precision(dtype)
-        settings = self.job.settings(dtype=dtype)
-        self._record_start(progress, settings, engine.name)
-        sample = choose_units([unit.unit_id for unit in progress.remaining], config.model.precision_sample)
-        spec = self.job.spec(engine.replicas, dtype=dtype, fingerprint=fingerprint(settings))
-        spec = replace(spec, lock=self.lock.ticket, precision_sample=sample)
+            _check_same_job(self.job, recorded, [device])
+        if (caution := self.job.backend.caution(device)) is not None:
+            logger.warning(caution)
+        self._record_start(progress, self.job.settings(device), engine.name)
+        num_pairs = self.job.config.model.precision_sample
+        sample = choose_units([unit.unit_id for unit in progress.remaining], num_pairs)
+        spec = replace(self.job.spec(engine.replicas), lock=self.lock.ticket, precision_sample=sample)
         progress.replicas = engine.replicas.count
         self._process_units(engine, progress, spec)
 
@@ -115,13 +114,14 @@ class _Run:
             display.close()
             progress.attempts = dict(engine.attempts())
 
-    def _record_start(self, progress: RunProgress, settings: dict[str, Any], engine: str) -> None:
+    def _record_start(self, progress: RunProgress, settings: Settings, engine: str) -> None:
         job, state = self.job, self.state
         state.start(progress.remaining)
         manifest = {
-            "fingerprint": fingerprint(settings),
-            "settings": settings,
-            "recipe": {"name": job.recipe.name, "why": job.recipe_reason},
+            "fingerprint": settings.fingerprint,
+            "scoring_fingerprint": settings.scoring_fingerprint,
+            "settings": settings.to_dict(),
+            "model": asdict(job.backend.description),
             "input": job.plan.identity(),
             "config": job.config.model_dump(),
             "engine": engine,
@@ -175,39 +175,27 @@ class _Run:
             raise
 
 
-def _check_same_job(job: Job, recorded: Mapping[str, Any], *, dtype: str | None) -> None:
-    """Without a device, `dtype: auto` is taken for what it was; it is compared again when the device is known.
+def _check_same_job(job: Job, recorded: Mapping[str, Any], devices: Sequence[Device]) -> None:
+    """Compare with the job as it would be on one of `devices`.
 
     Raises:
         FingerprintError: Settings or input differ from those of the output; the message lists how.
     """
-    asked_dtype = dtype or job.config.model.dtype
-    if asked_dtype == "auto":
-        asked_dtype = recorded["settings"]["model"]["dtype"]
-    lines = differences(recorded["settings"], job.settings(dtype=asked_dtype))
+    lines = min((differences(recorded["settings"], job.settings(device).to_dict()) for device in devices), key=len)
     lines += differences({"input": recorded["input"]}, {"input": job.plan.identity()})
     if lines:
         raise FingerprintError(
             f"{job.config.output.path} holds results of another job:\n  "
             + "\n  ".join(lines)
-            + f"\nUse another output.path, or set these back.{_precision_advice(job, recorded, asked_dtype)}"
+            + f"\nUse another output.path, or set these back.{_precision_advice(job, recorded, lines)}"
         )
 
 
-def _warn_of_slow_precision(dtype: str) -> None:
-    """By this machine's CPU, which replicas on other nodes have too, as a rule."""
-    from reranker_batch.model.forward.hardware import (
-        cpu_capabilities,
-        slow_precision,
-    )  # needs torch, which this process does not
-
-    if message := slow_precision(dtype, cpu_capabilities()):
-        logger.warning(message)
-
-
-def _precision_advice(job: Job, recorded: Mapping[str, Any], dtype: str) -> str:
+def _precision_advice(job: Job, recorded: Mapping[str, Any], lines: Sequence[str]) -> str:
     """For who has set no precision and now runs on another kind of device."""
-    was = recorded["settings"]["model"]["dtype"]
-    if job.config.model.dtype != "auto" or dtype == was:
+    model = recorded["settings"]["scoring"].get("model")
+    was = model.get("dtype") if isinstance(model, dict) else None
+    is_other = any(line.startswith("scoring.model.dtype: ") for line in lines)
+    if was is None or not is_other or job.config.model.dtype != "auto":
         return ""
     return f" It was begun in {was}: set model.dtype: {was} to go on here."

@@ -8,19 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import zip_longest
-from pathlib import Path
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
+from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result, in_threads
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.child import Standby
-from reranker_batch.job.engine import Device, Replicas
+from reranker_batch.job.engine import Replicas
 from reranker_batch.job.replica import Replica
 from reranker_batch.job.replica_process import ReplicaProcess
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.job.steps import Prepared, Scored, finish, prepare
+from reranker_batch.model.source.devices import device_here
 
 Score = Callable[[Prepared], Scored]
 OpenReplica = Callable[[WorkerSpec, JobConfig, AttemptTracker, Callable[[Pulse], None]], AbstractContextManager[Score]]
@@ -31,11 +32,11 @@ class SerialEngine:
 
     name = "local"
 
-    def __init__(self, config: JobConfig, open_replica: OpenReplica) -> None:
+    def __init__(self, config: JobConfig, devices: Sequence[Device], open_replica: OpenReplica) -> None:
         self._config = config
         self._open_replica = open_replica
         self._tracker = AttemptTracker(max_deaths(0))
-        self.replicas = Replicas(device_of(config), 1, len(os.sched_getaffinity(0)))
+        self.replicas = Replicas(device_here(devices), 1, len(os.sched_getaffinity(0)))
 
     def process(
         self, units: Sequence[WorkUnit], spec: WorkerSpec, on_pulse: Callable[[Pulse], None]
@@ -61,15 +62,17 @@ class SerialEngine:
 
 
 @contextmanager
-def local_engine(config: JobConfig, *, standby: Standby | None = None) -> Iterator[SerialEngine]:
+def local_engine(
+    config: JobConfig, devices: Sequence[Device], *, standby: Standby | None = None
+) -> Iterator[SerialEngine]:
     """The model runs in a child process, which is started again when it dies. The first may be on standby."""
-    yield SerialEngine(config, partial(ReplicaProcess.open, standby=standby or Standby()))
+    yield SerialEngine(config, devices, partial(ReplicaProcess.open, standby=standby or Standby()))
 
 
 @contextmanager
-def inline_engine(config: JobConfig) -> Iterator[SerialEngine]:
+def inline_engine(config: JobConfig, devices: Sequence[Device]) -> Iterator[SerialEngine]:
     """The model runs in this process, so that what kills it ends the run. Nothing has to start."""
-    yield SerialEngine(config, open_inline)
+    yield SerialEngine(config, devices, open_inline)
 
 
 @contextmanager
@@ -77,14 +80,3 @@ def open_inline(
     spec: WorkerSpec, config: JobConfig, tracker: AttemptTracker, on_pulse: Callable[[Pulse], None]
 ) -> Iterator[Score]:
     yield Replica(spec, tracker, name="inline", node="", die=lambda: None)
-
-
-def device_of(config: JobConfig) -> Device:
-    """`auto` is a GPU where the machine has one that torch can use."""
-    if config.model.device != "auto":
-        return config.model.device
-    if not any(Path("/dev").glob("nvidia[0-9]*")):
-        return "cpu"
-    from reranker_batch.model.source.loading import choose_device
-
-    return "cuda" if choose_device("auto").type == "cuda" else "cpu"

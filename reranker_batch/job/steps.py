@@ -55,7 +55,7 @@ def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     with naming(unit, "prepared"):
         rows = spec.source.read(unit)
         keep_documents = spec.results.return_documents
-        prepared = prepare_unit(unit, rows, spec.load_encoder(), spec.limits, keep_documents=keep_documents)
+        prepared = prepare_unit(unit, rows, spec.backend.load_encoder(), spec.limits, keep_documents=keep_documents)
     return Prepared(prepared, {"prepare": time.perf_counter() - started})
 
 

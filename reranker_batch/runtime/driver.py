@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from reranker_batch.config import JobConfig
 from reranker_batch.job.child import Standby, standby
+from reranker_batch.job.cluster import is_ray_in_use
 
 if TYPE_CHECKING:
     from reranker_batch.core.report import RunReport
@@ -52,7 +52,7 @@ def verify(output: str, *, ray_address: str | None = None) -> Verification:
     """
     from reranker_batch.storage.output.verifying import verify_output
 
-    if ray_address is None and _SUBMITTED not in os.environ and not _is_ray_in_use():
+    if ray_address is None and _SUBMITTED not in os.environ and not is_ray_in_use():
         return verify_output(output)
     from reranker_batch.runtime.mapping import on_ray
     from reranker_batch.runtime.session import ray_session
@@ -101,8 +101,4 @@ def _is_ray_named(config: JobConfig) -> bool:
         return runtime.engine == "ray"
     is_named = runtime.ray_address is not None or any(name in os.environ for name in _OF_RAY)
     is_many = runtime.min_replicas > 1 or runtime.max_replicas not in ("auto", 1)
-    return is_named or _is_ray_in_use() or is_many
-
-
-def _is_ray_in_use() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+    return is_named or is_ray_in_use() or is_many

@@ -17,6 +17,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from reranker_batch.config import JobConfig, RuntimeConfig
 from reranker_batch.core.attempts import Pulse, max_deaths
+from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
@@ -42,7 +43,7 @@ _END_S = 10.0
 
 
 @contextmanager
-def ray_engine(config: JobConfig) -> Iterator[RayEngine]:
+def ray_engine(config: JobConfig, devices: Sequence[Device]) -> Iterator[RayEngine]:
     """A Ray to run on, and the replicas that fit there.
 
     Raises:
@@ -50,7 +51,7 @@ def ray_engine(config: JobConfig) -> Iterator[RayEngine]:
     """
     with ray_session(config.runtime.ray_address):
         with terminate_as_interrupt():  # Ray has put a handler of its own in place, and the wait may be long
-            placement = place_on_cluster(config)
+            placement = place_on_cluster(config.runtime, devices)
         yield RayEngine(config, placement)
 
 

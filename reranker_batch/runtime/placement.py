@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from reranker_batch.config import JobConfig
+from reranker_batch.config import RuntimeConfig
+from reranker_batch.core.backend import Device
 from reranker_batch.errors import ConfigError
 
 _STEP_CPUS = 1
@@ -31,7 +31,7 @@ class Node:
 class Placement:
     """The pool of replicas. `threads` are those of torch in one replica, 0 leaves torch's own choice."""
 
-    device: Literal["cpu", "cuda"]
+    device: Device
     min_replicas: int
     max_replicas: int
     num_cpus: float
@@ -46,13 +46,8 @@ class Placement:
         return 0 if self.device == "cpu" else _STEP_CPUS
 
 
-def wants_gpus(config: JobConfig) -> bool:
-    """Whether the settings name GPUs, so that CPUs may not take their place."""
-    return config.model.device == "cuda" or config.runtime.gpus_per_replica not in ("auto", 0)
-
-
-def place(config: JobConfig, nodes: Sequence[Node]) -> Placement:
-    """Decide the pool before anything starts.
+def place(runtime: RuntimeConfig, devices: Sequence[Device], nodes: Sequence[Node]) -> Placement:
+    """Decide the pool, on one of `devices`, before anything starts.
 
     On GPUs a replica reserves no CPU, so that the CPU steps always run. On CPUs the steps reserve none, and the
     replicas together leave one CPU to them; a replica's threads may use the whole node, since those steps are short.
@@ -61,28 +56,18 @@ def place(config: JobConfig, nodes: Sequence[Node]) -> Placement:
 
     Raises:
         NodesMissingError: These nodes cannot hold what is asked for; the message has the numbers.
-        ConfigError: No nodes could.
     """
-    if config.model.device == "cpu" and wants_gpus(config):
-        asked = config.runtime.gpus_per_replica
-        raise ConfigError(f"runtime.gpus_per_replica={asked} with model.device: cpu. Set it to auto, or the device.")
-    if config.model.device != "cpu" and (wants_gpus(config) or any(node.gpus for node in nodes)):
-        return _place_on_gpus(config, nodes)
-    return _place_on_cpus(config, nodes)
+    if "cpu" not in devices or ("cuda" in devices and any(node.gpus for node in nodes)):
+        return _place_on_gpus(runtime, nodes)
+    return _place_on_cpus(runtime, nodes)
 
 
-def _place_on_gpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
-    asked = config.runtime.gpus_per_replica
+def _place_on_gpus(runtime: RuntimeConfig, nodes: Sequence[Node]) -> Placement:
+    asked = runtime.gpus_per_replica
     per_replica = 1.0 if asked == "auto" else asked
-    if per_replica == 0:
-        raise ConfigError("runtime.gpus_per_replica=0 on a GPU device. Set model.device: cpu or a share above 0.")
-    if per_replica > 1 and per_replica != int(per_replica):
-        raise ConfigError(
-            f"runtime.gpus_per_replica={per_replica:g}: above 1 it is a whole number, as Ray gives GPUs out."
-        )
     cpus, gpus = sum(node.cpus for node in nodes), sum(node.gpus for node in nodes)
     if gpus == 0:
-        setting = "model.device=cuda" if config.model.device == "cuda" else f"runtime.gpus_per_replica={asked}"
+        setting = "model.device=cuda" if asked == "auto" else f"runtime.gpus_per_replica={asked:g}"
         raise NodesMissingError(
             f"{setting}, but Ray sees 0 GPUs on {_counted(nodes)}. Use nodes with GPUs or set model.device: cpu and "
             "runtime.gpus_per_replica: auto."
@@ -93,21 +78,21 @@ def _place_on_gpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
             "Start a node with --num-cpus=1 or more."
         )
     fitting = sum(int(node.gpus // per_replica) for node in nodes)
-    _require(config, fitting, f"{per_replica:g} GPU each, {gpus:g} GPUs on {_counted(nodes)}")
-    limit = config.runtime.max_replicas
+    _require(runtime, fitting, f"{per_replica:g} GPU each, {gpus:g} GPUs on {_counted(nodes)}")
+    limit = runtime.max_replicas
     most = fitting if limit == "auto" else min(limit, fitting)
-    return Placement("cuda", config.runtime.min_replicas, most, num_cpus=0, num_gpus=per_replica, threads=0)
+    return Placement("cuda", runtime.min_replicas, most, num_cpus=0, num_gpus=per_replica, threads=0)
 
 
-def _place_on_cpus(config: JobConfig, nodes: Sequence[Node]) -> Placement:
+def _place_on_cpus(runtime: RuntimeConfig, nodes: Sequence[Node]) -> Placement:
     cpus = [int(node.cpus) for node in nodes if node.cpus >= 1]
-    total, least = sum(cpus), config.runtime.min_replicas
+    total, least = sum(cpus), runtime.min_replicas
     if not total:
         raise NodesMissingError(
             f"Ray has no CPU to give out on {_counted(nodes)}. Start a node with --num-cpus=1 or more."
         )
-    _require(config, total, f"1 CPU each, {total} CPUs on {_counted(nodes)}")
-    asked = config.runtime.max_replicas
+    _require(runtime, total, f"1 CPU each, {total} CPUs on {_counted(nodes)}")
+    asked = runtime.max_replicas
     if asked == "auto":
         threads = min(_threads_that_use(cpus), _threads_of(least, cpus))
         replicas = _slots(cpus, threads)
@@ -138,8 +123,8 @@ def _threads_that_use(cpus: Sequence[int]) -> int:
     return next(threads for threads in range(max(cpus), 0, -1) if _slots(cpus, threads) * threads >= wanted)
 
 
-def _require(config: JobConfig, fitting: int, need: str) -> None:
-    least = config.runtime.min_replicas
+def _require(runtime: RuntimeConfig, fitting: int, need: str) -> None:
+    least = runtime.min_replicas
     if fitting < least:
         advice = "Lower it or use more nodes." if fitting else "Use nodes that fit one, or a smaller share."
         raise NodesMissingError(f"runtime.min_replicas={least} cannot be placed: {fitting} fit ({need}). {advice}")

@@ -14,6 +14,7 @@ from ray._private import auto_init_hook
 from ray.exceptions import AuthenticationError
 
 from reranker_batch.errors import ConfigError, first_line
+from reranker_batch.job.cluster import cluster_address
 from reranker_batch.runtime.local_ray import start_local_ray
 
 _CONNECT_S = 1.0
@@ -71,16 +72,6 @@ def lost_process() -> str | None:
     except OSError:
         return "the GCS of the cluster"
     return None
-
-
-def cluster_address(address: str | None) -> str | None:
-    """The cluster that `runtime.ray_address` means, None for a local Ray.
-
-    In a job that was submitted to a cluster, no address means that cluster.
-    """
-    if address is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        return os.environ.get("RAY_ADDRESS")
-    return None if address == "local" else address
 
 
 def join(address: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,10 @@ from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental.internal_kv import _internal_kv_get
 from ray.util.placement_group import placement_group, remove_placement_group
 
-from reranker_batch.config import JobConfig
-from reranker_batch.runtime.placement import Node, NodesMissingError, Placement, place, wants_gpus
-from reranker_batch.runtime.session import cluster_address
+from reranker_batch.config import RuntimeConfig
+from reranker_batch.core.backend import Device
+from reranker_batch.job.cluster import cluster_address
+from reranker_batch.runtime.placement import Node, NodesMissingError, Placement, place
 
 _LOG = logging.getLogger(__name__)
 _POLL_S = 1.0
@@ -33,22 +34,22 @@ def nodes() -> list[Node]:
     return [Node(cpus=node.get("CPU", 0), gpus=node.get("GPU", 0)) for node in alive]
 
 
-def place_on_cluster(config: JobConfig) -> Placement:
+def place_on_cluster(runtime: RuntimeConfig, devices: Sequence[Device]) -> Placement:
     """Decide the pool; nodes that a cluster lacks for it are asked of its autoscaler and waited for.
 
-    Where the settings leave the device open, GPUs that the autoscaler starts are waited for too.
+    Where `devices` leaves it open, GPUs that the autoscaler starts are waited for too.
 
     Raises:
         NodesMissingError: They are not there within `runtime.start_timeout_s`, or can never come to a local Ray.
-        ConfigError: No nodes could hold what is asked for.
     """
-    if cluster_address(config.runtime.ray_address) is None:
-        return place(config, nodes())
-    until = time.monotonic() + config.runtime.start_timeout_s
-    if config.model.device == "auto" and not any(node.gpus for node in nodes()) and _gpus_are_coming(until):
-        config = config.model_copy(update={"model": config.model.model_copy(update={"device": "cuda"})})
-    placement = _place_in_time(config, until)
-    if placement.device == "cpu" and config.model.device == "auto":
+    if cluster_address(runtime.ray_address) is None:
+        return place(runtime, devices, nodes())
+    until = time.monotonic() + runtime.start_timeout_s
+    is_open = len(devices) > 1
+    if is_open and not any(node.gpus for node in nodes()) and _gpus_are_coming(until):
+        devices = ["cuda"]
+    placement = _place_in_time(runtime, devices, until)
+    if placement.device == "cpu" and is_open:
         _LOG.warning(
             "No node of the cluster has a GPU and none is being started: the model runs on CPUs. "
             "Set model.device: cuda for a run that has to wait for GPUs, cpu for one that need not look for them."
@@ -56,21 +57,21 @@ def place_on_cluster(config: JobConfig) -> Placement:
     return placement
 
 
-def _place_in_time(config: JobConfig, until: float) -> Placement:
+def _place_in_time(runtime: RuntimeConfig, devices: Sequence[Device], until: float) -> Placement:
     try:
-        return place(config, nodes())
+        return place(runtime, devices, nodes())
     except NodesMissingError as error:
         _LOG.warning("%s Waiting for more, for %.0f s at most.", error, until - time.monotonic())
     say_at = time.monotonic() + _SAY_AGAIN_S
-    with _demand(_bundles(config)):
+    with _demand(_bundles(runtime, devices)):
         while True:
             time.sleep(_POLL_S)
             try:
-                return place(config, nodes())
+                return place(runtime, devices, nodes())
             except NodesMissingError as error:
                 left = until - time.monotonic()
                 if left <= 0:
-                    waited = config.runtime.start_timeout_s
+                    waited = runtime.start_timeout_s
                     raise NodesMissingError(
                         f"{error} None came in runtime.start_timeout_s={waited:g} seconds."
                     ) from None
@@ -79,11 +80,11 @@ def _place_in_time(config: JobConfig, until: float) -> Placement:
                     _LOG.warning("Still waiting for nodes, for %.0f s at most.", left)
 
 
-def _bundles(config: JobConfig) -> list[dict[str, float]]:
+def _bundles(runtime: RuntimeConfig, devices: Sequence[Device]) -> list[dict[str, float]]:
     """What the smallest pool needs, as demand that an autoscaler sees."""
-    share = config.runtime.gpus_per_replica
-    each = {"GPU": 1.0 if share == "auto" else share} if wants_gpus(config) else {"CPU": 1.0}
-    return [each] * config.runtime.min_replicas
+    share = runtime.gpus_per_replica
+    each = {"GPU": 1.0 if share == "auto" else share} if "cpu" not in devices else {"CPU": 1.0}
+    return [each] * runtime.min_replicas
 
 
 @contextmanager

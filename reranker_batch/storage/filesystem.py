@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from urllib.parse import quote
 
 import fsspec
@@ -14,7 +13,16 @@ from fsspec.registry import known_implementations
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError, first_line
-from reranker_batch.uris import is_uri, options_of, problem_of, scheme_of, split_options
+from reranker_batch.uris import (
+    BUILTIN,
+    BUILTIN_FOLDER,
+    builtin_name,
+    is_uri,
+    options_of,
+    problem_of,
+    scheme_of,
+    split_options,
+)
 
 BUILTIN_TABLES = {"demo": "demo.parquet"}
 """Tables that ship with the package, by the name after `builtin:`."""
@@ -67,7 +75,7 @@ def absolute(path_or_uri: str) -> str:
 
 
 def is_builtin(path_or_uri: str) -> bool:
-    return path_or_uri.startswith("builtin:")
+    return builtin_name(path_or_uri) is not None
 
 
 def join(folder: str, *names: str) -> str:
@@ -83,8 +91,8 @@ def is_inside(path: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _filesystem(place: str) -> tuple[fs.FileSystem, str]:
-    if is_builtin(place):
-        return fs.LocalFileSystem(), _builtin_path(place)
+    if (shipped := builtin_name(place)) is not None:
+        return fs.LocalFileSystem(), _builtin_path(shipped)
     if not is_uri(place):
         return fs.LocalFileSystem(), place
     if (problem := problem_of(place)) is not None:
@@ -121,9 +129,8 @@ def _from_fsspec(uri: str) -> tuple[fs.FileSystem, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), str(path)
 
 
-def _builtin_path(place: str) -> str:
-    folder = Path(__file__).parents[1] / "builtin"
-    name = place.removeprefix("builtin:")
+def _builtin_path(name: str) -> str:
     if name and name not in BUILTIN_TABLES:
-        raise ConfigError(f"{place!r} is no table of the package. Known: builtin:{', builtin:'.join(BUILTIN_TABLES)}.")
-    return str(folder / BUILTIN_TABLES[name]) if name else str(folder)
+        known = ", ".join(BUILTIN + item for item in BUILTIN_TABLES)
+        raise ConfigError(f"{BUILTIN + name!r} is no table of the package. Known: {known}.")
+    return str(BUILTIN_FOLDER / BUILTIN_TABLES[name]) if name else str(BUILTIN_FOLDER)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.precision import Precision, choose_rows, choose_units, compare
 
 
@@ -44,20 +45,20 @@ def test_differences_and_changed_places_are_those_of_the_kept_ranks() -> None:
     query, index = np.array([0, 0, 0, 5, 5, 5]), np.array([0, 1, 2, 0, 1, 2], dtype=np.int32)
     logits = np.array([3.0, 2.9, -1.0, 2.0, 1.0, 0.5], dtype=np.float32)
     exact = np.array([2.8, 2.9, -1.0, 2.0, 0.4, 0.5], dtype=np.float32)
-    found = compare(query, index, logits, exact, top_n=2, logit_shift=0.0)
+    found = compare(query, index, logits, exact, top_n=2, activation=Activation())
     assert (found.pairs, found.places, found.changed_places) == (6, 4, 3)
     assert found.max_logit_difference == pytest.approx(0.6)
     assert found.mean_logit_difference == pytest.approx(0.8 / 6)
     assert found.max_score_difference == pytest.approx(1 / (1 + np.exp(-1.0)) - 1 / (1 + np.exp(-0.4)))
-    one = compare(query, index, logits, exact, top_n=1, logit_shift=0.0)
+    one = compare(query, index, logits, exact, top_n=1, activation=Activation())
     assert (one.places, one.changed_places) == (2, 1)
 
 
 def test_pairs_without_a_number_are_left_out() -> None:
     values = np.array([1.0, np.nan], dtype=np.float32)
     query, index = np.array([0, 0]), np.array([0, 1], dtype=np.int32)
-    assert compare(query, index, values, values, top_n=None, logit_shift=0.0) == Precision(1, 0, 0, 0, 1, 0)
-    assert compare(query[:0], index[:0], values[:0], values[:0], top_n=None, logit_shift=0.0) == Precision()
+    assert compare(query, index, values, values, top_n=None, activation=Activation()) == Precision(1, 0, 0, 0, 1, 0)
+    assert compare(query[:0], index[:0], values[:0], values[:0], top_n=None, activation=Activation()) == Precision()
 
 
 def test_what_units_found_adds_up() -> None:

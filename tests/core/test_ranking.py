@@ -2,9 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reranker_batch.core.ranking import rank_candidates, relevance_scores
+from reranker_batch.core.ranking import rank_candidates
 
-FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False)
 LOGITS = st.floats(-30, 30, width=32, allow_subnormal=False) | st.sampled_from([0.0, 1.0, -1.0])
 
 
@@ -22,22 +21,3 @@ def test_the_best_of_each_query_stay_in_order_with_ties_by_index(
         members = sorted(index[query == group].tolist(), key=lambda row: (-logits[row], row))
         expected += [(row, rank) for rank, row in enumerate(members, start=1) if top_n is None or rank <= top_n]
     assert list(zip(ranked.order.tolist(), ranked.rank.tolist(), strict=True)) == expected
-
-
-@given(
-    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False), max_size=50),
-    st.floats(-6, 6),
-)
-def test_relevance_scores_are_within_0_and_1_and_never_out_of_order(logits: list[float], shift: float) -> None:
-    ascending = np.sort(np.array(logits, dtype=np.float32))
-    scores = relevance_scores(ascending, logit_shift=shift)
-    assert scores.dtype == np.float32
-    assert ((scores >= 0) & (scores <= 1)).all()
-    assert (np.diff(scores) >= 0).all()
-
-
-def test_relevance_scores_match_published_values() -> None:
-    """Logits and probabilities that BAAI publishes for bge-reranker-v2-m3."""
-    logits = np.array([-5.65234375, -8.1875, 5.26171875], dtype=np.float32)
-    expected = [0.003497010252573502, 0.000278031, 0.994840377]
-    np.testing.assert_allclose(relevance_scores(logits), expected, rtol=2e-6)

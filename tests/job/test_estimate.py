@@ -1,25 +1,32 @@
 from pathlib import Path
+from typing import Any
 
+import pytest
+import torch
 from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig
+from reranker_batch.errors import ConfigError
 from reranker_batch.job.estimate import estimate_job, sample_units
 from reranker_batch.job.job import open_job
+from reranker_batch.runtime import driver
 
 GROUPS = random_groups(60, max_candidates=8)
+NEEDS_NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 NUM_PAIRS = sum(len(group[2]) for group in GROUPS)
 
 
-def config(folder: Path, layout: str = "nested") -> JobConfig:
-    return JobConfig.of(
-        {
-            "input": {"path": str(folder), "layout": layout},
-            "model": {"name": "builtin:mini"},
-            "output": {"path": f"{folder}-out"},
-            "limits": {"max_documents": 3},
-            "runtime": {"unit_pairs": 20},
-        }
-    )
+def config(folder: Path, layout: str = "nested", **tables: dict[str, Any]) -> JobConfig:
+    values: dict[str, Any] = {
+        "input": {"path": str(folder), "layout": layout},
+        "model": {"name": "builtin:mini"},
+        "output": {"path": f"{folder}-out"},
+        "limits": {"max_documents": 3},
+        "runtime": {"unit_pairs": 20},
+    }
+    for name, more in tables.items():
+        values[name] = values.get(name, {}) | more
+    return JobConfig.of(values)
 
 
 def test_a_small_input_is_counted_whole(tmp_path: Path) -> None:
@@ -47,3 +54,52 @@ def test_samples_are_spread_over_the_input(tmp_path: Path) -> None:
     assert rows[0] == 0
     assert rows == sorted(set(rows))
     assert rows[-1] > 45
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"batching": {"max_batch_tokens": 64}},
+            "max_batch_tokens=64 is below the [0-9]+ tokens that one pair may have",
+        ),
+        pytest.param({"model": {"device": "cuda"}}, "model.device=cuda, but torch sees no GPU", marks=NEEDS_NO_GPU),
+        pytest.param(
+            {"model": {"device": "cuda"}, "runtime": {"engine": "local"}}, "model.device=cuda, but", marks=NEEDS_NO_GPU
+        ),
+        pytest.param(
+            {"runtime": {"gpus_per_replica": 0.5, "ray_address": "local"}},
+            "runtime.gpus_per_replica=0.5, but torch sees no GPU on this machine",
+            marks=NEEDS_NO_GPU,
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("no_cluster")
+def test_a_plan_refuses_what_a_run_refuses_and_both_before_anything_starts(
+    tmp_path: Path, tables: dict[str, Any], message: str
+) -> None:
+    write(nested_table(GROUPS), tmp_path / "a.parquet")
+    asked = config(tmp_path, **tables)
+    for call in (estimate_job, driver.run):
+        with pytest.raises(ConfigError, match=message):
+            call(asked)
+    assert not Path(asked.output.path).exists()
+
+
+@pytest.mark.parametrize("is_submitted", [False, True], ids=["named", "submitted"])
+def test_a_driver_without_gpus_may_plan_for_a_cluster_that_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cluster: None, is_submitted: bool
+) -> None:
+    write(nested_table(GROUPS), tmp_path / "a.parquet")
+    if is_submitted:
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    runtime = {} if is_submitted else {"ray_address": "auto"}
+    assert estimate_job(config(tmp_path, model={"device": "cuda"}, runtime=runtime)).rows == len(GROUPS)

@@ -14,6 +14,7 @@ from tables import nested_table, random_groups, write
 
 from reranker_batch import RunReport
 from reranker_batch.config import JobConfig
+from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
 from reranker_batch.errors import ConfigError
 from reranker_batch.job.run import run_job
@@ -39,9 +40,9 @@ class Engines:
         self.read: list[object] = []
 
     @contextmanager
-    def __call__(self, config: JobConfig) -> Iterator[CountingEngine]:
+    def __call__(self, config: JobConfig, devices: Sequence[Device]) -> Iterator[CountingEngine]:
         self.opened += 1
-        engine = CountingEngine(config, open_inline)
+        engine = CountingEngine(config, devices, open_inline)
         engine.read = self.read
         yield engine
 
@@ -94,7 +95,7 @@ def test_an_engine_that_cannot_be_opened_leaves_the_report_of_the_earlier_attemp
     report = Path(job.output, "run", "report.json")
     before = report.read_bytes()
 
-    def refuse(config: JobConfig) -> NoReturn:
+    def refuse(config: JobConfig, devices: Sequence[Device]) -> NoReturn:
         raise ConfigError("no such cluster")
 
     with pytest.raises(ConfigError, match="no such cluster"):
@@ -114,7 +115,7 @@ def test_a_damaged_part_is_noticed_where_no_part_is_missing(job: SmallJob) -> No
 def test_verify_reads_parts_wherever_it_is_told_to(job: SmallJob) -> None:
     engines = Engines()
     damage(parts(job)[1])
-    with engines(job.job(HashScorer()).config) as engine:
+    with engines(job.job(HashScorer()).config, ["cpu"]) as engine:
         verification = verify_output(job.output, each=engine.map)
     assert len(engines.read) == len(parts(job))
     assert any(parts(job)[1].name in problem for problem in verification.problems)

@@ -11,6 +11,7 @@ from oracle import ByteEncoder, HashScorer
 from tables import nested_table, random_groups, write
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
@@ -19,7 +20,7 @@ from reranker_batch.job.rescoring import rescore
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, prepare_unit, score_unit
 from reranker_batch.storage.input.planning import plan_input
 
-RESULTS = ResultSettings("pairs", 2, False, 0.0, ())
+RESULTS = ResultSettings("pairs", 2, False, Activation(), ())
 
 
 class RoughScorer(HashScorer):

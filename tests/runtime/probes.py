@@ -10,7 +10,8 @@ from reranker_batch.runtime.tracker import _Tracker
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from fault_jobs import OracleSpec
+
+    from reranker_batch.job.spec import WorkerSpec
 
 HEAVY = {"torch", "transformers", "sentence_transformers"}
 
@@ -20,6 +21,6 @@ class TrackerProbe(_Tracker):
         return HEAVY & sys.modules.keys()
 
 
-def modules_after_prepare(block: pa.Table, spec: OracleSpec) -> set[str]:
+def modules_after_prepare(block: pa.Table, spec: WorkerSpec) -> set[str]:
     steps.prepare(block, spec=spec)
     return {"pyarrow", *HEAVY} & sys.modules.keys()

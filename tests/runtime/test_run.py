@@ -115,8 +115,8 @@ def test_half_precision_says_how_far_it_is_from_float32(folder: Path, finished: 
     written = json.loads((folder / "out" / "run" / "report.json").read_text())
     assert written["precision"] == rough.precision.to_dict()
     manifest = json.loads((folder / "out" / "run" / "manifest.json").read_text())
-    assert manifest["recipe"]["name"] == "cross-encoder"
-    assert "model_type='bert'" in manifest["recipe"]["why"]
+    assert (manifest["model"]["name"], manifest["model"]["recipe"]) == ("builtin:mini", "cross-encoder")
+    assert "model_type='bert'" in manifest["model"]["reason"]
 
 
 @pytest.mark.usefixtures("finished")
@@ -180,7 +180,7 @@ def flip_byte(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ranking": {"top_n": 3}}, "ranking.top_n: null -> 3"),
+        ({"ranking": {"top_n": 3}}, "output.top_n: null -> 3"),
         ({"limits": {"profile": "none"}}, "limits.max_documents: 500 -> null"),
         ({"output": {"layout": "nested"}}, 'output.layout: "pairs" -> "nested"'),
         ({"model": {"dtype": "bfloat16"}}, 'model.dtype: "float32" -> "bfloat16"'),

@@ -104,6 +104,7 @@ def resealed(output: Output) -> None:
         manifest = json.loads((output.run / MANIFEST).read_text())
         plan = json.loads((output.run / PLAN).read_text())
         manifest["fingerprint"] = fingerprint(manifest["settings"])
+        manifest["scoring_fingerprint"] = fingerprint(manifest["settings"]["scoring"])
         with suppress(ValueError):
             manifest["units_digest"] = units_digest([WorkUnit.from_dict(unit) for unit in plan["units"]])
         (output.run / MANIFEST).write_text(json.dumps(manifest))

@@ -91,13 +91,20 @@ def test_a_plan_that_leads_elsewhere_is_rejected(job: SmallJob, change: dict[str
 
 
 def test_a_manifest_whose_settings_were_edited_is_rejected(job: SmallJob) -> None:
-    edit(job, MANIFEST, lambda manifest: manifest["settings"]["ranking"].update(top_n=99))
+    edit(job, MANIFEST, lambda manifest: manifest["settings"]["output"].update(top_n=99))
+    with pytest.raises(CommitError, match=r"manifest.json has been changed"):
+        job.run()
+
+
+@pytest.mark.parametrize("name", ["fingerprint", "scoring_fingerprint"])
+def test_a_manifest_with_a_fingerprint_of_other_settings_is_rejected(job: SmallJob, name: str) -> None:
+    edit(job, MANIFEST, lambda manifest: manifest.update({name: "0" * 64}))
     with pytest.raises(CommitError, match=r"manifest.json has been changed"):
         job.run()
 
 
 @pytest.mark.parametrize(
-    "change", [{"model": None}, {"recipe": {}}, {"ranking": {"top_n": "3"}}, {"input": []}], ids=str
+    "change", [{"scoring": None}, {"limits": 3}, {"output": {"top_n": "3"}}, {"output": []}], ids=str
 )
 def test_settings_that_no_run_recorded_are_one_message_though_their_hash_fits(
     job: SmallJob, change: dict[str, Any]

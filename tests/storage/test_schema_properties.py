@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from oracle import ByteEncoder, HashScorer
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.tiling import tiling_problems
@@ -173,7 +174,9 @@ def written_parts(
     scored = score_unit(prepared, HashScorer())
     layouts: list[Literal["pairs", "nested"]] = ["pairs", "nested"]
     for layout in layouts:
-        finished = finish_unit(scored, ResultSettings(layout, None, False, 0.0, tuple(config.columns.passthrough)))
+        finished = finish_unit(
+            scored, ResultSettings(layout, None, False, Activation(), tuple(config.columns.passthrough))
+        )
         publish_part(output, SCORES, finished.part, finished.schema, record)
         yield read_table(output, SCORES, unit.unit_id)
 

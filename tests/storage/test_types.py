@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from oracle import ByteEncoder, HashScorer
 
 from reranker_batch.config import InputConfig
+from reranker_batch.core.activation import Activation
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
@@ -56,7 +57,7 @@ def results_of(path: Path, *passthrough: str) -> pa.Table:
         rows = plan.source.read(unit)
         prepared = prepare_unit(unit, rows, ByteEncoder(), RequestLimits(), keep_documents=False)
         finished = finish_unit(
-            score_unit(prepared, HashScorer()), ResultSettings("nested", None, False, 0.0, passthrough)
+            score_unit(prepared, HashScorer()), ResultSettings("nested", None, False, Activation(), passthrough)
         )
         sink = pa.BufferOutputStream()
         pq.write_table(conform_table(finished.part, finished.schema), sink)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reranker_batch.core.activation import Activation
 from reranker_batch.core.inputs import as_tokens
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
@@ -44,7 +43,7 @@ def inspect_model(
         files.folder, recipe=detected.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
     )
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
-    scores = Activation(shift=detected.recipe.logit_shift).scores(logits)
+    scores = detected.recipe.activation.scores(logits)
     rows = [*_about(detected), *_input(encoder)]
     rows += [
         ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
@@ -62,13 +61,12 @@ def inspect_model(
 
 def _about(detected: Detected) -> list[tuple[str, str]]:
     recipe = detected.recipe
-    shift = f" - {recipe.logit_shift:g}" if recipe.logit_shift else ""
     return [
         ("recipe", f"{recipe.name} (version {recipe.version})"),
         ("because", detected.reason),
         *(("note", note) for note in detected.notes),
         ("instruction", recipe.resolved_instruct or ("none" if recipe.uses_instruct else "not taken")),
-        ("relevance_score", f"sigmoid(logit{shift})"),
+        ("relevance_score", str(recipe.activation)),
     ]
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
@@ -72,7 +71,7 @@ def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) 
             f"Logits of canary pairs are not finite: {_shown(logits)}. In float16 that is an overflow "
             "(use bfloat16 or float32); in float32 the weights are damaged."
         )
-    scores = Activation(shift=recipe.logit_shift).scores(logits)
+    scores = recipe.activation.scores(logits)
     is_at_half = bool((np.abs(scores - 0.5) < _NEAR_HALF).all())
     if np.ptp(logits) < _SAME or np.ptp(scores) == 0 or is_at_half:
         raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reranker_batch.core.activation import Activation
 from reranker_batch.model.recipes.recipe import Prompt, Recipe
 
 _PROMPT = Prompt(
@@ -24,7 +25,7 @@ _PROMPT = Prompt(
 _SOURCE = "https://github.com/mixedbread-ai/mxbai-rerank (mxbai_rerank_v2.py: prompt, estimated_max / 2 as the shift)"
 
 
-def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
+def _size(name: str, *, hidden_size: int, shift: float) -> Recipe:
     return Recipe(
         name=f"mxbai-rerank-{name}-v2",
         description="Generative model that judges a document by the query; the logit is 1 minus 0, shifted for 0..1.",
@@ -33,7 +34,7 @@ def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
         model_types=frozenset({"qwen2"}),
         architectures=("Qwen2ForCausalLM",),
         examples=(f"mixedbread-ai/mxbai-rerank-{name}-v2",),
-        logit_shift=logit_shift,
+        activation=Activation(shift=shift),
         prompt=_PROMPT,
         max_tokens=8192,
         repositories=rf"mixedbread-ai/mxbai-rerank-{name}-v2",
@@ -41,5 +42,5 @@ def _size(name: str, *, hidden_size: int, logit_shift: float) -> Recipe:
     )
 
 
-MXBAI_RERANK_BASE_V2 = _size("base", hidden_size=896, logit_shift=4.5)
-MXBAI_RERANK_LARGE_V2 = _size("large", hidden_size=1536, logit_shift=6.0)
+MXBAI_RERANK_BASE_V2 = _size("base", hidden_size=896, shift=4.5)
+MXBAI_RERANK_LARGE_V2 = _size("large", hidden_size=1536, shift=6.0)

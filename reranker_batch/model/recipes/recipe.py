@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
+
+from reranker_batch.core.activation import Activation
 
 _FIELD = re.compile(r"\{(instruct|query|document)\}")
 
@@ -87,7 +89,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one family of models is scored. `relevance_score` is sigmoid(logit - logit_shift).
+    """How one family of models is scored. `activation` turns its logits into relevance scores.
 
     A recipe is plain data: `prompt` is None for models of the kind `PAIR`.
     """
@@ -103,7 +105,7 @@ class Recipe:
     """Endings of the class names in `architectures`."""
     examples: tuple[str, ...]
     """Published models that it was written for."""
-    logit_shift: float = 0.0
+    activation: Activation = field(default_factory=Activation)
     prompt: Prompt | None = None
     instruct: str | None = None
     """The instruction asked for; None means the vendor's default."""

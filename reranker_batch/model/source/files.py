@@ -21,10 +21,9 @@ from reranker_batch.model.source.requirements import (
     require_readable,
     require_weights,
 )
+from reranker_batch.uris import BUILTIN, BUILTIN_FOLDER, builtin_name
 
-_LOG = logging.getLogger(__name__)
-_BUILTIN = "builtin:"
-_BUILTIN_FOLDER = Path(__file__).parents[2] / "builtin"
+logger = logging.getLogger(__name__)
 _HUB_TIMEOUT_S = 20.0
 
 _WEIGHTS = (*WEIGHTS, "model.safetensors.index.json", "[0-9]*_*/model.safetensors")
@@ -46,6 +45,9 @@ _SETTINGS = (
     "[0-9]*_*/config.json",
 )
 _CODE = ("*.py",)
+
+_DOWNLOADED: dict[tuple[str, str | None, bool, bool], Path] = {}
+"""Folders by name, commit, with_weights and trust_remote_code."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,13 @@ def resolve_model(
     Raises:
         ModelError: Not found, not reachable, or not safe or complete enough to be loaded.
     """
-    if name.startswith(_BUILTIN):
-        files = ModelFiles(name, _builtin_folder(name))
+    if (shipped := builtin_name(name)) is not None:
+        files = ModelFiles(name, _builtin_folder(shipped))
     elif _is_folder(name):
         files = ModelFiles(name, _local_folder(name, revision), None, trust_remote_code)
     else:
         _require_pinned(name, revision, trust_remote_code)
-        files = _download(name, revision, with_weights=with_weights, trust_remote_code=trust_remote_code)
+        files = _from_hub(name, revision, with_weights=with_weights, trust_remote_code=trust_remote_code)
     _require_servable(files, with_weights=with_weights)
     return files
 
@@ -141,12 +143,11 @@ def _require_servable(files: ModelFiles, *, with_weights: bool) -> None:
 
 
 def _builtin_folder(name: str) -> Path:
-    known = sorted(path.parent.name for path in _BUILTIN_FOLDER.glob("*/config.json"))
-    short = name.removeprefix(_BUILTIN)
-    if short not in known:
-        names = ", ".join(_BUILTIN + item for item in known) or "none"
-        raise ModelError(f"Model {name} does not come with the package. Known: {names}.")
-    return _BUILTIN_FOLDER / short
+    known = sorted(path.parent.name for path in BUILTIN_FOLDER.glob("*/config.json"))
+    if name not in known:
+        names = ", ".join(BUILTIN + item for item in known) or "none"
+        raise ModelError(f"Model {BUILTIN}{name} does not come with the package. Known: {names}.")
+    return BUILTIN_FOLDER / name
 
 
 def _is_folder(name: str) -> bool:
@@ -170,13 +171,24 @@ def _require_pinned(name: str, revision: str | None, trust_remote_code: bool) ->
         )
 
 
+def _from_hub(name: str, revision: str | None, *, with_weights: bool, trust_remote_code: bool) -> ModelFiles:
+    """Asks the hub for a commit once a process."""
+    folder = _DOWNLOADED.get((name, revision, with_weights, trust_remote_code))
+    if folder is not None and folder.is_dir():
+        return ModelFiles(name, folder, revision, trust_remote_code)
+    files = _download(name, revision, with_weights=with_weights, trust_remote_code=trust_remote_code)
+    for part in {with_weights, False}:
+        _DOWNLOADED[name, files.revision, part, trust_remote_code] = files.folder
+    return files
+
+
 def _download(name: str, revision: str | None, *, with_weights: bool, trust_remote_code: bool) -> ModelFiles:
     from reranker_batch.model.source import hub
 
     listing = hub.list_files(name, revision, timeout_s=_HUB_TIMEOUT_S)
     if listing is None:
         folder = hub.cached_folder(name, revision)
-        _LOG.warning("the hub cannot be reached; %s is taken from the local cache (%s)", name, folder.name)
+        logger.warning("the hub cannot be reached; %s is taken from the local cache (%s)", name, folder.name)
         return ModelFiles(name, folder, folder.name, trust_remote_code)
     if with_weights:
         require_weights(listing.names, name=name, where="its repository")

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 from reranker_batch.errors import ModelError
 from reranker_batch.model.quiet import quiet_download
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def list_files(name: str, revision: str | None, *, timeout_s: float) -> Listing 
             "token in HF_TOKEN). Set model.name."
         ) from None
     except Exception as error:  # The client's errors of transport differ between its versions.
-        _LOG.info("the hub did not answer for %s (%s)", name, type(error).__name__)
+        logger.info("the hub did not answer for %s (%s)", name, type(error).__name__)
         return None
     return Listing(str(info.sha), [item.rfilename for item in info.siblings or []])
 

@@ -18,8 +18,9 @@ from reranker_batch.model.folder.native import new_names
 from reranker_batch.model.folder.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, has_answer_head
+from reranker_batch.model.source.devices import precision_on
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -54,11 +55,10 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises:
         ModelError: Not a known precision.
     """
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if dtype not in _DTYPES:
+    precision = precision_on(device.type, dtype)
+    if precision not in _DTYPES:
         raise ModelError(f"model.dtype={dtype!r} is not a precision. Known: auto, {', '.join(_DTYPES)}.")
-    return _DTYPES[dtype]
+    return _DTYPES[precision]
 
 
 def load_model(
@@ -83,7 +83,7 @@ def load_model(
         _require_one_logit(folder, model, recipe)
     unused = require_all_used(folder, info["unexpected_keys"], class_name=type(model).__name__)
     if unused:
-        _LOG.info("weights of %s that its class does not use: %s", folder, some_of(unused))
+        logger.info("weights of %s that its class does not use: %s", folder, some_of(unused))
     placed: Any = model
     placed.to(device).eval()
     return model

@@ -15,7 +15,7 @@ from reranker_batch.storage.globbing import has_glob, matches, split_glob
 from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC
 from reranker_batch.storage.input.table_formats import refuse_tables_around, refuse_tables_in
 from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
-from reranker_batch.uris import is_uri, split_options
+from reranker_batch.uris import BUILTIN, is_uri, split_options
 
 _SUFFIXES = (".parquet", ".pq")
 _OTHER_SUFFIXES = (
@@ -183,7 +183,7 @@ def _begins_like_parquet(filesystem: fs.FileSystem, path: str) -> bool:
 
 def _parent(place: str) -> str:
     if is_builtin(place):
-        return "builtin:"
+        return BUILTIN
     plain, options = split_options(place)
     parent = posixpath.dirname(plain.rstrip("/"))
     return (parent if not is_uri(place) or "://" in parent else plain.partition("://")[0] + "://") + options

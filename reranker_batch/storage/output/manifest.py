@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.activation import Activation
+from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.documents import REMEDY, typed
 
@@ -19,33 +20,22 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Model(_Read):
-    dtype: str
-
-
-class _Recipe(_Read):
-    activation: Activation
-
-
-class _InputSettings(_Read):
+class _Source(_Read):
     layout: Layout
     columns: Columns
 
 
-class _OutputSettings(_Read):
+class _Output(_Read):
     layout: Layout
-
-
-class _Ranking(_Read):
     top_n: int | None = Field(ge=1)
+    activation: Activation
+    input: _Source
 
 
 class _Settings(_Read):
-    model: _Model
-    recipe: _Recipe
-    input: _InputSettings
-    output: _OutputSettings
-    ranking: _Ranking
+    scoring: dict[str, Any]
+    limits: dict[str, Any]
+    output: _Output
 
 
 class _Input(_Read):
@@ -61,6 +51,7 @@ class Manifest(_Read):
     """The recorded settings and input of a run, checked."""
 
     fingerprint: str
+    scoring_fingerprint: str
     settings: _Settings
     input: _Input
     units_digest: str
@@ -71,10 +62,13 @@ class Manifest(_Read):
         """Read the values of `run/manifest.json`.
 
         Raises:
-            CommitError: They are not what this program writes, or the config is not that of the settings.
+            CommitError: They are not what this program writes, or settings, fingerprints and config do not agree.
         """
         manifest = typed(_MANIFEST, values, path)
-        settings, config = manifest.settings.input, manifest.config.input
+        hashes = fingerprint(values["settings"]), fingerprint(values["settings"]["scoring"])
+        if hashes != (manifest.fingerprint, manifest.scoring_fingerprint):
+            raise CommitError(f"{path} has been changed: its settings are not those of its fingerprints. {REMEDY}")
+        settings, config = manifest.settings.output.input, manifest.config.input
         if (settings.layout, settings.columns) != (config.layout, config.columns):
             raise CommitError(f"{path} has been changed: its config.input is not that of its settings. {REMEDY}")
         return manifest

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 
-from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.report import PartEntry, RunReport
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
@@ -29,7 +28,7 @@ logger = logging.getLogger(__name__)
 MANIFEST, PLAN, REPORT, GATED = "manifest.json", "plan.json", "report.json", "gated.json"
 SUCCESS = "_SUCCESS"
 _REQUIRED = {
-    MANIFEST: {"fingerprint", "settings", "input", "units_digest"},
+    MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
     PLAN: {"units"},
     REPORT: {"status", "exit_code", "totals", "parts"},
     GATED: {"exit_code", "reasons", "accepted"},
@@ -70,8 +69,6 @@ class RunState:
         if not isinstance(values, dict) or not _REQUIRED.get(name, set()) <= values.keys():
             raise CommitError(f"{path} is not a record of this program. {remedy_of(name)}")
         if name == MANIFEST:
-            if fingerprint(values["settings"]) != values["fingerprint"]:
-                raise CommitError(f"{path} has been changed: its settings are not those of its fingerprint. {REMEDY}")
             Manifest.of(values, path)
         return values
 

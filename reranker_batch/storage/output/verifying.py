@@ -152,14 +152,13 @@ def _total_problems(parts: Iterable[PublishedPart], report: RunReport) -> list[s
 def _check_parts(state: RunState, record: Record, each: Mapper) -> tuple[list[PublishedPart], list[str]]:
     """The parts that are what was published, and what is wrong with any."""
     manifest = record.manifest
-    rules = RowRules(
-        manifest.settings.output.layout, manifest.settings.ranking.top_n, manifest.settings.recipe.activation
-    )
+    asked = manifest.settings.output
+    rules = RowRules(asked.layout, asked.top_n, asked.activation)
     reported = {entry.unit_id: entry for entry in record.report.parts} if record.report is not None else {}
     files = PublishedFiles.of(state)
     units = {unit.unit_id: unit for unit in record.units}
     problems = [f"{name} belongs to no unit of the plan." for name in files.foreign(units)]
-    check = _PartCheck(state.output, manifest.fingerprint, manifest.settings.input.layout, rules)
+    check = _PartCheck(state.output, manifest.fingerprint, asked.input.layout, rules)
     parts = []
     for part, problems_of_part in each(check, [*zip(units.values(), files.recorded(units, reported), strict=True)]):
         problems += problems_of_part
