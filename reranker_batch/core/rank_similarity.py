@@ -89,7 +89,8 @@ def _depths(matches: Matches, depth: int) -> LongArray:
 
 def _ratio(values: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> DoubleArray:
     """NaN for what is divided by 0."""
-    return np.divide(values, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+    ratio: DoubleArray = np.divide(values, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+    return ratio
 
 
 def _running(query: LongArray, ranks: LongArray, offsets: LongArray) -> LongArray:
