@@ -18,7 +18,7 @@ from reranker_batch.core.movement import Movement
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
-from reranker_batch.storage.output.query_join import join_by_query
+from reranker_batch.storage.output.query_join import _Buckets, join_by_query
 from reranker_batch.storage.output.ranked_lists import read_ranked_lists
 
 Layout = Literal["pairs", "nested"]
@@ -151,3 +151,8 @@ def test_what_is_no_output_is_named(tmp_path: Path) -> None:
 def test_two_empty_outputs_have_nothing_to_compare(tmp_path: Path) -> None:
     empty = write_output(tmp_path / "empty", [])
     assert compare_outputs(empty, empty) == Movement()
+
+
+def test_a_full_folder_for_temporary_files_is_named() -> None:
+    with open("/dev/full", "r+b", buffering=0) as full, pytest.raises(CommitError, match="No space left.*Set TMPDIR"):
+        _Buckets(full, [[]]).fill(tables([1, 2], 1))

@@ -23,7 +23,7 @@ def compare_outputs(before: Folder, after: Folder) -> Movement:
     pass over both and temporary files of about their size.
 
     Raises:
-        CommitError: A part of either cannot be read.
+        CommitError: A part of either cannot be read, or the folder for temporary files is full.
     """
     size = sum(info.size for output in (before, after) for info in list_parts(output))
     num_buckets = min(_MAX_BUCKETS, 1 + size // _BUCKET_BYTES)
@@ -40,11 +40,10 @@ def compare_with_first_stage(output: Folder) -> Movement:
         CommitError: A part cannot be read.
     """
     tables = read_ranked_lists(output, columns=("doc_id", "index", "logit"))
-    return sum((first_stage_movement(table) for table in tables), Movement())
+    return sum((_movement_of_lists(table) for table in tables), Movement())
 
 
-def first_stage_movement(lists: pa.Table) -> Movement:
-    """The same of one table in the types of `RANKED_LISTS`."""
+def _movement_of_lists(lists: pa.Table) -> Movement:
     index = column_of(lists, "index")
     logits = column_of(lists, "logit").flatten().to_numpy()
     matches = match_first_stage(index.flatten().to_numpy(), list_lengths(index), logits)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import CommitError
 
 _BUFFER_BYTES = 32 << 20
 
@@ -37,6 +38,9 @@ def join_by_query(before: Iterable[pa.Table], after: Iterable[pa.Table], *, num_
 
     Both sides are read once and go to temporary files, cut by the hash of the query id, so that memory holds two
     buckets and what is about to be written. All tables have the same columns, `query_id` among them.
+
+    Raises:
+        CommitError: The folder for temporary files is full.
     """
     with _Buckets.open(num_buckets) as left, _Buckets.open(num_buckets) as right:
         left.fill(before)
@@ -95,11 +99,13 @@ class _Buckets:
 
     def fill(self, tables: Iterable[pa.Table]) -> None:
         pending: list[pa.Table] = []
+        num_bytes = 0
         for table in tables:
             pending.append(table)
-            if sum(waiting.nbytes for waiting in pending) >= _BUFFER_BYTES:
+            num_bytes += table.nbytes
+            if num_bytes >= _BUFFER_BYTES:
                 self._write(pending)
-                pending = []
+                pending, num_bytes = [], 0
         if pending:
             self._write(pending)
 
@@ -110,12 +116,19 @@ class _Buckets:
         order = np.argsort(buckets, kind="stable")
         bounds = np.searchsorted(buckets[order], np.arange(len(self.pieces) + 1))
         ordered = rows.take(pa.array(order)).combine_chunks()
-        for batch in ordered.to_batches():
-            for bucket, (start, stop) in enumerate(pairwise(bounds.tolist())):
-                if stop > start:
-                    content = batch.slice(start, stop - start).serialize()
-                    self.pieces[bucket].append((self.file.tell(), content.size))
-                    self.file.write(content)
+        for bucket, (start, stop) in enumerate(pairwise(bounds.tolist())):
+            for batch in ordered.slice(start, stop - start).to_batches():
+                self._append(bucket, batch.serialize())
+
+    def _append(self, bucket: int, content: pa.Buffer) -> None:
+        try:
+            self.pieces[bucket].append((self.file.tell(), content.size))
+            self.file.write(content)
+        except OSError as error:
+            raise CommitError(
+                f"A temporary file in {tempfile.gettempdir()} cannot be written: {error}. Comparing two outputs takes "
+                "about the space of their ids and scores. Set TMPDIR to a folder that has it."
+            ) from error
 
     def read(self, bucket: int) -> pa.Table | None:
         """The rows of a bucket, None where it has none."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -18,6 +20,8 @@ from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.parts import SCORES
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import list_lengths, list_values, one_chunk
+
+_PARTS_AHEAD = 4
 
 RANKED_LISTS = pa.schema(
     [
@@ -46,7 +50,7 @@ def list_parts(output: Folder) -> list[pafs.FileInfo]:
 
 
 def read_ranked_lists(output: Folder, *, columns: Sequence[str] = ("doc_id", "logit")) -> Iterator[pa.Table]:
-    """Yield the queries of an output in the order of its parts, a row group or so at a time.
+    """Yield the queries of an output in the order of its parts; a few parts are read ahead.
 
     The tables have `query_id` and those of `columns`, in the types of `RANKED_LISTS`. Queries without kept candidates
     are left out, because the layout `pairs` has no row for them.
@@ -54,11 +58,14 @@ def read_ranked_lists(output: Folder, *, columns: Sequence[str] = ("doc_id", "lo
     Raises:
         CommitError: A part cannot be read or is damaged.
     """
-    for info in list_parts(output):
-        try:
-            yield from _read_part(output, info.path, columns)
-        except (OSError, pa.ArrowException, KeyError) as error:
-            raise CommitError(f"{info.path} cannot be read: {error}") from error
+    parts = deque[Future[list[pa.Table]]]()
+    with ThreadPoolExecutor(_PARTS_AHEAD) as threads:
+        for info in list_parts(output):
+            parts.append(threads.submit(_read_part, output, info.path, columns))
+            if len(parts) > _PARTS_AHEAD:
+                yield from parts.popleft().result()
+        while parts:
+            yield from parts.popleft().result()
 
 
 def ranked_lists_of(query_ids: pa.Array, lengths: LongArray, columns: Mapping[str, pa.Array]) -> pa.Table:
@@ -77,16 +84,26 @@ def column_of(lists: pa.Table, name: str) -> pa.Array:
     return one_chunk(lists[name].chunks, RANKED_LISTS.field(name).type)
 
 
-def _read_part(output: Folder, path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    source = retried(lambda: output.filesystem.open_input_file(path), f"Opening {path}")
-    with source, retried(lambda: pq.ParquetFile(source, page_checksum_verification=True), f"Reading {path}") as file:
-        is_nested = "results" in file.schema_arrow.names
-        wanted = _nested_paths(file, columns) if is_nested else ["query_id", "rank", *columns]
-        tables = (
-            retried(partial(file.read_row_group, group, columns=wanted), f"Reading {path}")
-            for group in range(file.num_row_groups)
-        )
-        yield from _of_nested(tables, columns) if is_nested else _of_pairs(tables, columns, path)
+def _read_part(output: Folder, path: str, columns: Sequence[str]) -> list[pa.Table]:
+    try:
+        source = retried(lambda: output.filesystem.open_input_file(path), f"Opening {path}")
+        with (
+            source,
+            retried(lambda: pq.ParquetFile(source, page_checksum_verification=True), f"Reading {path}") as file,
+        ):
+            return list(_read_file(file, path, columns))
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise CommitError(f"{path} cannot be read: {error}") from error
+
+
+def _read_file(file: pq.ParquetFile, path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    is_nested = "results" in file.schema_arrow.names
+    wanted = _nested_paths(file, columns) if is_nested else ["query_id", "rank", *columns]
+    tables = (
+        retried(partial(file.read_row_group, group, columns=wanted), f"Reading {path}")
+        for group in range(file.num_row_groups)
+    )
+    return _of_nested(tables, columns) if is_nested else _of_pairs(tables, columns, path)
 
 
 def _nested_paths(file: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
