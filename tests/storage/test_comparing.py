@@ -123,9 +123,12 @@ def tables(numbers: Sequence[int], size: int) -> Iterator[pa.Table]:
     st.lists(st.integers(0, 30), max_size=40),
     st.integers(1, 9),
     st.integers(1, 7),
+    st.sampled_from([1, 600, 1 << 20]),
 )
-def test_a_join_has_each_common_query_once(one: list[int], two: list[int], num_buckets: int, size: int) -> None:
-    joined = list(join_by_query(tables(one, size), tables(two, size), num_buckets=num_buckets))
+def test_a_join_has_each_common_query_once(
+    one: list[int], two: list[int], num_buckets: int, size: int, batch_bytes: int
+) -> None:
+    joined = list(join_by_query(tables(one, size), tables(two, size), num_buckets=num_buckets, batch_bytes=batch_bytes))
     before = [query_id for lists in joined for query_id in lists.before["query_id"].to_pylist()]
     after = [query_id for lists in joined for query_id in lists.after["query_id"].to_pylist()]
     assert before == after

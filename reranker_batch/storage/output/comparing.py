@@ -9,25 +9,20 @@ from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 from reranker_batch.core.rank_matches import Rankings, match_first_stage, match_rankings
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.query_join import JoinedLists, join_by_query
-from reranker_batch.storage.output.ranked_lists import column_of, list_parts, read_ranked_lists
+from reranker_batch.storage.output.ranked_lists import column_of, read_ranked_lists
 from reranker_batch.storage.values import list_lengths
-
-_BUCKET_BYTES = 16 << 20
-_MAX_BUCKETS = 2048
 
 
 def compare_outputs(before: Folder, after: Folder) -> Movement:
     """Movement of the queries that both outputs have, whatever their layouts, units and order.
 
     Documents of a query are the same where their ids are equal. Neighbours with equal logits are tied. Takes one
-    pass over both and temporary files of about their size.
+    pass over both and temporary files of about the size of their ids and scores.
 
     Raises:
         CommitError: A part of either cannot be read, or the folder for temporary files is full.
     """
-    size = sum(info.size for output in (before, after) for info in list_parts(output))
-    num_buckets = min(_MAX_BUCKETS, 1 + size // _BUCKET_BYTES)
-    joined = join_by_query(read_ranked_lists(before), read_ranked_lists(after), num_buckets=num_buckets)
+    joined = join_by_query(read_ranked_lists(before), read_ranked_lists(after))
     return sum((_movement_of_joined(lists) for lists in joined), Movement())
 
 

@@ -17,6 +17,7 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError
 
 _BUFFER_BYTES = 32 << 20
+_BATCH_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class JoinedLists:
     num_repeated: int
 
 
-def join_by_query(before: Iterable[pa.Table], after: Iterable[pa.Table], *, num_buckets: int) -> Iterator[JoinedLists]:
-    """Yield the queries of both sides in `num_buckets` batches, in whatever order and pieces they come.
+def join_by_query(
+    before: Iterable[pa.Table], after: Iterable[pa.Table], *, num_buckets: int = 1024, batch_bytes: int = _BATCH_BYTES
+) -> Iterator[JoinedLists]:
+    """Yield the queries of both sides in batches, in whatever order and pieces they come.
 
-    Both sides are read once and go to temporary files, cut by the hash of the query id, so that memory holds two
-    buckets and what is about to be written. All tables have the same columns, `query_id` among them.
+    Both sides are read once and go to temporary files, cut by the hash of the query id into `num_buckets`. A batch is
+    as many buckets as `batch_bytes` hold, at least one, so memory does not grow with the number of queries until a
+    bucket is larger than that. All tables have the same columns, `query_id` among them.
 
     Raises:
         CommitError: The folder for temporary files is full.
@@ -45,10 +49,21 @@ def join_by_query(before: Iterable[pa.Table], after: Iterable[pa.Table], *, num_
     with _Buckets.open(num_buckets) as left, _Buckets.open(num_buckets) as right:
         left.fill(before)
         right.fill(after)
-        for bucket in range(num_buckets):
-            one, two = left.read(bucket), right.read(bucket)
+        for buckets in _batches(left.sizes() + right.sizes(), batch_bytes):
+            one, two = left.read(buckets), right.read(buckets)
             if one is not None or two is not None:
                 yield _join(one, two)
+
+
+def _batches(sizes: LongArray, batch_bytes: int) -> Iterator[range]:
+    """Neighbouring buckets, as many as fit."""
+    start, total = 0, 0
+    for bucket, size in enumerate(sizes.tolist()):
+        if total and total + size > batch_bytes:
+            yield range(start, bucket)
+            start, total = bucket, 0
+        total += size
+    yield range(start, len(sizes))
 
 
 def _join(before: pa.Table | None, after: pa.Table | None) -> JoinedLists:
@@ -130,10 +145,14 @@ class _Buckets:
                 "about the space of their ids and scores. Set TMPDIR to a folder that has it."
             ) from error
 
-    def read(self, bucket: int) -> pa.Table | None:
-        """The rows of a bucket, None where it has none."""
+    def sizes(self) -> LongArray:
+        """Bytes of each bucket."""
+        return np.array([sum(size for _, size in pieces) for pieces in self.pieces], dtype=np.int64)
+
+    def read(self, buckets: range) -> pa.Table | None:
+        """The rows of some buckets, None where they have none."""
         batches = []
-        for start, size in self.pieces[bucket]:
+        for start, size in (piece for bucket in buckets for piece in self.pieces[bucket]):
             self.file.seek(start)
             batches.append(pa.ipc.read_record_batch(pa.py_buffer(self.file.read(size)), self.schema))
         return pa.Table.from_batches(batches).combine_chunks() if batches else None
