@@ -23,6 +23,8 @@ OWNERS = {
     "pyarrow.fs": "storage",
     "fsspec": "storage",
     "obstore": "storage",
+    "ir_measures": "evaluation",
+    "scipy": "evaluation",
 }
 LAYERS = {
     "uris": 0,
@@ -35,6 +37,7 @@ LAYERS = {
     "storage": 4,
     "model": 4,
     "pipeline": 5,
+    "evaluation": 5,
     "reranker": 6,
     "frames": 7,
     "job": 7,
