@@ -36,6 +36,7 @@ LAYERS = {
     "model": 4,
     "pipeline": 5,
     "reranker": 6,
+    "reuse": 6,
     "frames": 7,
     "job": 7,
     "runtime": 8,
