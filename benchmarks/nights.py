@@ -96,7 +96,7 @@ def pairs_a_second(lookup: Lookup, units: list[MemoRows], share: float, before_s
 
 
 def shuffled(source: MemoSource, units: list[MemoRows], share: float) -> dict[str, float]:
-    scratch = Scratch(source.scratch.output, "regrouped")
+    scratch = Scratch.fresh(source.scratch.output, "regrouped")
     queries = [np.unique(rows["q0"]) for rows in units]
     started = time.process_time()
     regrouped = regroup(source, [unit_id(at) for at in range(len(units))], queries, scratch)
@@ -121,7 +121,8 @@ def unchanged_unit(pairs: int, candidates: int) -> dict[str, float]:
         output = Folder.at(folder)
         files = publish(output, [UnitTexts.of(rows).keys()])
         lookup = Lookup(
-            open_source(output, files, Scratch(output, "reuse"), scoring_fingerprint=FINGERPRINT), max_age_nights=None
+            open_source(output, files, Scratch.fresh(output, "reuse"), scoring_fingerprint=FINGERPRINT),
+            max_age_nights=None,
         )
         times = []
         for _ in range(3):
@@ -143,7 +144,7 @@ def measure(pairs: int, candidates: int, unit_pairs: int, share: float) -> dict[
         output = Folder.at(folder)
         files = publish(output, units)
         started = time.process_time()
-        source = open_source(output, files, Scratch(output, "reuse"), scoring_fingerprint=FINGERPRINT)
+        source = open_source(output, files, Scratch.fresh(output, "reuse"), scoring_fingerprint=FINGERPRINT)
         index_s = time.process_time() - started
         speed, found = pairs_a_second(Lookup(source), units, share)
         return {

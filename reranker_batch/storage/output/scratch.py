@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,10 +19,18 @@ from reranker_batch.storage.retrying import retried
 
 @dataclass(frozen=True)
 class Scratch:
-    """A folder below the run's staging folder. The driver writes it before any other process reads it."""
+    """A folder below the run's staging folder. The driver writes it before any other process reads it.
+
+    Processes keep what they have read or mapped, by its path, so that no two attempts may use one path: see `fresh`.
+    """
 
     output: Folder
     name: str
+
+    @classmethod
+    def fresh(cls, output: Folder, name: str) -> Scratch:
+        """A folder that no other attempt has used."""
+        return cls(output, f"{name}-{uuid.uuid4().hex}")
 
     def path_of(self, file: str) -> str:
         return self.output.child(STAGING, self.name, file)
