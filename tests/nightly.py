@@ -38,16 +38,19 @@ def units_of(table: Sequence[Pair], size: int) -> list[list[Pair]]:
     return [list(table[start : start + size]) for start in range(0, len(table), size)]
 
 
-def keys_of(pairs: Sequence[Pair]) -> MemoRows:
-    """As a unit has them; each row of the table is a query of its own."""
+def rows_of(pairs: Sequence[Pair]) -> UnitRows:
+    """A unit; each row of the table is a query of its own."""
     query_at = pa.array(np.arange(len(pairs)))
     documents = pa.array([document for _, document in pairs], pa.large_string())
-    rows = UnitRows(
+    return UnitRows(
         pa.table({"query": pa.array([query for query, _ in pairs], pa.large_string())}),
         pa.table({"query_at": query_at, "document": documents}),
         REJECT_SCHEMA.empty_table(),
     )
-    return UnitTexts.of(rows).keys()
+
+
+def keys_of(pairs: Sequence[Pair]) -> MemoRows:
+    return UnitTexts.of(rows_of(pairs)).keys()
 
 
 def score(pairs: Sequence[Pair], rows: MemoRows, at: np.ndarray[Any, Any]) -> None:

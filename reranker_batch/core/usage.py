@@ -10,7 +10,11 @@ from reranker_batch.core.ragged import IntArray, LongArray
 
 
 def usage_of_queries(
-    num_queries: int, query_at: LongArray, query_tokens: LongArray, document_tokens: LongArray, limits: RequestLimits
+    num_queries: int,
+    query_at: LongArray,
+    query_tokens: IntArray | LongArray,
+    document_tokens: IntArray | LongArray,
+    limits: RequestLimits,
 ) -> tuple[IntArray, LongArray]:
     """How many requests each query takes and how many tokens they have; zeros for a query without candidates.
 
@@ -27,7 +31,7 @@ def usage_of_queries(
     whole = own * times + np.add.reduceat(document_tokens.astype(np.int64), starts)
     requests[queries], tokens[queries] = 1, whole
     for at in np.flatnonzero(~_fits(whole, counts, limits)):
-        documents = document_tokens[starts[at] : starts[at] + counts[at]]
+        documents = document_tokens[starts[at] : starts[at] + counts[at]].astype(np.int64)
         query, query_own = int(queries[at]), int(own[at])
         requests[query] = len(split_requests(query_own, documents, limits))
         tokens[query] = total_tokens(query_own, documents, int(requests[query]), limits.request_formula)

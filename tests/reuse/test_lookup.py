@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nightly import FINGERPRINT, Night, Pair, first_night, keys_of, publish, score, unit_id, units_of
+from nightly import FINGERPRINT, Night, Pair, first_night, keys_of, publish, rows_of, score, unit_id, units_of
 from oracle import logit_of
 
 from reranker_batch.core.memo import MEMO_DTYPE, MemoRows, pair_hashes
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.errors import CommitError
 from reranker_batch.reuse.lookup import MOST_PARTS, Lookup, is_in_order
+from reranker_batch.reuse.probe import Probe
 from reranker_batch.reuse.regroup import MOST_UNITS, regroup
 from reranker_batch.reuse.search import PairSearch
 from reranker_batch.reuse.source import MemoSource, open_source
@@ -159,3 +160,16 @@ def test_the_next_attempt_sweeps_what_the_last_one_left(tmp_path: Path) -> None:
     assert Path(source.scratch.path_of("index")).stat().st_size == 12
     RunState(Folder.at(str(tmp_path / "b"))).start()
     assert not Path(source.scratch.path_of("index")).exists()
+
+
+def test_a_probe_counts_what_is_left_and_samples_what_is_reused(tmp_path: Path) -> None:
+    table = [(f"query {at}", f"document {at}") for at in range(20)]
+    probe = Probe(Lookup(opened(first_night(tmp_path / "a", table, 10), tmp_path / "b")))
+    probe.add(unit_id(0), rows_of([*table[:5], ("new", "pair"), *table[5:10]]), sample=4)
+    probe.add(unit_id(1), rows_of(table[10:]), sample=100)
+    probe.add(unit_id(2), rows_of([]), sample=1)
+    assert (probe.pairs, probe.left, len(probe.sample)) == (21, 1, 14)
+    sampled = list(zip(probe.sample.queries, probe.sample.documents, strict=True))
+    assert set(sampled) <= set(table)
+    assert sampled[4:] == table[10:]
+    assert probe.sample.logits.tolist() == logits_of(sampled)
