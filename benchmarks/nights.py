@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.memo import MEMO_DTYPE, MemoRows
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
@@ -68,7 +69,7 @@ def publish(output: Folder, units: list[MemoRows]) -> dict[str, MemoFile]:
         Path(output.child(folder)).mkdir(parents=True)
     return {
         unit_id(at): publish_memo(
-            output, rows, PartRecord(unit_id(at), FINGERPRINT, {}), scoring_fingerprint=FINGERPRINT
+            output, rows, PartRecord(unit_id(at), FINGERPRINT, Counts()), scoring_fingerprint=FINGERPRINT
         )
         for at, rows in enumerate(units)
     }

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from oracle import logit_of
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.memo import MemoRows, PairTokens
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
@@ -75,7 +76,7 @@ def publish(folder: Path, units: Sequence[MemoRows]) -> Night:
 
 
 def publish_one(output: Folder, at: int, rows: MemoRows) -> MemoFile:
-    record = PartRecord(unit_id(at), FINGERPRINT, {})
+    record = PartRecord(unit_id(at), FINGERPRINT, Counts())
     return publish_memo(output, rows, record, scoring_fingerprint=FINGERPRINT)
 
 
