@@ -39,6 +39,7 @@ LAYERS = {
     "pipeline": 5,
     "evaluation": 5,
     "reranker": 6,
+    "reuse": 6,
     "frames": 7,
     "job": 7,
     "runtime": 8,

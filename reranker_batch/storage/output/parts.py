@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.core.report import PartEntry
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.crash_points import reached
+from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import conform_table
 
@@ -25,6 +27,8 @@ DEAD_LETTERS = "dead_letters"
 STAGING = "run/staging"
 _METADATA_KEY = b"reranker_batch"
 _MAX_ROW_GROUP_BYTES = 64 << 20
+_PUBLISHED: Mapping[str, Point] = {SCORES: "part_published", DEAD_LETTERS: "dead_letters_published"}
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,16 @@ def part_name(unit_id: str) -> str:
     return f"part-{unit_id}.parquet"
 
 
-def publish_part(output: Folder, folder: str, table: pa.Table, schema: pa.Schema, record: PartRecord) -> PublishedPart:
-    """Write `table`, cast to `schema`, as the unit's part in `folder`.
+def publish_part(
+    output: Folder,
+    folder: str,
+    table: pa.Table,
+    schema: pa.Schema,
+    record: PartRecord,
+    *,
+    write_options: Mapping[str, Any] = _NO_OPTIONS,
+) -> PublishedPart:
+    """Write `table`, cast to `schema`, as the unit's part in `folder`; `write_options` are those of `ParquetWriter`.
 
     The bytes are staged in the run's own folder, read back and checked, and only then moved to the final
     name, which readers therefore see whole or not at all. A second call replaces the part by an equal one.
@@ -83,10 +95,11 @@ def publish_part(output: Folder, folder: str, table: pa.Table, schema: pa.Schema
     Raises:
         CommitError: The part cannot be written, or what was read back is not what was written.
     """
-    content = _serialize(table, schema, record)
+    content = _serialize(table, schema, record, write_options)
     final = output.child(folder, part_name(record.unit_id))
     part = retried(lambda: _publish(output, final, content, len(table), record.unit_id), f"Writing {final}")
-    reached("part_published" if folder == SCORES else "dead_letters_published")
+    if folder in _PUBLISHED:
+        reached(_PUBLISHED[folder])
     return part
 
 
@@ -110,13 +123,16 @@ def _publish(output: Folder, final: str, content: pa.Buffer, num_rows: int, unit
     return part
 
 
-def _serialize(table: pa.Table, schema: pa.Schema, record: PartRecord) -> pa.Buffer:
+def _serialize(
+    table: pa.Table, schema: pa.Schema, record: PartRecord, options: Mapping[str, Any] = _NO_OPTIONS
+) -> pa.Buffer:
     """The file's bytes. Row groups are cut so small that 32-bit offsets hold and readers stay within bounds."""
     values = {**asdict(record), "num_rows": len(table)}
-    metadata = {_METADATA_KEY: json.dumps(values, sort_keys=True).encode()}
+    metadata = {**(schema.metadata or {}), _METADATA_KEY: json.dumps(values, sort_keys=True).encode()}
     sink = pa.BufferOutputStream()
     rows_per_group = max(1, min(len(table), len(table) * _MAX_ROW_GROUP_BYTES // max(table.nbytes, 1)))
-    with pq.ParquetWriter(sink, schema.with_metadata(metadata), compression="zstd", write_page_checksum=True) as writer:
+    options = {"compression": "zstd", "write_page_checksum": True, **options}
+    with pq.ParquetWriter(sink, schema.with_metadata(metadata), **options) as writer:
         for start in range(0, max(len(table), 1), rows_per_group):
             rows = conform_table(table.slice(start, rows_per_group), schema)
             writer.write_table(rows.replace_schema_metadata(metadata))
