@@ -21,7 +21,7 @@ import pyarrow as pa
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.memo import MEMO_DTYPE, MemoRows
 from reranker_batch.core.pair_texts import UnitTexts
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.reuse.lookup import Lookup, is_in_order
 from reranker_batch.reuse.regroup import regroup
 from reranker_batch.reuse.source import MemoSource, open_source
@@ -116,7 +116,7 @@ def unchanged_unit(pairs: int, candidates: int) -> dict[str, float]:
         pa.table(
             {"query_at": np.repeat(np.arange(queries), candidates), "document": pa.array(texts, pa.large_string())}
         ),
-        REJECT_SCHEMA.empty_table(),
+        DEAD_LETTER_PLACES.empty_table(),
     )
     with TemporaryDirectory() as folder:
         output = Folder.at(folder)

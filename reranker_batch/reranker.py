@@ -95,20 +95,14 @@ class Reranker:
             "dtype": dtype,
         }
         asked |= {"device": device, "trust_remote_code": trust_remote_code}
-        config = checked(ModelConfig, asked, "The model's settings are wrong")
-        budget = _checked_budget(max_batch_tokens)
-        backend = LocalModel.open(config, hashed=False)
-        encoder = backend.load_encoder()
-        checked_limits = limits_of(_checked_limits(limits), encoder, token_budget=budget)
-        where = Where(
-            device_here(backend.resources),
-            max_pair_tokens=checked_limits.max_pair_tokens,
-            max_batch_tokens=budget,
-        )
+        backend = LocalModel.open(checked(ModelConfig, asked, "The model's settings are wrong"), hashed=False)
+        encoder, budget = backend.load_encoder(), _checked_budget(max_batch_tokens)
+        resolved = limits_of(_checked_limits(limits), encoder, token_budget=budget)
+        where = Where(device_here(backend.resources), max_pair_tokens=resolved.max_pair_tokens, max_batch_tokens=budget)
         scorer = backend.load_scorer(where)
         if (caution := backend.caution(where.device)) is not None:
             logger.warning(caution)
-        return cls(backend, encoder, scorer, checked_limits)
+        return cls(backend, encoder, scorer, resolved)
 
     def __repr__(self) -> str:
         return f"Reranker(recipe={self.backend.description.recipe!r}, limits={self.limits!r})"

@@ -14,7 +14,7 @@ from oracle import logit_of
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.memo import MemoRows, PairTokens
 from reranker_batch.core.pair_texts import UnitTexts
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.memo import MEMO, MemoFile, publish_memo
 from reranker_batch.storage.output.parts import STAGING, PartRecord
@@ -46,7 +46,7 @@ def rows_of(pairs: Sequence[Pair]) -> UnitRows:
     return UnitRows(
         pa.table({"query": pa.array([query for query, _ in pairs], pa.large_string())}),
         pa.table({"query_at": query_at, "document": documents}),
-        REJECT_SCHEMA.empty_table(),
+        DEAD_LETTER_PLACES.empty_table(),
     )
 
 

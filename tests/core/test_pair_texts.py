@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reranker_batch.core.memo import KeyArray
 from reranker_batch.core.pair_texts import UnitTexts, text_keys
-from reranker_batch.core.unit_rows import REJECT_SCHEMA, UnitRows
+from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 
 TEXTS = st.lists(st.text(max_size=8) | st.sampled_from(["", "the", "naïve 🙂", "市场"]), max_size=12)
 
@@ -40,7 +40,7 @@ def test_the_texts_of_a_unit_are_those_of_its_candidates(pairs: list[tuple[int, 
             "document": pa.array([text for _, text in pairs], pa.large_string()),
         }
     )
-    texts = UnitTexts.of(UnitRows(pa.table({"query": nulled}), candidates, REJECT_SCHEMA.empty_table()))
+    texts = UnitTexts.of(UnitRows(pa.table({"query": nulled}), candidates, DEAD_LETTER_PLACES.empty_table()))
     some = np.array(data.draw(st.lists(st.integers(0, max(0, len(pairs) - 1)), max_size=len(pairs))), dtype=np.int64)
     for unit, chosen in ((texts, pairs), (texts.subset(some), [pairs[at] for at in some])):
         assert [unit.queries[at].as_py() for at in unit.query_at] == [queries[at] for at, _ in chosen]
