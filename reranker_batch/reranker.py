@@ -95,14 +95,21 @@ class Reranker:
             "dtype": dtype,
         }
         asked |= {"device": device, "trust_remote_code": trust_remote_code}
-        backend = LocalModel.open(checked(ModelConfig, asked, "The model's settings are wrong"), hashed=False)
-        encoder, budget = backend.load_encoder(), _checked_budget(max_batch_tokens)
-        resolved = limits_of(_checked_limits(limits), encoder, token_budget=budget)
-        where = Where(device_here(backend.resources), max_pair_tokens=resolved.max_pair_tokens, max_batch_tokens=budget)
+        config = checked(ModelConfig, asked, "The model's settings are wrong")
+        return cls._opened(config, _checked_limits(limits), _checked_budget(max_batch_tokens))
+
+    @classmethod
+    def _opened(cls, config: ModelConfig, asked: LimitsConfig, token_budget: int | None) -> Reranker:
+        backend = LocalModel.open(config, hashed=False)
+        encoder = backend.load_encoder()
+        limits = limits_of(asked, encoder, token_budget=token_budget)
+        where = Where(
+            device_here(backend.resources), max_pair_tokens=limits.max_pair_tokens, max_batch_tokens=token_budget
+        )
         scorer = backend.load_scorer(where)
         if (caution := backend.caution(where.device)) is not None:
             logger.warning(caution)
-        return cls(backend, encoder, scorer, resolved)
+        return cls(backend, encoder, scorer, limits)
 
     def __repr__(self) -> str:
         return f"Reranker(recipe={self.backend.description.recipe!r}, limits={self.limits!r})"

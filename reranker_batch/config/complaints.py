@@ -18,11 +18,11 @@ _ODD_NUMBER = re.compile(r"[+-]?0[0-9xob_][0-9a-fx_.]*|[0-9]+([:,_][0-9]+)+(\.[0
 
 def complaints(error: ValidationError, root: SectionType) -> Iterator[str]:
     """One line a key; the branches of a union share theirs."""
-    found: dict[str, list[str]] = {}
+    by_key: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False, include_context=False):
         place = list(_place(detail["loc"], root))
-        found.setdefault(".".join(place), []).append(_complaint(detail, place, root))
-    lines = [f"  {name + ': ' if name else ''}{', or '.join(parts)}" for name, parts in found.items()]
+        by_key.setdefault(".".join(place), []).append(_complaint(detail, place, root))
+    lines = [f"  {name + ': ' if name else ''}{', or '.join(parts)}" for name, parts in by_key.items()]
     yield from lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
         yield f"  and {len(lines) - _MOST_LINES} more"

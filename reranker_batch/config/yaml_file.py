@@ -121,9 +121,9 @@ def _explained(text: str, number: int, where: str, problem: str = "") -> str:
 def _remedy(line: str, text: str, number: int) -> str:
     if "\t" in text.split("\n")[min(number, text.count("\n"))].partition("#")[0]:
         return "Indent with spaces, not with tabs."
-    if found := _NEEDS_QUOTES.match(line):
-        value = found["value"].strip().replace("'", "''")
-        return f"A value with special characters needs quotes: {found['before']}'{value}'"
+    if match := _NEEDS_QUOTES.match(line):
+        value = match["value"].strip().replace("'", "''")
+        return f"A value with special characters needs quotes: {match['before']}'{value}'"
     return _FORM
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 from reranker_batch.config import ModelConfig
@@ -14,7 +13,6 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.backend import Description, Device, Where
 from reranker_batch.core.pairs import PairScorer
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
-from reranker_batch.model.folder.weights import weight_shapes
 from reranker_batch.model.recipes import Recipe, choose_recipe
 from reranker_batch.model.source.devices import devices_of, precision_on
 from reranker_batch.model.source.files import ModelFiles, resolve_model
@@ -87,8 +85,7 @@ class LocalModel:
 
     def operations_per_token(self) -> float:
         """Two for each weight that is no embedding (https://arxiv.org/abs/2001.08361, section 2.1)."""
-        shapes = weight_shapes(_resolved(self.config).folder)
-        return 2.0 * sum(prod(shape) for name, shape in shapes.items() if len(shape) > 1 and "embed" not in name)
+        return 2.0 * _resolved(self.config).num_weights()
 
     def load_encoder(self) -> ModelPairEncoder:
         if self.hashes is None:

@@ -70,8 +70,8 @@ def render_pairs(folder: Path, instruct: str | None) -> list[RenderedPairs]:
 
 def _templates(folder: Path, settings: ModuleSettings) -> dict[str, ChatTemplate]:
     """By name; files with templates replace those in tokenizer_config.json, as in transformers."""
-    found = dict(_template_files(folder)) or dict(_configured(folder))
-    return {name: _prepared(folder, place, text, settings) for name, (place, text) in found.items()}
+    templates = dict(_template_files(folder)) or dict(_configured(folder))
+    return {name: _prepared(folder, place, text, settings) for name, (place, text) in templates.items()}
 
 
 def _template_files(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.hashing import sha256_of
+from reranker_batch.model.folder.weights import weight_shapes
 from reranker_batch.model.source.requirements import (
     WEIGHTS,
     require_no_code,
@@ -62,6 +64,11 @@ class ModelFiles:
     def config(self) -> dict[str, Any]:
         """The content of config.json."""
         return read_config(self.folder, name=self.name)
+
+    def num_weights(self) -> int:
+        """Weights that are no embedding, by the headers of their files."""
+        shapes = weight_shapes(self.folder)
+        return sum(prod(shape) for name, shape in shapes.items() if len(shape) > 1 and "embed" not in name)
 
     def hashes(self, *, with_weights: bool = True) -> dict[str, str]:
         """sha256 of the content of every file that can change a score, by its path in the folder.
