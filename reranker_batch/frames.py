@@ -1,4 +1,4 @@
-"""Tables in memory reranked in this process: polars, pandas and Arrow."""
+"""Rerank tables in memory, in this process: polars, pandas and Arrow."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from reranker_batch.storage.values import conform_table, one_chunk
 logger = logging.getLogger(__name__)
 Frame = TypeVar("Frame")
 _NAME = "table"
-"""What messages and derived ids call the table."""
+"""Name of the table in messages and derived ids."""
 
 
 def rerank_table(
@@ -84,7 +84,7 @@ def _check_output(layout: str, on_failed: str) -> None:
 
 
 def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
-    """The table in Arrow, and the way back to the caller's kind."""
+    """The table in Arrow, and a function back to the caller's type."""
     if isinstance(frame, pa.Table):
         return frame, lambda table: table
     if isinstance(frame, pl.DataFrame):

@@ -22,7 +22,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """What tells a file from another one under the same name."""
+    """Detects whether a file was replaced by another one of the same name."""
 
     size_bytes: int
     modified_ns: int | None
@@ -46,7 +46,7 @@ class FileIdentity:
         return identity
 
     def changes_in(self, now: FileIdentity) -> list[str]:
-        """How `now` differs, in words; empty when it is the same file. A time counts where both know it."""
+        """How `now` differs, in words; empty if it is the same file. Times are compared only if both are known."""
         changes = []
         if now.size_bytes != self.size_bytes:
             changes.append(f"it had {self.size_bytes:,} bytes and has {now.size_bytes:,}")
@@ -114,7 +114,7 @@ class WorkUnit:
         return sum(span.num_rows for span in self.spans)
 
     def places_of(self, rows: LongArray) -> tuple[LongArray, LongArray]:
-        """Where rows of the unit stand: the position of each one's span, and its row in that file."""
+        """The span (its position in `spans`) and the row of the file for each of these rows of the unit."""
         at = np.searchsorted(self.offsets[1:-1], rows, side="right")
         starts = np.asarray([span.row_start for span in self.spans], dtype=np.int64)
         return at, rows - self.offsets[at] + starts[at]
@@ -130,7 +130,7 @@ class WorkUnit:
 
     @property
     def shown(self) -> str:
-        """Which rows these are, for a message."""
+        """The rows, for a message."""
         first, last = self.spans[0], self.spans[-1]
         if len(self.spans) == 1:
             return str(first)
@@ -142,7 +142,7 @@ class WorkUnit:
 
     @classmethod
     def from_dict(cls, values: Any) -> WorkUnit:
-        """Read what `to_dict` gives, also after a way through JSON.
+        """Read what `to_dict` gives, also after a round trip through JSON.
 
         Raises:
             ValueError: It is anything else.
@@ -156,17 +156,17 @@ class WorkUnit:
 
 
 def unit_id_of(file_index: int, row_start: int) -> str:
-    """Derived from the unit's place in the input, so that names sort as the input does."""
+    """File and row at which the unit begins, so that ids sort in the order of the input."""
     return f"{file_index:05d}-{row_start:010d}"
 
 
 def request_id_of(file_index: int, row: int, chunk: int) -> str:
-    """Named by the place of the query in the input, so that a rerun and another cut into units give the same."""
+    """File and row of the query and number of the chunk, so that the id does not depend on the units."""
     return f"{unit_id_of(file_index, row)}-{chunk}"
 
 
 def auto_unit_pairs(num_pairs: int) -> int:
-    """Pairs aimed at in a unit: some thirty units of a small input, never so small that sorting stops paying."""
+    """Target pairs per unit: about 32 units for a small input, but large enough for batches of similar lengths."""
     return min(16_384, max(1_024, num_pairs // 32))
 
 
@@ -183,7 +183,7 @@ def _from_exact_fields(record: type[Record], values: Any) -> Record:
 
 
 def _is_same_time(first_ns: int | None, second_ns: int | None) -> bool:
-    """Some stores tell a time by the millisecond in a listing and by the second for one file."""
+    """Some stores give milliseconds in a listing but only seconds for a single file."""
     if first_ns is None or second_ns is None or first_ns == second_ns:
         return True
     is_coarse = first_ns % _SECOND_NS == 0 or second_ns % _SECOND_NS == 0

@@ -1,4 +1,4 @@
-"""The rows of a unit as queries and candidates, in memory and without a loop over candidates."""
+"""A unit's rows as queries and candidates, computed on whole columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CauseArray = npt.NDArray[np.int8]
 
 
 class Cause(IntEnum):
-    """Why a candidate cannot be scored. Of several the lowest is named."""
+    """Why a candidate cannot be scored. If several causes apply, the lowest is reported."""
 
     NONE = 0
     UNEQUAL_LISTS = 1
@@ -45,7 +45,7 @@ class UnitCandidates:
     candidates: pa.Table
     cause: CauseArray
     details: Sequence[str]
-    """What `cause` alone does not say, one a row of the input or empty."""
+    """Further details for the message, one for each row of the unit; empty if there are none."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class UnitTable:
         return np.arange(len(self), dtype=np.int64)
 
     def places(self, rows: LongArray) -> list[pa.Array]:
-        """The first parts of an id that is made of the place: file, `#` and row."""
+        """The first parts of a derived id: file, `#` and row."""
         spans, numbers = self.unit.places_of(rows)
         files = pa.array([f"{span.file}#" for span in self.unit.spans], pa.large_string())
         return [files.take(pa.array(spans)), _number_strings(numbers)]
@@ -116,12 +116,12 @@ def candidate_table(
 
 
 def mark(cause: CauseArray, where: BoolArray, value: Cause) -> None:
-    """Name a cause; what is marked later wins."""
+    """Set the cause of some candidates; a later call overwrites an earlier one."""
     cause[where] = value
 
 
 def invalid_texts(values: pa.Array | None) -> BoolArray:
-    """Which values are no valid UTF-8."""
+    """Which values are not valid UTF-8."""
     if values is None:
         return np.zeros((), dtype=np.bool_)
     is_invalid = np.zeros(len(values), dtype=np.bool_)
@@ -130,7 +130,7 @@ def invalid_texts(values: pa.Array | None) -> BoolArray:
 
 
 def without(values: pa.Array, where: BoolArray) -> pa.Array:
-    """The values with null where it says so."""
+    """The values, with null at the positions of `where`."""
     return values if not where.any() else pc.if_else(pa.array(~where), values, pa.scalar(None, values.type))
 
 
@@ -149,7 +149,7 @@ def _doc_ids(ids: pa.Array | None, rows: UnitTable, row: LongArray, index: LongA
 
 
 def _or_derived(ids: pa.Array | None, parts: Callable[[], list[Any]]) -> pa.Array:
-    """The user's ids; where there is none, or no text, one that is made of the place."""
+    """The ids of the input; a missing or invalid one is replaced by an id derived from the place."""
     if ids is not None:
         ids = without(ids, invalid_texts(ids))
         if not ids.null_count:

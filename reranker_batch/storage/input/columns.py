@@ -53,7 +53,7 @@ def candidate_struct(data_type: pa.DataType) -> pa.StructType | None:
 
 
 def leaf_columns(schema: pa.Schema, wanted: Mapping[str, set[str] | None]) -> Iterator[tuple[int, str, str | None]]:
-    """Number, top-level column and struct field of each Parquet leaf column that holds something wanted.
+    """Number, top-level column and struct field of each Parquet leaf column that is wanted.
 
     `wanted` gives the top-level columns and, for a list of structs, the fields to take; None takes all. Leaves
     are counted, not looked up by path, because a name may contain a dot.
@@ -117,7 +117,7 @@ class FileSchema:
         return data_type
 
     def query_id(self, names: Columns) -> pa.DataType | None:
-        """Missing under its default name it is derived; a name that somebody gave must be there."""
+        """None if the default column is missing (ids are derived then); a configured column must exist."""
         if names.query_id is None or (names.query_id == "query_id" and self.type_of(names.query_id) is None):
             return None
         key = COLUMNS_KEY + "query_id"
@@ -131,7 +131,7 @@ class FileSchema:
 
 
 def _name_groups(fields: list[pa.Field], owner: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """The names that must differ, at the top and in each struct, and by which path they are reached."""
+    """The groups of names that must be unique: top-level columns, and the fields of each struct, with their path."""
     yield owner, [field.name for field in fields]
     for child in fields:
         path, data_type = (*owner, child.name), child.type
@@ -144,7 +144,7 @@ def _name_groups(fields: list[pa.Field], owner: tuple[str, ...]) -> Iterator[tup
 
 
 def id_family(data_type: pa.DataType) -> str | None:
-    """Ids of one family become the same strings in every file. None: this cannot be an id."""
+    """Types of one family give equal strings for equal ids. None if the type cannot be an id."""
     types = pa.types
     if types.is_null(data_type):
         return "null"

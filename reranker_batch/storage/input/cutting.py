@@ -12,9 +12,9 @@ from reranker_batch.core.units import Span, WorkUnit, unit_id_of
 from reranker_batch.storage.input.input_file import InputFile
 
 _MAX_GROUP_SHARE = 2
-"""A row group of more than this many units is cut inside."""
+"""A row group larger than this many units is cut inside."""
 _MAX_FILES = 1_024
-"""In one unit: each costs an open, and all are read again when the unit is."""
+"""Most files of one unit: each costs an open, and a repeated unit opens all of them again."""
 
 
 def cut_input(
@@ -24,9 +24,9 @@ def cut_input(
     starts_anew: Collection[int] = (),
     query_starts: Sequence[LongArray] | None = None,
 ) -> list[WorkUnit]:
-    """Cut the input into units of about `unit_pairs`, at row groups and ends of files where that comes near enough.
+    """Cut the input into units of about `unit_pairs`, at the ends of row groups and files if these are close enough.
 
-    A unit takes neighbouring files, but none from before a file of `starts_anew` together with it. Within a row group
+    A unit may span neighbouring files, but a file of `starts_anew` begins a new unit. Within a row group
     pairs are taken to be spread evenly. `query_starts` are the rows of each file at which a query begins, where a query
     has several rows: a cut is moved on to the next of them. An input without rows is one unit without rows.
     """
@@ -61,8 +61,7 @@ def _unit(files: Sequence[InputFile], num_pairs: int, file_starts: LongArray, st
 
 
 def _cuts(files: Sequence[InputFile], unit_pairs: int, starts_anew: Collection[int]) -> Iterator[int]:
-    """Rows of the input before which to cut. A unit takes one more row group as long as that brings it nearer to the
-    aim."""
+    """Rows of the input at which a unit begins. A unit takes another row group if that brings it closer to the aim."""
     row = gathered = num_files = 0
     for index, file in enumerate(files):
         num_files += int(file.num_rows > 0)

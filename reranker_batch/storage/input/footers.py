@@ -1,4 +1,4 @@
-"""Open Parquet files without executing anything that stands in them, and never another file than was planned."""
+"""Open Parquet files: never run code from them, and never read another file than the planned one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN_COLUMNS = 5
 
 @dataclass(frozen=True)
 class Footer:
-    """What the end of a Parquet file says about it."""
+    """The footer of a Parquet file."""
 
     metadata: pq.FileMetaData
     schema: pa.Schema
@@ -118,7 +118,7 @@ def _planned_footer(file: pa.NativeFile, path: str, identity: FileIdentity) -> F
 
 
 def _present_identity(filesystem: fs.FileSystem, path: str, planned: FileIdentity) -> FileIdentity:
-    """Size and time as the store says them now; the footer is taken to be the planned one."""
+    """Current size and time according to the store; the footer is assumed to be the planned one."""
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
         raise FileNotFoundError(f"{path} is gone")
@@ -126,7 +126,7 @@ def _present_identity(filesystem: fs.FileSystem, path: str, planned: FileIdentit
 
 
 def _identity_after(error: Exception, filesystem: fs.FileSystem, path: str, planned: FileIdentity) -> FileIdentity:
-    """What is there after a failed read; where that cannot be seen either, `error` is all there is to say."""
+    """The file's identity after a failed read; raises InputError with `error` if that cannot be read either."""
     try:
         return _present_identity(filesystem, path, planned)
     except OSError:

@@ -20,12 +20,12 @@ class InputFile:
     identity: FileIdentity
     row_group_rows: tuple[int, ...]
     row_group_pairs: tuple[int, ...]
-    """What the footer promises: a row whose list is null or empty counts as one pair."""
+    """According to the footer; a row whose list is null or empty counts as one pair."""
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """What a footer says of a file."""
+    """A file and the contents of its footer."""
 
     file: InputFile
     columns: FileColumns

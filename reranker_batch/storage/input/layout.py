@@ -36,32 +36,32 @@ class InputLayout(Protocol):
         """
 
     def num_pairs(self, groups: Groups, schema: pa.Schema) -> tuple[int, ...]:
-        """How many pairs the footer promises of each row group."""
+        """Pairs of each row group according to the footer."""
 
     def leaf_of(self, name: str) -> tuple[str, str | None]:
-        """Column, and field of the structs in its lists, of a passthrough name of candidates."""
+        """Column, and field of the structs in its lists, of a candidate's passthrough column."""
 
     def id_fields(self, schema: pa.Schema, shape: Shape | None) -> list[pa.Field] | None:
-        """Where a document id could stand, as single values; None where the file does not tell."""
+        """Columns or fields that could hold document ids; None if the file does not show its shape."""
 
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
-        """Where the queries of each file begin; None where each row is a query.
+        """Where the queries of each file begin; None if each row is a query.
 
         Raises:
             InputError: A query stands in two places, or a file cannot be read.
         """
 
     def refuse_returning(self, table: pa.Table, name: str) -> None:
-        """Check that a query stands in one place of a table in memory. Raises InputError."""
+        """Check that the rows of each query are neighbours in a table in memory. Raises InputError."""
 
     def wanted(self, columns: InputColumns) -> Wanted:
-        """What has to be read of a unit."""
+        """The columns and fields that are read for scoring."""
 
     def lists(self, shape: Shape | None) -> set[str]:
         """The columns that hold a list with an element for each candidate."""
 
     def candidates(self, rows: UnitTable, columns: InputColumns) -> UnitCandidates:
-        """Take rows apart.
+        """Split rows into queries and candidates.
 
         Raises:
             pyarrow.ArrowInvalid: A value does not fit the type that its column has over all files.

@@ -1,4 +1,4 @@
-"""Columns that look like ids nobody asked for, while ids are made of places in files."""
+"""Warnings for derived ids: columns that look like ids although the configured id column is missing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def likely_ids(
     document_fields: Sequence[pa.Field] | None,
     is_row_a_query: bool,
 ) -> LikelyIds:
-    """Look only where an id column was expected under its default name; null in the config is an answer.
+    """Look for ids only if the default id column is missing; null in the config means that ids are derived on purpose.
 
     `document_fields` are those that could be a document's id, None where the file does not tell.
     """
@@ -51,7 +51,7 @@ def likely_ids(
 
 
 def id_warnings(files: Sequence[LikelyIds]) -> Iterator[str]:
-    """A warning for query ids and one for document ids, where they may be made up by mistake."""
+    """A warning for query ids and one for document ids if they may be derived by mistake."""
     queries = [(file.file, file.query) for file in files if file.query is not None]
     documents = [(file.file, file.document) for file in files if file.document is not None]
     for key, lacking, others_have in (

@@ -1,4 +1,4 @@
-"""A row a query, with its candidates in lists: structs, texts, or texts and their ids in two lists."""
+"""The nested layout: one row for each query, its candidates in a list of structs, of texts, or of texts and ids."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class NestedLayout:
 def _inner_columns(
     lists: pa.Array, names: Columns, columns: InputColumns
 ) -> tuple[dict[str, pa.Array], pa.Array | None]:
-    """What the lists hold, one entry a candidate, by field; a list of texts is taken for the document field."""
+    """The elements of the lists by field, one for each candidate; texts are the document field."""
     if pa.types.is_null(lists.type):
         return {}, None
     flat = list_values(lists)
@@ -129,7 +129,7 @@ def _inner_columns(
 def _ids_of_list(
     lists: pa.Array | None, lengths: LongArray, parents: LongArray, index: LongArray
 ) -> tuple[pa.Array | None, BoolArray, Sequence[str]]:
-    """Ids from a second list, which rows have other numbers of texts and ids, and what to say of each row."""
+    """Ids from the second list, the rows whose lists differ in length, and the details of each row."""
     if lists is None or pa.types.is_null(lists.type):
         return None, np.zeros(len(lengths), dtype=np.bool_), ()
     id_lengths = list_lengths(lists)
@@ -145,7 +145,7 @@ def _ids_of_list(
 
 
 def _queries(rows: UnitTable, names: Columns, columns: InputColumns) -> tuple[pa.Table, CauseArray]:
-    """One query a row, and why a query as a whole cannot be scored."""
+    """The query of each row, and why it cannot be scored."""
     texts, ids = rows.texts(names.query), rows.ids(names.query_id)
     passthrough = rows.passthrough(columns.query_passthrough)
     cause = np.zeros(len(rows), dtype=np.int8)
@@ -164,7 +164,7 @@ def _queries(rows: UnitTable, names: Columns, columns: InputColumns) -> tuple[pa
 
 
 def _with_textless(whole: UnitCandidates, rows: LongArray) -> UnitCandidates:
-    """Add an entry for each row that has ids and no texts, so that these do not vanish in silence."""
+    """Add an entry for each row that has ids but no texts, so that it becomes a dead letter."""
     if not len(rows):
         return whole
     columns = {field.name: pa.nulls(len(rows), field.type) for field in whole.candidates.schema}
@@ -176,7 +176,7 @@ def _with_textless(whole: UnitCandidates, rows: LongArray) -> UnitCandidates:
 
 
 def _places(lengths: LongArray) -> tuple[LongArray, LongArray]:
-    """For each element of lists its list and its place there."""
+    """For each element of the lists, its list and its position there."""
     parents = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
     return parents, np.arange(len(parents), dtype=np.int64) - offsets_of(lengths)[:-1][parents]
 

@@ -1,4 +1,4 @@
-"""A row a pair of query and document; the rows of a query stand together."""
+"""The pairs layout: one row for each query and document; the rows of a query are neighbours."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class PairsLayout:
 
 
 def _queries(rows: UnitTable, ids: pa.Array | None, texts: pa.Array) -> tuple[LongArray, LongArray]:
-    """The rows at which queries begin, and the query of each row; each file begins with another query."""
+    """The rows at which queries begin, and the query of each row; a query never spans two files."""
     if not len(rows):
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     begins = begins_query(ids, texts)
@@ -135,7 +135,7 @@ def _queries(rows: UnitTable, ids: pa.Array | None, texts: pa.Array) -> tuple[Lo
 
 
 def _first_usable(is_usable: BoolArray, starts: LongArray) -> LongArray:
-    """For each run of rows the first usable one; the number of rows where none is."""
+    """The first usable row of each run; the number of rows if there is none."""
     if not len(starts):
         return starts
     places = np.where(is_usable, np.arange(len(is_usable)), len(is_usable))

@@ -1,4 +1,4 @@
-"""List the input, look into every footer, cut work units."""
+"""List the input, read every footer, cut work units."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class InputPlan:
-    """The input and how it is cut. Says the same on every machine that sees the input.
+    """The input and its work units. The same on every machine that reads the same input.
 
     `num_queries` is exact. Every row belongs to one unit, in the order of the input. An input without rows is one
     unit without rows.
@@ -55,14 +55,14 @@ class InputPlan:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """See `Listing.left_out`."""
     warnings: tuple[str, ...] = ()
-    """What may not be as it was meant; each has been logged."""
+    """Likely mistakes; each has been logged."""
 
     @property
     def num_pairs(self) -> int:
         return sum(unit.num_pairs for unit in self.units)
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """What tells an input that has changed from one that has not, by file; where it lies does not matter."""
+        """The identity of each file, to detect a changed input; the location does not matter."""
         return {
             "skipped": dict.fromkeys(self.skipped, True),
             "files": {file.path: {"num_rows": file.num_rows, **asdict(file.identity)} for file in self.files},
@@ -116,7 +116,7 @@ def refuse_own_names(names: Columns) -> None:
 
 
 def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], dict[str, str]]:
-    """The files that can be used, and by path what is wrong with the others."""
+    """The usable files, and the problem of each other file by path."""
     filesystem, root = resolve(listing.root)
 
     def open_one(listed: ListedFile) -> OpenedFile | str:

@@ -1,4 +1,4 @@
-"""Where queries begin in an input with a row per pair, and whether one comes back."""
+"""Where queries begin in the pairs layout, and whether a query appears in two places."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class QueryRuns:
 
 
 def begins_query(ids: pa.Array | None, texts: pa.Array | None) -> BoolArray:
-    """Whether each row begins a query, judged against the row before it; the first row does.
+    """Whether each row begins a query, compared with the row before it; the first row does.
 
     Without an id column, and among neighbours without an id, equal text is one query. `texts` may be left out
     where every row has an id.
@@ -108,7 +108,7 @@ def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, 
 def key_reader(
     filesystem: fs.FileSystem, folder: str, identities: Mapping[str, FileIdentity], names: Columns
 ) -> Callable[[str, int], Key]:
-    """A function that reads what identifies the query at a row of a file."""
+    """A function that reads the key of the query at a row of a file."""
 
     def read_key(file: str, row: int) -> Key:
         with open_parquet(filesystem, join(folder, file), identities[file]) as opened:
@@ -139,7 +139,7 @@ def _key_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[
 
 
 def _runs(batches: Iterator[tuple[pa.Array, pa.Array | None]], kind: str) -> Iterator[QueryRuns]:
-    """The queries that begin in each batch; its first row is judged against the last one of the batch before."""
+    """The queries that begin in each batch; its first row is compared with the last row of the batch before."""
     row = 0
     last: tuple[pa.Array, pa.Array | None] | None = None
     for keys, texts in batches:

@@ -1,4 +1,4 @@
-"""The input as its units are read: the columns that are needed, the row groups that overlap, page by page."""
+"""Read the units of an input: only the needed columns and row groups, page by page."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from reranker_batch.storage.values import one_chunk
 
 _BATCH_PAIRS = 512
 _READ_THREADS = 8
-"""Of a unit of many files, whose opening takes longer than their rows."""
+"""For units of many small files, where opening takes longer than reading."""
 MAX_UNIT_BYTES = 4 << 30
-"""What the rows of a unit may unpack to. A few kilobytes of a file can stand for any number of repeated texts."""
+"""Limit for the unpacked rows of a unit. A few kilobytes of a file can hold any number of repeated texts."""
 
 
 @dataclass(frozen=True)
 class SourceRows:
-    """Whole rows of a unit, every column of the files, as dead letters keep them."""
+    """The rows of a unit with all columns, and their candidates: the material of dead letters."""
 
     table: pa.Table
     candidates: UnitCandidates
@@ -47,7 +47,7 @@ class SourceRows:
 
 @dataclass(frozen=True)
 class InputSource:
-    """The input of a run, for every process that reads units of it. Small, and without a handle."""
+    """The input of a run, for any process that reads its units. Small, and holds no open file."""
 
     root: str
     config: InputConfig
@@ -58,7 +58,7 @@ class InputSource:
         return layout_of(self.config)
 
     def read(self, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES) -> UnitRows:
-        """Read the queries of a unit and sort out what cannot be scored. Memory is bounded by the unit and `max_bytes`.
+        """Read the queries and candidates of a unit. Memory is bounded by the unit and `max_bytes`.
 
         Raises:
             InputError: A file cannot be read, is not the one that the plan was made from, or the rows unpack to more
@@ -68,7 +68,7 @@ class InputSource:
         return unit_rows(rows, self.layout, self.columns, unit)
 
     def read_whole(self, unit: WorkUnit) -> SourceRows:
-        """Read a unit with all columns. Only dead letters need that.
+        """Read a unit with all columns, for dead letters.
 
         Raises:
             InputError: As `read`.
@@ -119,7 +119,7 @@ class _Reading:
 
     @property
     def _batch_rows(self) -> int:
-        """Rows of some hundred pairs."""
+        """Rows that have about `_BATCH_PAIRS` pairs."""
         return min(_BATCH_PAIRS, max(1, _BATCH_PAIRS * self.unit.num_rows // max(1, self.unit.num_pairs)))
 
     def _bounded(self, batches: Iterable[pa.RecordBatch], span: Span) -> Iterator[pa.RecordBatch]:
@@ -148,7 +148,7 @@ def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) ->
 def _exact_batches(
     opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted | None
 ) -> Iterator[pa.RecordBatch]:
-    """What is wanted of the rows; timestamps that would lose digits are refused. None takes all as it comes."""
+    """The wanted columns of the rows, all if None. A wanted timestamp that would lose digits is refused."""
     parquet = opened.parquet
     if wanted is None:
         return _batches(parquet, span, batch_rows, None)
@@ -163,7 +163,7 @@ def _exact_batches(
 
 
 def _or_all_fields(schema: pa.Schema, wanted: Wanted) -> dict[str, set[str] | None]:
-    """A struct that has none of the fields is read whole: its list still says how many candidates there are."""
+    """A struct without any wanted field is read whole: its list still tells the number of candidates."""
     present = {(column, field) for _, column, field in leaf_columns(schema, wanted)}
     return {name: fields if any(column == name for column, _ in present) else None for name, fields in wanted.items()}
 

@@ -1,4 +1,4 @@
-"""What a footer says of the values of its columns."""
+"""Statistics of columns from a footer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files can share a work unit: those whose rows fit into one table without a change."""
+"""Which files can share a work unit: those whose rows fit into one table without changing a value's type."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def canonical_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def joined_schema(first: pa.Schema, second: pa.Schema) -> pa.Schema | None:
-    """The columns of two files in one table; None where a value would have to change its type.
+    """The columns of two files as one table; None if a value would have to change its type.
 
     A column or field that one of them lacks, or of which it has only nulls, becomes null there.
     """

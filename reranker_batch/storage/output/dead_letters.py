@@ -1,4 +1,4 @@
-"""Candidates that cannot be scored, as rows that keep their whole input."""
+"""Dead letters: candidates that were not scored, each with its whole input row."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dead_letter_table(places: pa.Table, source: SourceRows, unit: WorkUnit) -> p
 
 @dataclass(frozen=True)
 class _Kinds:
-    """Which dead letters keep their row whole, and which keep none because an earlier one does."""
+    """Which dead letters keep the whole row, and which keep none because an earlier one has it."""
 
     is_whole: BoolArray
     is_repeated: BoolArray
@@ -100,7 +100,7 @@ class _DeadLetterRows:
 
 @dataclass(frozen=True)
 class _Lists:
-    """A list column taken apart, so that single elements are reached without copying their lists."""
+    """A list column as flat elements and offsets, so that single elements are taken without copying lists."""
 
     elements_flat: pa.Array
     starts: LongArray

@@ -1,4 +1,4 @@
-"""The plan of a run as it is on record, compared with the manifest."""
+"""The recorded plan of a run, compared with its manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters as input again, and where each of them came from."""
+"""Write dead letters as a new input, with the place of each in the first run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _UNIT_PAIRS = 1 << 20
 
 @dataclass(frozen=True)
 class Redriven:
-    """What was written."""
+    """The new input."""
 
     reasons: Counter[str]
     has_unique_places: bool
@@ -115,7 +115,7 @@ def _dead_letters(state: RunState, unit: WorkUnit) -> pa.Table:
 
 
 def _input_rows(dead_letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
-    """The rows of the input that the dead letters keep; those of one row and so of one query become one again."""
+    """The input rows of the dead letters; dead letters of the same row are joined into one row."""
     whole = dead_letters.filter(pc.is_valid(dead_letters["input"]))
     rows = pa.Table.from_struct_array(whole["input"].combine_chunks())
     layout = layout_of(config)
@@ -138,7 +138,7 @@ def _differs_from_before(values: pa.ChunkedArray) -> BoolArray:
 
 
 def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
-    """Neighbouring lists as one list each; those of a row are all null or none is."""
+    """Join the neighbouring lists of each row; these are all null, or none is."""
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     offsets = np.append(ends[:-1][starts], ends[-1])
@@ -147,7 +147,7 @@ def _joined(lists: pa.ListArray, starts: LongArray) -> pa.Array:
 
 
 def _places(goal: Folder, config: InputConfig, dead_letters: dict[str, pa.Table]) -> pa.Table:
-    """How a run will name the candidates of the new input, as its own reader says, and what they were before."""
+    """The ids that a run will give the candidates of the new input, with those of the first run."""
     again = config.model_copy(update={"path": goal.uri, "skip_bad_files": False})
     plan = plan_input(again, unit_pairs=_UNIT_PAIRS)
     seen: dict[str, list[pa.Table]] = {name: [] for name in dead_letters}
