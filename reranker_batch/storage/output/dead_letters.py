@@ -74,11 +74,11 @@ class _DeadLetterRows:
     def table(self, places: pa.Table, kinds: _Kinds) -> pa.Table:
         rows = places["row"].to_numpy()
         index = places["index"].fill_null(0).to_numpy().astype(np.int64)
-        places = self._first_candidate[rows] + (index if self._is_row_a_query else 0)
+        candidate_at = self._first_candidate[rows] + (index if self._is_row_a_query else 0)
         spans, numbers = self._unit.places_of(rows)
         values = {
             "query_id": self._source.queries["query_id"].take(places["query_at"]),
-            "doc_id": self._source.candidates["doc_id"].take(pa.array(places)),
+            "doc_id": self._source.candidates["doc_id"].take(pa.array(candidate_at)),
             "file": pa.array([self._unit.spans[at].file for at in spans], pa.string()),
             "row": pa.array(numbers),
             "input": self._input(rows, index, kinds),
