@@ -1,4 +1,4 @@
-"""Dead letters: candidates that were not scored, each with its whole input row."""
+"""Candidates that cannot be scored, as rows that keep their whole input."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dead_letter_table(places: pa.Table, source: SourceRows, unit: WorkUnit) -> p
 
 @dataclass(frozen=True)
 class _Kinds:
-    """Which dead letters keep the whole row, and which keep none because an earlier one has it."""
+    """Which dead letters keep their row whole, and which keep none because an earlier one does."""
 
     is_whole: BoolArray
     is_repeated: BoolArray
@@ -74,11 +74,11 @@ class _DeadLetterRows:
     def table(self, places: pa.Table, kinds: _Kinds) -> pa.Table:
         rows = places["row"].to_numpy()
         index = places["index"].fill_null(0).to_numpy().astype(np.int64)
-        candidates = self._first_candidate[rows] + (index if self._is_row_a_query else 0)
+        candidate_at = self._first_candidate[rows] + (index if self._is_row_a_query else 0)
         spans, numbers = self._unit.places_of(rows)
         values = {
             "query_id": self._source.queries["query_id"].take(places["query_at"]),
-            "doc_id": self._source.candidates["doc_id"].take(pa.array(candidates)),
+            "doc_id": self._source.candidates["doc_id"].take(pa.array(candidate_at)),
             "file": pa.array([self._unit.spans[at].file for at in spans], pa.string()),
             "row": pa.array(numbers),
             "input": self._input(rows, index, kinds),
@@ -100,7 +100,7 @@ class _DeadLetterRows:
 
 @dataclass(frozen=True)
 class _Lists:
-    """A list column as flat elements and offsets, so that single elements are taken without copying lists."""
+    """A list column taken apart, so that single elements are reached without copying their lists."""
 
     elements_flat: pa.Array
     starts: LongArray
