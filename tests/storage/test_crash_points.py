@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 from engine import NAN, NanScorer, SmallJob, kept_rows, num_nulls, right_rows, run_in_a_process, table_with_nulls
-from hypothesis import given, settings
+from fuzzing import fuzzed_by
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import nested_table, random_groups, write
 
@@ -75,8 +76,8 @@ def test_a_run_that_ended_at_any_place_is_finished_by_the_next(tmp_path: Path, p
 _CRASHES = st.lists(st.builds("{}:{}".format, st.sampled_from(UNGATED), st.integers(1, 4)), min_size=2, max_size=3)
 
 
+@fuzzed_by(6, 500)
 @given(crashes=_CRASHES)
-@settings(max_examples=20)
 def test_runs_that_end_again_and_again_lose_and_double_nothing(crashes: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         crash_then_judge(small_job(Path(folder)), crashes)
