@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
 from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.pairs import FloatArray, PairScores, encode_text_pairs, ignore_progress
@@ -19,10 +20,10 @@ from reranker_batch.errors import RowError
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder
 from reranker_batch.model.forward.batch_tokens import find_batch_tokens
-from reranker_batch.model.forward.choosing import load_forward
+from reranker_batch.model.forward.choosing import choose_causal_forward, choose_forward
 from reranker_batch.model.forward.lanes import Lanes, lanes_for
 from reranker_batch.model.forward.padded import Forward
-from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.recipes import Kind, Recipe
 from reranker_batch.model.source.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 
 _LOG = logging.getLogger(__name__)
@@ -166,6 +167,15 @@ def _out_of_memory(tokens: int, device: torch.device) -> RowError:
     )
 
 
+_FORWARDS: Mapping[Kind, Callable[[PreTrainedModel, ModelPairEncoder, TokenInputs, torch.device], Forward]] = {
+    Kind.PAIR: lambda model, encoder, trial, device: choose_forward(model, trial, device=device),
+    Kind.PROMPT: lambda model, encoder, trial, device: choose_causal_forward(
+        model, encoder.answer_ids, trial, device=device
+    ),
+}
+"""How a model of each kind is run: the fastest pass that gives the right logits for the trial pairs."""
+
+
 def load_scorer(
     folder: Path,
     encoder: ModelPairEncoder,
@@ -190,7 +200,7 @@ def load_scorer(
     model = load_model(folder, recipe=recipe, dtype=precision, device=where, trust_remote_code=trust_remote_code)
     check_ids(encoder.input_id_limit, num_embeddings(model), folder)
     trial = as_tokens(encode_text_pairs(encoder, TRIAL_PAIRS).inputs)
-    forward = load_forward(recipe.kind, model, encoder.answer_ids, trial, device=where)
+    forward = _FORWARDS[recipe.kind](model, encoder, trial, where)
     longest = longest_pair or encoder.max_pair_tokens
     return CrossEncoderScorer(
         forward,

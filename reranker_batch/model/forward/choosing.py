@@ -9,7 +9,7 @@ those in float32 as the plain pass is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,7 +26,6 @@ from reranker_batch.model.forward.packed import PackedForward
 from reranker_batch.model.forward.padded import Forward, PaddedForward, use_plain_outputs
 from reranker_batch.model.forward.prepacking import prepack
 from reranker_batch.model.forward.widening import in_float32
-from reranker_batch.model.recipes import Kind
 from reranker_batch.model.source.loading import answer_weights
 
 _LOG = logging.getLogger(__name__)
@@ -46,21 +45,6 @@ def _unfit_on_error() -> Iterator[None]:
         raise _UnfitError(str(error)) from error
     except Exception as error:
         raise _UnfitError(described(error)) from error
-
-
-def load_forward(
-    kind: Kind, model: PreTrainedModel, answer_ids: Sequence[int], trial: TokenInputs, *, device: torch.device
-) -> Forward:
-    """The fastest forward pass for a model of this kind that gives the right logits for the trial pairs.
-
-    Raises:
-        ModelError: A model that is asked with a prompt cannot be run.
-    """
-    choosers: Mapping[Kind, Callable[[], Forward]] = {
-        Kind.PAIR: lambda: choose_forward(model, trial, device=device),
-        Kind.PROMPT: lambda: choose_causal_forward(model, answer_ids, trial, device=device),
-    }
-    return choosers[kind]()
 
 
 def choose_forward(
