@@ -13,14 +13,23 @@ import pyarrow.compute as pc
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.inputs import ModelInputs
-from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
-from reranker_batch.core.pairs import BoolArray, EncodedTexts, FloatArray, PairEncoder, PairScorer, ignore_progress
+from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.memo import MEMO_DTYPE, MemoRows, PairTokens, from_column, to_column
+from reranker_batch.core.pair_texts import UnitTexts
+from reranker_batch.core.pairs import BoolArray, FloatArray, PairEncoder, PairScorer, PairScores, ignore_progress
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.ranking import Ranked, rank_candidates
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import WorkUnit, request_id_of
+from reranker_batch.core.usage import usage_of_queries
 from reranker_batch.errors import CommitError
 from reranker_batch.schema import nested_schema, output_field, pairs_schema
+
+NO_SCORES = PairScores(np.empty(0, dtype=np.float32))
+KNOWN = -1
+"""In place of the input of a candidate whose logit is known."""
+MEMO_COLUMN = "_memo"
+"""Of candidates: a memo row each, whose logit counts where it is known."""
 
 
 @dataclass(frozen=True)
@@ -77,69 +86,97 @@ class FinishedUnit:
     schema: pa.Schema
     dead_letters: pa.Table
     counts: Counts
+    memo: MemoRows | None = None
+    """Of every candidate with a score, where the unit was prepared with `find`."""
+
+
+Find = Callable[[MemoRows], tuple[BoolArray, MemoRows]]
+"""Of pairs by their hashes: which are known, and the rows of all; see `reuse.Lookup.find`."""
 
 
 def prepare_unit(
-    unit: WorkUnit, rows: UnitRows, encoder: PairEncoder, limits: RequestLimits, *, keep_documents: bool
+    unit: WorkUnit,
+    rows: UnitRows,
+    encoder: PairEncoder,
+    limits: RequestLimits,
+    *,
+    keep_documents: bool,
+    find: Find | None = None,
 ) -> PreparedUnit:
-    """Cut, count, split into requests and tokenize; each distinct text is tokenized once."""
-    query_of = rows.candidates["query_at"].to_numpy()
-    used = np.unique(query_of)
-    queries, text_of_query = _encode(encoder, rows.queries["query"].take(pa.array(used)), limits)
-    documents, document_at = _encode(encoder, rows.candidates["document"], limits)
-    query_at = text_of_query[np.searchsorted(used, query_of)]
-    pairs = encoder.encode_pairs(
-        queries, documents, query_at, document_at, max_pair_tokens=limits.max_pair_tokens or encoder.max_pair_tokens
-    )
-    is_truncated = queries.is_cut[query_at] | documents.is_cut[document_at] | pairs.is_cut
-    candidates = (
-        rows.candidates.append_column("query_tokens", pa.array(pairs.query_tokens))
-        .append_column("document_tokens", pa.array(pairs.document_tokens))
-        .append_column("truncated", pa.array(is_truncated))
-    )
-    rows_of_inputs, input_at = pairs.inputs.distinct()
-    usage = _usage(
-        len(rows.queries), query_of, queries.tokens.lengths[query_at], documents.tokens.lengths[document_at], limits
+    """Cut, count, split into requests and tokenize; each distinct text is tokenized once.
+
+    With `find` the candidates get a column of memo rows, and those that it knows are neither tokenized nor scored.
+    """
+    texts = UnitTexts.of(rows)
+    is_known, memo = find(texts.keys()) if find else nothing_known(np.zeros(len(rows.candidates), MEMO_DTYPE))
+    left = np.flatnonzero(~is_known)
+    inputs, places = _tokenize(texts.subset(left), memo, left, encoder, limits)
+    input_at = np.full(len(memo), KNOWN, dtype=np.int64)
+    input_at[left] = places
+    columns = [
+        ("query_tokens", memo["query_tokens"].copy()),
+        ("document_tokens", memo["document_tokens"].copy()),
+        ("truncated", memo["cut"] != 0),
+        *([(MEMO_COLUMN, to_column(memo))] if find else []),
+    ]
+    candidates = rows.candidates
+    for name, values in columns:
+        candidates = candidates.append_column(name, pa.array(values))
+    requests, tokens = usage_of_queries(
+        len(rows.queries),
+        rows.candidates["query_at"].to_numpy(),
+        memo["query_item_tokens"],
+        memo["document_item_tokens"],
+        limits,
     )
     return PreparedUnit(
         unit=unit,
-        queries=rows.queries.append_column("requests", usage[0]).append_column("total_tokens", usage[1]),
+        queries=rows.queries.append_column("requests", pa.array(requests)).append_column(
+            "total_tokens", pa.array(tokens)
+        ),
         candidates=candidates if keep_documents else candidates.drop_columns("document"),
         dead_letters=rows.dead_letters,
-        inputs=pairs.inputs.take(rows_of_inputs),
+        inputs=inputs,
         input_at=input_at,
     )
 
 
-def _encode(encoder: PairEncoder, texts: pa.ChunkedArray, limits: RequestLimits) -> tuple[EncodedTexts, LongArray]:
-    """Encode distinct texts; the second value says where each text of the column is among them."""
-    encoded = texts.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):  # a column of no chunks
-        return encoder.encode_texts([], max_tokens=limits.max_item_tokens), np.empty(0, dtype=np.int64)
-    distinct = encoder.encode_texts(encoded.dictionary.to_pylist(), max_tokens=limits.max_item_tokens)
-    return distinct, encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+def nothing_known(keys: MemoRows) -> tuple[BoolArray, MemoRows]:
+    """A `Find` that finds nothing."""
+    return np.zeros(len(keys), dtype=np.bool_), keys
 
 
-def _usage(
-    num_queries: int, query_of: LongArray, query_tokens: LongArray, document_tokens: LongArray, limits: RequestLimits
-) -> tuple[pa.Array, pa.Array]:
-    """Requests and tokens of every query; the three arrays have shape [candidates]."""
-    bounds = np.searchsorted(query_of, np.arange(num_queries + 1))
-    requests = np.zeros(num_queries, dtype=np.int32)
-    tokens = np.zeros(num_queries, dtype=np.int64)
-    for query in np.flatnonzero(np.diff(bounds)):
-        start, stop = bounds[query], bounds[query + 1]
-        own, of_documents = int(query_tokens[start]), document_tokens[start:stop]
-        requests[query] = len(split_requests(own, of_documents, limits))
-        tokens[query] = total_tokens(own, of_documents, requests[query], limits.request_formula)
-    return pa.array(requests), pa.array(tokens)
+def _tokenize(
+    texts: UnitTexts, memo: MemoRows, at: LongArray, encoder: PairEncoder, limits: RequestLimits
+) -> tuple[ModelInputs, LongArray]:
+    """Inputs of the pairs `texts`, each once, and where each pair's is; their counts go into `memo[at]`."""
+    queries = encoder.encode_texts(texts.queries.to_pylist(), max_tokens=limits.max_item_tokens)
+    documents = encoder.encode_texts(texts.documents.to_pylist(), max_tokens=limits.max_item_tokens)
+    pairs = encoder.encode_pairs(
+        queries,
+        documents,
+        texts.query_at,
+        texts.document_at,
+        max_pair_tokens=limits.max_pair_tokens or encoder.max_pair_tokens,
+    )
+    PairTokens(
+        query_item_tokens=queries.tokens.lengths[texts.query_at],
+        document_item_tokens=documents.tokens.lengths[texts.document_at],
+        query_tokens=pairs.query_tokens,
+        document_tokens=pairs.document_tokens,
+        is_query_cut=queries.is_cut[texts.query_at],
+        is_document_cut=documents.is_cut[texts.document_at],
+        is_pair_cut=pairs.is_cut,
+    ).fill(memo, at)
+    distinct, places = pairs.inputs.distinct()
+    return pairs.inputs.take(distinct), places
 
 
 def score_unit(
     prepared: PreparedUnit, scorer: PairScorer, *, on_progress: Callable[[int], None] = ignore_progress
 ) -> ScoredUnit:
     """Give every candidate its logit, or make it a dead letter if the scorer cannot score it."""
-    scores = scorer.score(prepared.inputs, on_progress=on_progress)
+    scores = scorer.score(prepared.inputs, on_progress=on_progress) if len(prepared.inputs) else NO_SCORES
     if scores.logits.shape != (len(prepared.inputs),) or scores.logits.dtype != np.float32:
         raise CommitError(
             f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {len(prepared.inputs)} inputs.",
@@ -150,7 +187,7 @@ def score_unit(
         queries=prepared.queries,
         candidates=prepared.candidates,
         dead_letters=prepared.dead_letters,
-        logits=scores.logits[prepared.input_at],
+        logits=_logits(prepared, scores.logits),
         model_tokens=prepared.model_tokens,
         oom_splits=scores.oom_splits,
         execution=scores.execution,
@@ -158,6 +195,15 @@ def score_unit(
     is_failed = np.isin(prepared.input_at, list(scores.failures))
     reasons = [scores.failures[at] for at in prepared.input_at[is_failed].tolist()]
     return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in reasons])
+
+
+def _logits(prepared: PreparedUnit, scored: FloatArray) -> FloatArray:
+    is_known = prepared.input_at == KNOWN
+    if not is_known.any():
+        return scored[prepared.input_at]
+    logits = from_column(prepared.candidates[MEMO_COLUMN])["logit"].copy()
+    logits[~is_known] = scored[prepared.input_at[~is_known]]
+    return logits
 
 
 def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
@@ -185,7 +231,15 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
         kept=len(kept),
         failed_queries=pc.sum(pc.greater(pc.utf8_length(failures["code"]), 0)).as_py() or 0,
     )
-    return FinishedUnit(part=part, schema=schema, dead_letters=finite.dead_letters, counts=counts)
+    return FinishedUnit(part=part, schema=schema, dead_letters=finite.dead_letters, counts=counts, memo=_memo(finite))
+
+
+def _memo(finite: ScoredUnit) -> MemoRows | None:
+    if MEMO_COLUMN not in finite.candidates.column_names:
+        return None
+    rows = from_column(finite.candidates[MEMO_COLUMN]).copy()
+    rows["logit"] = finite.logits
+    return rows
 
 
 def separate_non_finite(scored: ScoredUnit) -> ScoredUnit:

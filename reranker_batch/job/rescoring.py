@@ -9,7 +9,7 @@ import numpy as np
 from reranker_batch.core.pairs import FloatArray, PairScorer, ignore_progress
 from reranker_batch.core.precision import Precision, choose_rows, compare
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.pipeline import PreparedUnit, ResultSettings, ScoredUnit
+from reranker_batch.pipeline import KNOWN, PreparedUnit, ResultSettings, ScoredUnit
 
 
 def rescore(
@@ -28,7 +28,8 @@ def rescore(
     if len(scored.candidates) != len(prepared.candidates):
         return None
     query = prepared.candidates["query_at"].to_numpy()
-    rows = choose_rows(query, num_pairs)
+    left = np.flatnonzero(prepared.input_at != KNOWN)
+    rows = left[choose_rows(query[left], num_pairs)]
     return compare(
         query[rows],
         prepared.candidates["index"].to_numpy()[rows],
