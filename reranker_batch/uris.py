@@ -65,8 +65,8 @@ def scheme_of(uri: str) -> str:
 
 def split_options(uri: str) -> tuple[str, str]:
     """Cut `?region=…` off a URI. A `?` that does not begin an option is part of the path: a glob."""
-    found = _OPTIONS.search(uri) if is_uri(uri) else None
-    return (uri[: found.start()], uri[found.start() :]) if found else (uri, "")
+    options = _OPTIONS.search(uri) if is_uri(uri) else None
+    return (uri[: options.start()], uri[options.start() :]) if options else (uri, "")
 
 
 def options_of(uri: str) -> dict[str, str]:
@@ -116,14 +116,14 @@ def shown_uri(uri: str) -> str:
 
 def redacted(text: str) -> str:
     """The text with every URI in it as `shown_uri` would show it."""
-    return _LINE_WITH_URI.sub(lambda found: _masked(found[0]), text) if "://" in text else text
+    return _LINE_WITH_URI.sub(lambda match: _masked(match[0]), text) if "://" in text else text
 
 
 def _masked(text: str) -> str:
-    text = _USERINFO.sub(lambda found: f"{found[0].partition('://')[0]}://***@", text)
+    text = _USERINFO.sub(lambda match: f"{match[0].partition('://')[0]}://***@", text)
     return _OPTION.sub(_masked_option, text)
 
 
-def _masked_option(found: re.Match[str]) -> str:
-    is_safe = found["name"] in SAFE_OPTIONS and "@" not in found["value"].replace("***@", "")
-    return found[0] if is_safe else f"{found['lead']}{found['name']}=***"
+def _masked_option(match: re.Match[str]) -> str:
+    is_safe = match["name"] in SAFE_OPTIONS and "@" not in match["value"].replace("***@", "")
+    return match[0] if is_safe else f"{match['lead']}{match['name']}=***"

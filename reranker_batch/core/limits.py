@@ -108,8 +108,8 @@ def resolve_limits(
 
 def _check_possible(limits: RequestLimits, num_special_tokens: int) -> None:
     pair_tokens = limits.max_pair_tokens or 0
-    room = pair_tokens - num_special_tokens - max_query_tokens(pair_tokens)
-    if room < 1:
+    for_document = pair_tokens - num_special_tokens - max_query_tokens(pair_tokens)
+    if for_document < 1:
         raise ConfigError(
             f"limits.max_pair_tokens={pair_tokens} leaves no token for a document: the query may take "
             f"{max_query_tokens(pair_tokens)} and special tokens take {num_special_tokens}. Raise it."

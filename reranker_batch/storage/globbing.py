@@ -42,14 +42,14 @@ def matches(filesystem: fs.FileSystem, root: str, pattern: str) -> Tree:
         return Tree(list(_level(filesystem, root, segments, wants_hidden)), {})
     starts = [entry.path for entry in _level(filesystem, root, segments[:depth], wants_hidden)] if depth else [root]
     is_match = matcher(pattern)
-    found = Tree([], {})
+    matches = Tree([], {})
     for tree in (walk(filesystem, start, into_hidden=wants_hidden) for start in starts):
-        found.left_out.update(tree.left_out)
+        matches.left_out.update(tree.left_out)
         for entry in tree.entries:
             name = relative(entry.path, root)
             if is_match(name) and (wants_hidden or not is_hidden(name)):
-                found.entries.append(entry)
-    return found
+                matches.entries.append(entry)
+    return matches
 
 
 def _level(filesystem: fs.FileSystem, folder: str, segments: list[str], wants_hidden: bool) -> Iterator[Entry]:

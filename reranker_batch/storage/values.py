@@ -81,8 +81,8 @@ def _map_of(like: pa.MapArray, keys: pa.Array, items: pa.Array, data_type: pa.Da
 
 def _conform_struct(array: pa.StructArray, target: pa.StructType) -> pa.Array:
     names = [field.name for field in array.type]
-    held = dict(zip(names, array.flatten(), strict=True))
-    children = [conform(held.get(field.name, pa.nulls(len(array))), field.type) for field in target]
+    present = dict(zip(names, array.flatten(), strict=True))
+    children = [conform(present.get(field.name, pa.nulls(len(array))), field.type) for field in target]
     if not children:
         return array
     return pa.StructArray.from_arrays(children, fields=list(target), mask=array.is_null())
@@ -160,17 +160,17 @@ def _hex_strings(array: pa.Array, *, dashes: bool) -> pa.Array:
 
 def invalid_positions(array: pa.Array) -> LongArray:
     """Positions whose text, at any depth, is not valid UTF-8. Costs one pass when all is well."""
-    found: list[int] = []
+    invalid: list[int] = []
     pending = [np.arange(len(array), dtype=np.int64)]
     while pending:
         positions = pending.pop()
         if _is_valid(array if len(positions) == len(array) else array.take(pa.array(positions))):
             continue
         if len(positions) == 1:
-            found.extend(positions.tolist())
+            invalid.extend(positions.tolist())
         else:
             pending.extend(np.array_split(positions, 2))
-    return np.asarray(sorted(found), dtype=np.int64)
+    return np.asarray(sorted(invalid), dtype=np.int64)
 
 
 def _is_valid(array: pa.Array) -> bool:

@@ -37,8 +37,8 @@ def children(filesystem: fs.FileSystem, folder: str) -> list[Entry]:
     """What a folder holds, sorted by name; nothing where there is no such folder."""
     if isinstance(filesystem, fs.LocalFileSystem):
         try:
-            with os.scandir(folder) as found:
-                entries = [_local_entry(entry) for entry in found]
+            with os.scandir(folder) as listed:
+                entries = [_local_entry(entry) for entry in listed]
         except (FileNotFoundError, NotADirectoryError):
             return []
     else:

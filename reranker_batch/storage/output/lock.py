@@ -44,14 +44,14 @@ class LockTicket:
         Raises:
             CommitError: It does not: another run took over, or the lock was removed.
         """
-        found = {held.number: held for held in LockFiles.of(self.output).all()}
-        successor = next((held for held in found.values() if held.owner and held.owner.took_over == self.run_id), None)
+        locks = {lock.number: lock for lock in LockFiles.of(self.output).all()}
+        successor = next((lock for lock in locks.values() if lock.owner and lock.owner.took_over == self.run_id), None)
         if successor is not None and successor.owner is not None:
             raise CommitError(
                 f"This run has lost {self.output.uri} to {successor.owner}, which took it for dead. It stops here, "
                 "so that the two do not mix."
             )
-        own = found.get(self.number)
+        own = locks.get(self.number)
         if own is None or (own.owner is not None and own.owner.run_id != self.run_id):
             raise CommitError(f"The lock of this run in {self.output.child('run')} is gone, so it stops here.")
 
@@ -88,8 +88,8 @@ class Lock:
         """Let the next run in. A lock that has become another run's is not touched."""
         self._ended.set()
         self._thread.join()
-        held = self._files.read(self.ticket.number)
-        if held is not None and held.owner is not None and held.owner.run_id == self.ticket.run_id:
+        lock = self._files.read(self.ticket.number)
+        if lock is not None and lock.owner is not None and lock.owner.run_id == self.ticket.run_id:
             self._files.remove(self.ticket.number)
         self._files.remove_empty_folders()
         reached("lock_released")
@@ -157,27 +157,27 @@ def _has_rival(files: LockFiles, number: int, before: HeldLock | None, heartbeat
     Names of released locks come back, so a slow run may have judged a lock that is long gone.
     """
     known = before.owner.run_id if before is not None and before.owner is not None else None
-    others = [held for held in files.all() if held.number != number]
-    strangers = [held for held in others if held.owner is None or held.owner.run_id != known]
-    return any(not _is_dead(held, files, heartbeat_s) for held in strangers)
+    others = [lock for lock in files.all() if lock.number != number]
+    strangers = [lock for lock in others if lock.owner is None or lock.owner.run_id != known]
+    return any(not _is_dead(lock, files, heartbeat_s) for lock in strangers)
 
 
-def _is_dead(held: HeldLock, files: LockFiles, heartbeat_s: float) -> bool:
+def _is_dead(lock: HeldLock, files: LockFiles, heartbeat_s: float) -> bool:
     """On this machine the process tells. Elsewhere it is the heartbeat: clocks only say whether to watch it.
 
     A lock is dead when it stood still for as long as its owner may be silent. A time in the future is of a clock that
     differs, so that it says nothing.
     """
-    is_running = held.owner.is_running if held.owner is not None else None
+    is_running = lock.owner.is_running if lock.owner is not None else None
     if is_running is not None:
         return not is_running
     longest_silence_s = _BEATS_TO_DEATH * heartbeat_s
-    if -longest_silence_s < held.age_s < longest_silence_s:
+    if -longest_silence_s < lock.age_s < longest_silence_s:
         return False
-    logger.warning("Watching the lock of %s for %.0f s: %s.", files.uri, longest_silence_s, held)
+    logger.warning("Watching the lock of %s for %.0f s: %s.", files.uri, longest_silence_s, lock)
     for _ in range(_BEATS_TO_DEATH + 1):
         time.sleep(heartbeat_s)
-        if not held.is_same(files.read(held.number)):
+        if not lock.is_same(files.read(lock.number)):
             return False
     return True
 
@@ -188,9 +188,9 @@ def _uptime_s() -> float:
     return time.clock_gettime(clock)
 
 
-def _refusal(output: Folder, held: HeldLock, heartbeat_s: float) -> str:
+def _refusal(output: Folder, lock: HeldLock, heartbeat_s: float) -> str:
     return (
-        f"Another run is at work on output.path={output.uri}: {held}. Wait for it, stop it, or use another "
+        f"Another run is at work on output.path={output.uri}: {lock}. Wait for it, stop it, or use another "
         f"output.path. If its machine is gone, wait {_BEATS_TO_DEATH * heartbeat_s:.0f} s: the same command then "
         "watches its lock for as long and takes over."
     )
@@ -205,4 +205,4 @@ def living_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> HeldLock
         ConfigError, CommitError: The store has no locks or does not answer.
     """
     files = LockFiles.of(output)
-    return next((held for held in reversed(files.all()) if not _is_dead(held, files, heartbeat_s)), None)
+    return next((lock for lock in reversed(files.all()) if not _is_dead(lock, files, heartbeat_s)), None)

@@ -120,7 +120,7 @@ def _stat_of(pid: int) -> list[str] | None:
 
 @dataclass(frozen=True)
 class HeldLock:
-    """A lock as it was found."""
+    """A lock as it stood."""
 
     number: int
     owner: Owner | None
@@ -172,8 +172,8 @@ class LockFiles:
         with _named(self.uri):
             listed = obstore.list_with_delimiter(self.store, "run")["objects"]
         names = [entry["path"].removeprefix(_PREFIX) for entry in listed if entry["path"].startswith(_PREFIX)]
-        found = [self.read(int(name)) for name in names if _NUMBER.fullmatch(name)]
-        return sorted((held for held in found if held is not None), key=lambda held: held.number)
+        locks = [self.read(int(name)) for name in names if _NUMBER.fullmatch(name)]
+        return sorted((lock for lock in locks if lock is not None), key=lambda lock: lock.number)
 
     def newest(self) -> HeldLock | None:
         return next(reversed(self.all()), None)
@@ -181,10 +181,10 @@ class LockFiles:
     def read(self, number: int) -> HeldLock | None:
         with _named(self.uri):
             try:
-                found = obstore.get(self.store, f"{_PREFIX}{number}")
-                is_ours = found.meta["size"] <= _LARGEST_BYTES
-                owner = _owner_of(bytes(found.bytes())) if is_ours else None
-                return HeldLock(number, owner, found.meta["last_modified"])
+                answer = obstore.get(self.store, f"{_PREFIX}{number}")
+                is_ours = answer.meta["size"] <= _LARGEST_BYTES
+                owner = _owner_of(bytes(answer.bytes())) if is_ours else None
+                return HeldLock(number, owner, answer.meta["last_modified"])
             except FileNotFoundError:
                 return None
 
@@ -206,9 +206,9 @@ class LockFiles:
             obstore.delete(self.store, f"{_PREFIX}{number}")
 
     def remove_up_to(self, number: int) -> None:
-        for held in self.all():
-            if held.number <= number:
-                self.remove(held.number)
+        for lock in self.all():
+            if lock.number <= number:
+                self.remove(lock.number)
 
     def remove_empty_folders(self) -> None:
         """A run that was refused leaves no folder behind."""
