@@ -57,13 +57,12 @@ class TokenInputs:
     @classmethod
     def from_arrow(cls, table: pa.Table) -> TokenInputs:
         """View what `to_arrow` made. Nothing is copied if the table has one chunk."""
-        columns = table.combine_chunks()
-        if columns.num_rows == 0:
+        if table.num_rows == 0:
             return cls.of_ids(Ragged.from_lists([]))
-        groups, types, prefixes = (
-            columns[name].to_numpy() for name in ("groups", "first_type_tokens", "prefix_tokens")
-        )
-        return cls(Ragged.from_arrow(columns["ids"].chunk(0)), groups, types, prefixes)
+        if table["ids"].num_chunks > 1:
+            table = table.combine_chunks()
+        names = ("groups", "first_type_tokens", "prefix_tokens")
+        return cls(Ragged.from_arrow(table["ids"].chunk(0)), *(table[name].to_numpy() for name in names))
 
     @property
     def costs(self) -> LongArray:
