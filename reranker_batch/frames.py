@@ -59,8 +59,7 @@ def rerank_table(
     """
     names = {"query_id": query_id, "query": query, "candidates": candidates, "doc_id": doc_id, "document": document}
     config = _checked_input(layout, names, passthrough)
-    _check_output(output_layout, on_failed)
-    top_n = checked_top_n(top_n)
+    top_n = _checked_output(output_layout, top_n, on_failed)
     table, give_back = _to_arrow(frame)
     unit, rows = _read(table, config)
     reranker = model if isinstance(model, Reranker) else Reranker.open(model)
@@ -77,10 +76,12 @@ def _checked_input(layout: str, names: dict[str, str | None], passthrough: Seque
     return checked(InputConfig, asked, "The columns of the table are wrong")
 
 
-def _check_output(layout: str, on_failed: str) -> None:
+def _checked_output(layout: str, top_n: int | None, on_failed: str) -> int | None:
+    """`top_n` as a plain number."""
     checked(OutputConfig, {"path": _NAME, "layout": layout}, "output_layout is wrong")
     if on_failed not in ("warn", "raise"):
         raise ConfigError(f"on_failed={on_failed!r} is neither 'warn' nor 'raise'.")
+    return checked_top_n(top_n)
 
 
 def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
