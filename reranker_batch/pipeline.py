@@ -113,15 +113,6 @@ def prepare_unit(
     inputs, places = _tokenize(texts.subset(left), memo, left, encoder, limits)
     input_at = np.full(len(memo), KNOWN, dtype=np.int64)
     input_at[left] = places
-    columns = [
-        ("query_tokens", memo["query_tokens"].copy()),
-        ("document_tokens", memo["document_tokens"].copy()),
-        ("truncated", memo["cut"] != 0),
-        *([(MEMO_COLUMN, to_column(memo))] if find else []),
-    ]
-    candidates = rows.candidates
-    for name, values in columns:
-        candidates = candidates.append_column(name, pa.array(values))
     requests, tokens = usage_of_queries(
         len(rows.queries),
         rows.candidates["query_at"].to_numpy(),
@@ -134,11 +125,26 @@ def prepare_unit(
         queries=rows.queries.append_column("requests", pa.array(requests)).append_column(
             "total_tokens", pa.array(tokens)
         ),
-        candidates=candidates if keep_documents else candidates.drop_columns("document"),
+        candidates=_counted(
+            rows.candidates if keep_documents else rows.candidates.drop_columns("document"), memo, find
+        ),
         dead_letters=rows.dead_letters,
         inputs=inputs,
         input_at=input_at,
     )
+
+
+def _counted(candidates: pa.Table, memo: MemoRows, find: Find | None) -> pa.Table:
+    """With columns of what is left of the texts, and with memo rows where they are asked for."""
+    columns = {
+        "query_tokens": memo["query_tokens"].copy(),
+        "document_tokens": memo["document_tokens"].copy(),
+        "truncated": memo["cut"] != 0,
+        **({MEMO_COLUMN: to_column(memo)} if find else {}),
+    }
+    for name, values in columns.items():
+        candidates = candidates.append_column(name, pa.array(values))
+    return candidates
 
 
 def nothing_known(keys: MemoRows) -> tuple[BoolArray, MemoRows]:
