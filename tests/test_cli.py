@@ -84,7 +84,7 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
     assert "nothing to do" in again.stdout
     refused = command("run", config)
     assert refused.returncode == 2
-    assert "ranking.top_n: 2 -> null" in refused.stderr
+    assert "output.top_n: 2 -> null" in refused.stderr
     proven = command("verify", tmp_path / "out")
     assert proven.returncode == 0, proven.stderr
     assert "sound" in proven.stdout
