@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 Test = Callable[..., Any]
-EXAMPLES, FUZZ_EXAMPLES = 100, 5_000
+EXAMPLES, FUZZ_EXAMPLES = 200, 5_000
 
 
 def fuzzed(test: Test) -> Test:
