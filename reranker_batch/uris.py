@@ -10,6 +10,9 @@ BUILTIN = "builtin:"
 """Before the name of a table or a model that ships with the package."""
 BUILTIN_FOLDER = Path(__file__).parent / "builtin"
 
+LATEST = "latest:"
+"""Before a folder: the newest complete output below it."""
+
 SAFE_OPTIONS = frozenset(
     {
         "region",
@@ -53,6 +56,11 @@ _USERINFO = re.compile(
 def builtin_name(place: str) -> str | None:
     """The name after `builtin:`, None for all other places."""
     return place.removeprefix(BUILTIN) if place.startswith(BUILTIN) else None
+
+
+def latest_folder(value: str) -> str | None:
+    """The folder after `latest:`, None for all other places."""
+    return value.removeprefix(LATEST) if value.startswith(LATEST) else None
 
 
 def is_uri(path_or_uri: str) -> bool:

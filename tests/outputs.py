@@ -22,13 +22,14 @@ REASON = "2 dead letters are more than output.max_failed=0"
 
 @dataclass(frozen=True)
 class Output:
-    """An output of its own, below `folder`."""
+    """An output of its own, by default below `folder`."""
 
     folder: Path
+    name: str = "out"
 
     @property
     def path(self) -> Path:
-        return self.folder / "out"
+        return self.folder / self.name
 
     @property
     def state(self) -> RunState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from reranker_batch.core.counts import Counts
@@ -27,6 +28,19 @@ def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
         return failed * 100 <= float(share) * candidates
     except ValueError:
         raise ConfigError(f"output.max_failed={max_failed!r} is neither a count nor a share like '0.1%'.") from None
+
+
+def utc_now() -> str:
+    """The time as a record has it: UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def utc_time(text: str) -> datetime:
+    """The time that `utc_now` wrote. Raises ValueError for another text."""
+    time = datetime.fromisoformat(text)
+    if time.utcoffset() != timedelta():
+        raise ValueError(f"{text!r} is no time in UTC")
+    return time
 
 
 def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
@@ -73,6 +87,8 @@ class RunReport:
     oom_splits: int
     computed_pairs: int
     computed_tokens: int
+    finished_at: str
+    """When the attempt that made this report ended, see `utc_now`."""
     wall_s: float
     step_s: dict[str, float]
     """Seconds of each step, added up over the units."""

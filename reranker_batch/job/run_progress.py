@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.precision import Precision
-from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time
+from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, utc_now
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.output.parts import PublishedPart
@@ -74,6 +74,7 @@ class RunProgress:
             oom_splits=self.oom_splits,
             computed_pairs=self.computed_pairs,
             computed_tokens=self.computed_tokens,
+            finished_at=utc_now(),
             wall_s=time.monotonic() - self.started,
             step_s=dict(self.step_s),
             replica_time=replica_time(self.step_s),

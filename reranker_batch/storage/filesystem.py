@@ -55,6 +55,13 @@ class Folder:
         """The path of something inside, as `filesystem` calls it."""
         return join(self.path, *names)
 
+    def folder(self, name: str) -> Folder:
+        """A folder inside, by its name as `filesystem` calls it."""
+        if not is_uri(self.uri):
+            return Folder(join(self.uri, name))
+        plain, options = split_options(self.uri)
+        return Folder(join(plain, name.replace("%", "%25").replace("?", "%3F")) + options)
+
 
 def resolve(path_or_uri: str) -> tuple[fs.FileSystem, str]:
     """The filesystem of a path or URI, and the path as that filesystem calls it.

@@ -39,6 +39,15 @@ def test_a_folder_travels_as_text(tmp_path: Path) -> None:
     assert isinstance(folder.filesystem, fs.LocalFileSystem)
 
 
+@pytest.mark.parametrize("name", ["a b", "a%20b", "what?x=1", "ü", "a+b&c#d"])
+def test_a_folder_inside_is_the_one_that_a_listing_shows(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    for folder in (Folder.at(str(tmp_path)), Folder.at(f"file://{tmp_path}")):
+        assert folder.folder(name).path == str(tmp_path / name)
+    assert Folder("s3://bucket/a?region=eu").folder("b").uri == "s3://bucket/a/b?region=eu"
+    assert Folder("s3://bucket").folder("b").uri == "s3://bucket/b"
+
+
 def test_a_file_uri_may_escape_characters_or_not(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     for name in ["a b", "a%20b"]:

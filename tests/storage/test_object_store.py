@@ -13,6 +13,7 @@ from tables import nested_table, write
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.latest import latest_output
 from reranker_batch.storage.output.redriving import redrive_output
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.status import output_status
@@ -48,7 +49,10 @@ def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_
     with pytest.raises(ConfigError, match="lies in the output"):
         redrive_output(output, f"s3://nightly/a b/out/again{options}")
     assert redrive_output(output, f"s3://nightly/a b/again{options}").num_candidates == 2
+    assert latest_output(f"s3://nightly/a b{options}") is None
     accept_output(output, by="Ada")
+    assert latest_output(f"s3://nightly/a b{options}") == output
+    assert latest_output(f"s3://nightly/a b{options}", exclude=output) is None
     assert (output_status(output).state, verify_output(output).exit_code) == ("accepted", 0)
     state = RunState(Folder.at(output))
     for folder, names in (("scores", state.part_names()), ("dead_letters", state.dead_letter_names())):

@@ -189,6 +189,8 @@ def test_a_report_that_contradicts_the_output_is_found(output: Output, change: d
         {"units_skipped": -1},
         {"units": True},
         {"wall_s": "long"},
+        {"finished_at": "yesterday"},
+        {"finished_at": "2026-11-25T06:00:00+01:00"},
     ],
     ids=str,
 )

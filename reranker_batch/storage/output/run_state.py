@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 
-from reranker_batch.core.report import PartEntry, RunReport
+from reranker_batch.core.report import PartEntry, RunReport, utc_time
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.printing import listed
@@ -30,7 +30,7 @@ SUCCESS = "_SUCCESS"
 _REQUIRED = {
     MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
     PLAN: {"units"},
-    REPORT: {"status", "exit_code", "totals", "parts"},
+    REPORT: {"status", "exit_code", "totals", "parts", "finished_at"},
     GATED: {"exit_code", "reasons", "accepted"},
 }
 _WRITTEN: dict[str, Point] = {
@@ -215,6 +215,7 @@ class RunState:
         if values is None:
             return None
         report = typed(_RUN_REPORT, values, path, remedy=WRITTEN_AGAIN)
+        _check_time(report.finished_at, path)
         if values["exit_code"] != report.exit_code or not 0 <= report.units_skipped <= report.units_published:
             raise CommitError(f"{path} contradicts itself about its exit code or its units. {WRITTEN_AGAIN}")
         return report
@@ -293,6 +294,15 @@ class RunState:
             raise ConfigError(f"{self.output.uri} is not a folder.") from None
         except OSError as error:
             raise CommitError(f"{self.output.uri} cannot be {done}: {error}") from error
+
+
+def _check_time(text: str, path: str) -> None:
+    try:
+        utc_time(text)
+    except ValueError:
+        raise CommitError(
+            f"{path} is not a record of this program: finished_at: {text[:100]!r}. {WRITTEN_AGAIN}"
+        ) from None
 
 
 def remedy_of(name: str) -> str:
