@@ -17,7 +17,7 @@ from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.job.steps import Prepared, Scored, naming
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit, score_unit
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _REPORT_EVERY_S = 2.0
 
 
@@ -106,7 +106,7 @@ class Replica:
                 prepared, scored, exact, num_pairs=num_pairs, results=self._spec.results, on_progress=report.repeat
             )
         except Exception as error:  # Most likely memory; a unit that is scored must not be lost over a sample.
-            _LOG.warning("no pairs of unit %s were scored again: %s", prepared.unit.unit_id, described(error))
+            logger.warning("no pairs of unit %s were scored again: %s", prepared.unit.unit_id, described(error))
             return None
 
 

@@ -26,7 +26,7 @@ from reranker_batch.model.forward.padded import Forward
 from reranker_batch.model.recipes import Kind, Recipe
 from reranker_batch.model.source.loading import check_ids, choose_device, choose_dtype, load_model, num_embeddings
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -147,7 +147,7 @@ class CrossEncoderScorer:
             with torch.inference_mode():
                 return self._forward(inputs, rows)
         except torch.OutOfMemoryError as error:
-            _LOG.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), inputs.costs[rows].sum(), error)
+            logger.warning("micro-batch of %d pairs, %d tokens: %s", len(rows), inputs.costs[rows].sum(), error)
         # The traceback referred to the tensors of the failed pass until here.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

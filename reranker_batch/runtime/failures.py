@@ -13,7 +13,7 @@ from reranker_batch.job.engine import RESUME
 from reranker_batch.printing import listed
 from reranker_batch.runtime.tracker import TrackerClient
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _ADVICE = "\nFailed to apply UDF transform"
 _CAUSES: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     (
@@ -51,7 +51,7 @@ def explain(error: BaseException, tracker: TrackerClient) -> BaseException:
 
     Raise it where `error` is no longer at hand: its traceback holds on to the replicas and their devices.
     """
-    _LOG.debug("a run has ended early", exc_info=error)
+    logger.debug("a run has ended early", exc_info=error)
     chain = list(_chain(error))
     ours = [one for one in chain if isinstance(one, RerankerBatchError)]
     if ours:

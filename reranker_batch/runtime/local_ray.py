@@ -17,7 +17,7 @@ from ray._private import ray_constants
 
 from reranker_batch.errors import ConfigError
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _OBJECT_STORE_BYTES = 2 << 30
 _SOCKET_NAME = "ray/session_2000-01-01_00-00-00_000000_4194304/sockets/plasma_store"
 """Of Ray's longest socket, below its temporary folder."""
@@ -35,7 +35,7 @@ def start_local_ray() -> None:
     """
     check_socket_paths(get_default_system_temp_dir())
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        _LOG.warning("RAY_AUTH_MODE is not token: every user of this machine can run code in this local Ray.")
+        logger.warning("RAY_AUTH_MODE is not token: every user of this machine can run code in this local Ray.")
     elif not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
         protect_token(Path.home() / ".ray" / "auth_token")
     try:
@@ -51,7 +51,7 @@ def start_local_ray() -> None:
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"No Ray can be started on this machine: {error}") from None
     if not ray.util.get_node_ip_address().startswith(("127.", "::1")):
-        _LOG.warning(
+        logger.warning(
             "The ports of the local Ray are open to the network: this version of Ray does not bind to loopback."
         )
 
@@ -115,7 +115,7 @@ def protect_token(path: Path) -> None:
             _create_token(path)
         if (mode := stat.S_IMODE(path.stat().st_mode)) & 0o077:
             path.chmod(0o600)
-            _LOG.warning("Others could read %s (mode %o); it is yours alone now (600).", path, mode)
+            logger.warning("Others could read %s (mode %o); it is yours alone now (600).", path, mode)
     except OSError as error:
         raise ConfigError(
             f"Ray's token {path} cannot be kept: {error.strerror}. Set HOME to a folder that can be written, "

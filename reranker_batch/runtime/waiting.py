@@ -21,7 +21,7 @@ from reranker_batch.core.backend import Device
 from reranker_batch.job.cluster import cluster_address
 from reranker_batch.runtime.placement import Node, NodesMissingError, Placement, place
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _POLL_S = 1.0
 _SAY_AGAIN_S = 60.0
 _AUTOSCALER_ANSWERS_S = 30.0
@@ -50,7 +50,7 @@ def place_on_cluster(runtime: RuntimeConfig, devices: Sequence[Device]) -> Place
         devices = ["cuda"]
     placement = _place_in_time(runtime, devices, until)
     if placement.device == "cpu" and is_open:
-        _LOG.warning(
+        logger.warning(
             "No node of the cluster has a GPU and none is being started: the model runs on CPUs. "
             "Set model.device: cuda for a run that has to wait for GPUs, cpu for one that need not look for them."
         )
@@ -61,7 +61,7 @@ def _place_in_time(runtime: RuntimeConfig, devices: Sequence[Device], until: flo
     try:
         return place(runtime, devices, nodes())
     except NodesMissingError as error:
-        _LOG.warning("%s Waiting for more, for %.0f s at most.", error, until - time.monotonic())
+        logger.warning("%s Waiting for more, for %.0f s at most.", error, until - time.monotonic())
     say_at = time.monotonic() + _SAY_AGAIN_S
     with _demand(_bundles(runtime, devices)):
         while True:
@@ -77,7 +77,7 @@ def _place_in_time(runtime: RuntimeConfig, devices: Sequence[Device], until: flo
                     ) from None
                 if time.monotonic() >= say_at:
                     say_at += _SAY_AGAIN_S
-                    _LOG.warning("Still waiting for nodes, for %.0f s at most.", left)
+                    logger.warning("Still waiting for nodes, for %.0f s at most.", left)
 
 
 def _bundles(runtime: RuntimeConfig, devices: Sequence[Device]) -> list[dict[str, float]]:
@@ -101,7 +101,7 @@ def _gpus_are_coming(until: float) -> bool:
     """Whether the autoscaler of the cluster, if it has one, answers a demand for a GPU by starting nodes."""
     if not _has_autoscaler():
         return False
-    _LOG.warning("No node has a GPU; asking the autoscaler of the cluster for one.")
+    logger.warning("No node has a GPU; asking the autoscaler of the cluster for one.")
     until = min(until, time.monotonic() + _AUTOSCALER_ANSWERS_S)
     with _demand([{"GPU": 1.0}]):
         while time.monotonic() < until:

@@ -19,7 +19,7 @@ from reranker_batch.model.folder.json_files import read_object
 from reranker_batch.model.recipes import Recipe
 from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 EXPECTED_LOGITS = "expected_logits.json"
 _EXACT = 1e-3
 _HALF_ABSOLUTE, _HALF_RELATIVE = 0.1, 0.05
@@ -97,7 +97,7 @@ def check_expected(folder: Path, scorer: PairScorer, encoder: PairEncoder, *, is
             f"{logits[worst]:.5f}, stored is {expected[worst]:.5f}. The folder is damaged, or this version of "
             "transformers reads it differently."
         )
-    _LOG.info("%d stored logits agree, largest difference %.2g", len(pairs), np.abs(logits - expected).max())
+    logger.info("%d stored logits agree, largest difference %.2g", len(pairs), np.abs(logits - expected).max())
 
 
 def _stored_pairs(path: Path) -> list[dict[str, Any]]:

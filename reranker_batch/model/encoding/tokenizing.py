@@ -34,7 +34,7 @@ from reranker_batch.model.folder.st_settings import ModuleSettings, module_setti
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Kind, Recipe
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 _SANE_MAXIMUM = 1 << 24
 """A longer `model_max_length` is transformers' word for 'not known'."""
@@ -195,9 +195,9 @@ def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
     has_types = "token_type_ids" in tokenizer.model_input_names and any(probe.types)
     template = learn_template(probe)
     if template is not None and reproduces(template, tokenizer, TEXTS, reader.read(TEXTS)):
-        _LOG.info("tokenizer of %s: pairs are assembled from ids (checked on canary pairs)", folder)
+        logger.info("tokenizer of %s: pairs are assembled from ids (checked on canary pairs)", folder)
         return TokenizerPairEncoder(reader, template, source.max_pair_tokens, has_types)
-    _LOG.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
+    logger.warning("tokenizer of %s: pairs cannot be assembled from ids, each is tokenized on its own (slower)", folder)
     return JointPairEncoder(tokenizer, backend, control, len(probe.template_ids), source.max_pair_tokens, has_types)
 
 
@@ -276,7 +276,9 @@ def _require_agreement(path: Path, raw: Tokenizer, backend: Tokenizer) -> None:
         )
     odd = _first_difference(raw, backend, SPACED_TEXTS)
     if odd is not None:
-        _LOG.warning("transformers and %s read odd spacing differently (%r); transformers' reading is used", path, odd)
+        logger.warning(
+            "transformers and %s read odd spacing differently (%r); transformers' reading is used", path, odd
+        )
 
 
 def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) -> str | None:

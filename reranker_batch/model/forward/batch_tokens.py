@@ -11,7 +11,7 @@ from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.model.forward.padded import Forward
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _CPU_BATCH_TOKENS = 4096
 _GPU_BATCH_TOKENS = 32768
 _PROBE_TOKENS = 2048
@@ -29,7 +29,7 @@ def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.devi
     try:
         per_token = _bytes_per_token(forward, longest_pair, device)
     except torch.OutOfMemoryError as error:
-        _LOG.warning("the memory of %s is too small for a pair of %d tokens: %s", device, longest_pair, error)
+        logger.warning("the memory of %s is too small for a pair of %d tokens: %s", device, longest_pair, error)
         return longest_pair
     fitting = int(_MEMORY_SHARE * torch.cuda.mem_get_info(device)[0] / per_token)
     return max(min(_GPU_BATCH_TOKENS, 1 << max(fitting, 1).bit_length() - 1), longest_pair)

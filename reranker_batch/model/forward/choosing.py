@@ -28,7 +28,7 @@ from reranker_batch.model.forward.prepacking import prepack
 from reranker_batch.model.forward.widening import in_float32
 from reranker_batch.model.source.loading import answer_weights
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."
 
 
@@ -67,7 +67,7 @@ def choose_forward(
             with _unfit_on_error(), in_float32(model):
                 exact = trial_logits(plain, trial)
         except _UnfitError as error:
-            _LOG.warning("pairs are padded, which is slower: this model cannot be checked in float32. %s", error)
+            logger.warning("pairs are padded, which is slower: this model cannot be checked in float32. %s", error)
             return plain
         packing.check_logic(exact)
         packing.expected = Expected.in_half(exact, logits, model.dtype)
@@ -79,13 +79,13 @@ def _fastest(plain: PaddedForward, packing: _Packing) -> Forward:
     prepacking = prepack(packing.model) if packing.device.type == "cpu" else None
     forward = packing.forward()
     if forward is None and prepacking and (fault := packing.expected.fault(trial_logits(plain, packing.trial))):
-        _LOG.warning("%s %s", _NOT_PREPACKED, fault)
+        logger.warning("%s %s", _NOT_PREPACKED, fault)
         prepacking.release()
         forward = packing.forward()
     if forward is None:
-        _LOG.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
+        logger.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
         return plain
-    _LOG.info("pairs are computed without padding, attention by %s; the trial pairs agree", forward.kernel.name)
+    logger.info("pairs are computed without padding, attention by %s; the trial pairs agree", forward.kernel.name)
     return forward
 
 
@@ -126,7 +126,7 @@ class _Packing:
                 continue
             if self._is_right(recording):
                 if self.obstacle:
-                    _LOG.warning("attention is computed by %s, which is slower. %s", kernel.name, self.obstacle)
+                    logger.warning("attention is computed by %s, which is slower. %s", kernel.name, self.obstacle)
                 forward.kernel = kernel
                 return forward
             forward.release()
@@ -161,7 +161,7 @@ class _Packing:
 
     def _note(self, kernel: VarlenKernel, fault: str) -> None:
         self.obstacle = fault
-        _LOG.info("not run packed with attention by %s: %s", kernel.name, fault)
+        logger.info("not run packed with attention by %s: %s", kernel.name, fault)
 
 
 def choose_causal_forward(
@@ -189,7 +189,7 @@ def choose_causal_forward(
     prepacking = prepack(model) if device.type == "cpu" else None
     fault = expected.fault(trial_logits(forward, trial))
     if fault and prepacking:
-        _LOG.warning("%s %s", _NOT_PREPACKED, fault)
+        logger.warning("%s %s", _NOT_PREPACKED, fault)
         prepacking.release()
         fault = expected.fault(trial_logits(forward, trial))
     _require_agreement(fault)

@@ -20,7 +20,7 @@ from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
 
-_LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
@@ -68,9 +68,9 @@ def choose_recipe(
     if not is_causal(config):
         _require_single_label(config)
     if instruct and not recipe.uses_instruct:
-        _LOG.warning("model.instruct is ignored: models of the recipe %s take no instruction", recipe.name)
+        logger.warning("model.instruct is ignored: models of the recipe %s take no instruction", recipe.name)
     notes = tuple(_notes(recipe, config, prompt))
-    _LOG.info("recipe of %s: %s (%s)%s", model, recipe.name, detected.reason, "".join(f"; {note}" for note in notes))
+    logger.info("recipe of %s: %s (%s)%s", model, recipe.name, detected.reason, "".join(f"; {note}" for note in notes))
     return replace(detected, notes=notes)
 
 
