@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import transformers
-from tiny_models import corpus, enlarge
+from families import enlarge
+from tiny_models import corpus
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
+from families import enlarge
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 MAX_TOKENS = 64
@@ -204,13 +204,3 @@ def save_model(family: str, folder: Path, *, seed: int = 0, **overrides: Any) ->
     enlarge(model, seed)
     model.save_pretrained(folder)
     return folder
-
-
-def enlarge(model: torch.nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.dim() > 1:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.25)
-            elif name.endswith("bias"):
-                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
