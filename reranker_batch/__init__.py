@@ -1,6 +1,6 @@
 """Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
 
-A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, with a `JobConfig`
+A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `clean`, with a `JobConfig`
 A table in memory:      `rerank_table`
 One query, or pairs:    `Reranker`
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reranker_batch.reranker import Reranker
     from reranker_batch.runtime.driver import run, verify
     from reranker_batch.storage.output.acceptance import accept_output as accept
+    from reranker_batch.storage.output.cleaning import clean_outputs as clean
     from reranker_batch.storage.output.redriving import redrive_output as redrive
     from reranker_batch.storage.output.status import output_status as status
     from reranker_batch.storage.output.verifying import Verification, verify_output
@@ -33,6 +34,7 @@ __all__ = [
     "Verification",
     "__version__",
     "accept",
+    "clean",
     "plan",
     "redrive",
     "rerank_table",
@@ -49,6 +51,7 @@ _HOMES = {
     "RunReport": "core.report.RunReport",
     "Verification": "storage.output.verifying.Verification",
     "accept": "storage.output.acceptance.accept_output",
+    "clean": "storage.output.cleaning.clean_outputs",
     "plan": "job.estimate.estimate_job",
     "redrive": "storage.output.redriving.redrive_output",
     "rerank_table": "frames.rerank_table",

@@ -240,6 +240,30 @@ def redrive(
 
 
 @_command
+def clean(
+    folder: Annotated[str, typer.Argument(help="The folder that holds the outputs of all nights of one job.")],
+    keep: Annotated[int, typer.Option(metavar="N", help="Complete outputs that stay: the newest.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+) -> int:
+    """Delete the outputs below FOLDER that are older than its N newest complete ones.
+
+    Never one that runs, that an unfinished run still reuses, or that holds files of others (exit code 1).
+    """
+    from reranker_batch.storage.output.cleaning import clean_outputs
+    from reranker_batch.storage.places import check_access
+
+    check_access(folder)
+    cleaned = clean_outputs(folder, keep=keep, dry_run=dry_run)
+    for output in cleaned.deleted:
+        say(f"{'would delete' if dry_run else 'deleted'} {output}")
+    for output, why in cleaned.kept.items():
+        say(f"kept {output}: {why}")
+    for output, why in cleaned.refused.items():
+        complain(f"not deleted: {output}: {why}")
+    return EXIT_FAILED if cleaned.refused else 0
+
+
+@_command
 def profiles() -> None:
     """List the limits profiles with their source and date."""
     for profile in PROFILES.values():

@@ -151,6 +151,7 @@ def test_the_public_names_are_these() -> None:
         "Verification",
         "__version__",
         "accept",
+        "clean",
         "plan",
         "redrive",
         "rerank_table",
@@ -175,7 +176,7 @@ def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
 
 def test_help_shows_the_public_names() -> None:
     shown = pydoc.render_doc(reranker_batch, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # typeshed lacks it
-    for name in ["class Reranker", "rerank_table", "run", "plan", "verify", "redrive", "accept", "status"]:
+    for name in ["class Reranker", "rerank_table", "run", "plan", "verify", "redrive", "accept", "clean", "status"]:
         assert re.search(rf"^ +{name}\b.*\(", shown, re.MULTILINE), name
 
 

@@ -14,7 +14,7 @@ from reranker_batch.core.fingerprint import Settings, differences
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, is_within
-from reranker_batch.errors import CommitError, FingerprintError
+from reranker_batch.errors import CommitError, ConfigError, FingerprintError
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
 from reranker_batch.job.interrupts import terminate_as_interrupt
@@ -24,7 +24,7 @@ from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude
 from reranker_batch.storage.output.lock import Lock, hold_lock
 from reranker_batch.storage.output.published import published_files, published_parts
-from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
+from reranker_batch.storage.output.run_state import DELETING, MANIFEST, PLAN, REPORT, RunState
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class _Run:
     show_progress: bool
 
     def to_its_end(self) -> RunReport:
+        if self.state.read(DELETING) is not None:
+            raise ConfigError(
+                f"{self.state.output.uri} is being deleted. Let `reranker-batch clean` finish that, or use another "
+                "output.path."
+            )
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
             _check_same_job(self.job, recorded, self.job.devices)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nights import FIRST, change_report, end_at, night
 from outputs import Output, finished
 
 from reranker_batch.errors import ConfigError
@@ -18,23 +17,6 @@ from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.latest import latest_output, named_output
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.run_state import MANIFEST, REPORT
-
-FIRST = datetime(2026, 11, 20, 3, tzinfo=UTC)
-
-
-def night(folder: Path, name: str, *, day: int, gated: bool = False) -> Output:
-    """A finished output `folder/name` whose run ended on this day."""
-    made = finished(folder.parent / f"made-{name}", gated=gated)
-    folder.mkdir(exist_ok=True)
-    shutil.move(made.path, folder / name)
-    output = Output(folder / name, name="")
-    end_at(output, FIRST + timedelta(days=day))
-    return output
-
-
-def end_at(output: Output, time: object) -> None:
-    path = output.run / REPORT
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished_at": str(time)}))
 
 
 @pytest.fixture
@@ -83,13 +65,8 @@ UNFIT: dict[str, Callable[[Output], object]] = {
     "damaged report": lambda output: (output.run / REPORT).write_text("{"),
     "damaged manifest": lambda output: (output.run / MANIFEST).write_text("{}"),
     "no time": lambda output: end_at(output, "soon"),
-    "contradicts itself": lambda output: end_as_failed(output),
+    "contradicts itself": lambda output: change_report(output, status="failed", exit_code=1),
 }
-
-
-def end_as_failed(output: Output) -> None:
-    path = output.run / REPORT
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"status": "failed", "exit_code": 1}))
 
 
 @pytest.mark.parametrize("change", UNFIT)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from engine import NanScorer, SmallJob
 from outputs import REASON, groups
+from pyarrow.fs import FileType
 from tables import nested_table, write
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.acceptance import accept_output
+from reranker_batch.storage.output.cleaning import clean_outputs
 from reranker_batch.storage.output.latest import latest_output
 from reranker_batch.storage.output.redriving import redrive_output
 from reranker_batch.storage.output.run_state import RunState
@@ -61,3 +63,11 @@ def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_
     assert f"accepted by Ada at {output_status(output).to_dict()['accepted']['at']}" in job.run(NanScorer()).message
     assert verify_output(output).problems == []
     assert output_status(output).to_dict()["reasons"] == [REASON]
+    newer = f"s3://nightly/a b/newer{options}"
+    SmallJob(str(tmp_path / "in"), newer, unit_pairs=8).run(NanScorer())
+    state.output.filesystem.open_output_stream(state.output.child("notes.txt")).close()
+    assert "no run wrote: notes.txt" in clean_outputs(f"s3://nightly/a b{options}", keep=1).refused[output]
+    state.output.filesystem.delete_file(state.output.child("notes.txt"))
+    assert clean_outputs(f"s3://nightly/a b{options}", keep=1).deleted == [output]
+    assert state.output.filesystem.get_file_info(state.output.path).type == FileType.NotFound
+    assert verify_output(newer).is_sound

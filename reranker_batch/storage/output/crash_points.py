@@ -23,6 +23,9 @@ Point = Literal[
     "gate_written",
     "success_written",
     "lock_released",
+    "deletion_marked",
+    "deletion_begun",
+    "files_deleted",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 VARIABLE = "RERANKER_BATCH_CRASH_AT"

@@ -85,6 +85,16 @@ def folders_in(folder: Folder) -> list[str]:
     Raises:
         ConfigError: `folder` is no folder, is an output itself, or cannot be listed.
     """
+    entries = _entries(folder)
+    return [os.path.basename(entry.path) for entry in entries if entry.kind == "folder" and not _is_link(folder, entry)]
+
+
+def links_in(folder: Folder) -> list[str]:
+    """Paths of the links directly below; see `folders_in`."""
+    return [entry.path for entry in _entries(folder) if _is_link(folder, entry)]
+
+
+def _entries(folder: Folder) -> list[Entry]:
     try:
         is_file = retried(lambda: folder.filesystem.get_file_info(folder.path), f"Reading {folder.uri}").is_file
         entries = retried(lambda: children(folder.filesystem, folder.path), f"Listing {folder.uri}")
@@ -97,7 +107,7 @@ def folders_in(folder: Folder) -> list[str]:
         raise ConfigError(f"{folder.uri} is a file. Give the folder that holds the output folders.")
     if is_output:
         raise ConfigError(f"{folder.uri} is an output itself. Give the folder that holds the output folders.")
-    return [os.path.basename(entry.path) for entry in entries if entry.kind == "folder" and not _is_link(folder, entry)]
+    return entries
 
 
 def _is_link(folder: Folder, entry: Entry) -> bool:

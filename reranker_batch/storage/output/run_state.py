@@ -26,18 +26,22 @@ from reranker_batch.storage.retrying import retried
 logger = logging.getLogger(__name__)
 
 MANIFEST, PLAN, REPORT, GATED = "manifest.json", "plan.json", "report.json", "gated.json"
+DELETING = "deleting.json"
+"""Says that the output is being deleted."""
 SUCCESS = "_SUCCESS"
 _REQUIRED = {
     MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
     PLAN: {"units"},
     REPORT: {"status", "exit_code", "totals", "parts", "finished_at"},
     GATED: {"exit_code", "reasons", "accepted"},
+    DELETING: {"begun_at"},
 }
 _WRITTEN: dict[str, Point] = {
     MANIFEST: "manifest_written",
     PLAN: "plan_written",
     REPORT: "report_written",
     GATED: "gate_written",
+    DELETING: "deletion_marked",
 }
 _RUN_REPORT = TypeAdapter(RunReport)
 

@@ -10,9 +10,11 @@ from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import Gate, read_gate
 from reranker_batch.storage.output.lock import living_lock
-from reranker_batch.storage.output.run_state import MANIFEST, REPORT, RunState
+from reranker_batch.storage.output.run_state import DELETING, MANIFEST, REPORT, RunState
 
-State = Literal["complete", "accepted", "too_many_failed", "gated", "failed", "running", "interrupted", "no_run"]
+State = Literal[
+    "complete", "accepted", "too_many_failed", "gated", "failed", "running", "interrupted", "deleting", "no_run"
+]
 _EXIT_NO_RUN, _EXIT_RUNNING = 2, 1
 
 
@@ -66,6 +68,8 @@ def output_status(path: str) -> OutputStatus:
     state = RunState(Folder.at(path))
     if state.has_lock_files and (owner := living_lock(state.output)) is not None:
         return OutputStatus(path, "running", None, f"{owner}")
+    if state.read(DELETING) is not None:
+        return OutputStatus(path, "deleting", None, "The next `reranker-batch clean` of its folder finishes that.")
     if state.read(MANIFEST) is None:
         return OutputStatus(path, "no_run", None, "There is no run/manifest.json.")
     report, gate = state.report(), read_gate(state)
