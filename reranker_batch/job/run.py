@@ -13,7 +13,7 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.core.fingerprint import Settings, differences
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
-from reranker_batch.core.report import RunReport, Status, is_within
+from reranker_batch.core.report import RunReport, Status, is_within, job_facts
 from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
@@ -61,6 +61,7 @@ class _Run:
             _check_same_job(self.job, recorded, self.job.devices)
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
+        progress.job = {} if recorded is None else job_facts(recorded)
         with self._reported(progress):
             self._complete(progress, recorded)
             is_idle = self.state.is_complete and progress.skipped == len(progress.units)
@@ -128,6 +129,7 @@ class _Run:
             "versions": versions(),
         }
         state.record(manifest, progress.units)
+        progress.job = job_facts(manifest)
 
     def _display(self, progress: RunProgress) -> Display:
         if not self.show_progress:
