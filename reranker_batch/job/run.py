@@ -20,6 +20,7 @@ from reranker_batch.job.engine import Engine, OpenEngine
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.job import Job
 from reranker_batch.job.run_progress import RunProgress, versions
+from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude
 from reranker_batch.storage.output.lock import Lock, hold_lock
@@ -67,7 +68,7 @@ class _Run:
             is_idle = self.state.is_complete and progress.skipped == len(progress.units)
             report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
             self.lock.confirm()
-            return conclude(self.state, report)
+            return conclude(self.state, report, on_recorded=try_to_write_page)
 
     def _complete(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
         """Read what is published and compute the rest. An engine that will be needed reads the parts too."""
@@ -172,6 +173,7 @@ class _Run:
                 if progress.has_read_parts and self.state.read(PLAN) is not None and not self.state.is_complete:
                     report = progress.report(status, str(error), self.state.output.uri)
                     self.state.write(REPORT, report.to_dict())
+                    try_to_write_page(self.state)
             except CommitError as second:  # it must not hide the first
                 logger.warning("There is no report of this attempt: %s", second)
             raise
