@@ -20,10 +20,11 @@ from reranker_batch.core.pairs import BoolArray, FloatArray, PairEncoder, PairSc
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.ranking import Ranked, rank_candidates
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
+from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit, request_id_of
 from reranker_batch.core.usage import usage_of_queries
 from reranker_batch.errors import CommitError
-from reranker_batch.schema import nested_schema, output_field, pairs_schema
+from reranker_batch.schema import CUT_FIELD, nested_schema, output_field, pairs_schema
 
 NO_SCORES = PairScores(np.empty(0, dtype=np.float32))
 KNOWN = -1
@@ -86,6 +87,7 @@ class FinishedUnit:
     schema: pa.Schema
     dead_letters: pa.Table
     counts: Counts
+    summary: UnitSummary
     memo: MemoRows | None = None
     """Of every candidate with a score, where the unit was prepared with `find`."""
 
@@ -140,6 +142,7 @@ def _counted(candidates: pa.Table, memo: MemoRows, find: Find | None) -> pa.Tabl
         "query_tokens": memo["query_tokens"].copy(),
         "document_tokens": memo["document_tokens"].copy(),
         "truncated": memo["cut"] != 0,
+        CUT_FIELD.name: memo["cut"].copy(),
         **({MEMO_COLUMN: to_column(memo)} if find else {}),
     }
     for name, values in columns.items():
@@ -237,7 +240,13 @@ def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
         kept=len(kept),
         failed_queries=pc.sum(pc.greater(pc.utf8_length(failures["code"]), 0)).as_py() or 0,
     )
-    return FinishedUnit(part=part, schema=schema, dead_letters=finite.dead_letters, counts=counts, memo=_memo(finite))
+    return FinishedUnit(part, schema, finite.dead_letters, counts, _summary(finite, settings), _memo(finite))
+
+
+def _summary(finite: ScoredUnit, settings: ResultSettings) -> UnitSummary:
+    candidates = finite.candidates
+    tokens = pc.add(candidates["query_tokens"], candidates["document_tokens"]).to_numpy()
+    return UnitSummary.of(settings.activation.scores(finite.logits), tokens, candidates[CUT_FIELD.name].to_numpy())
 
 
 def _memo(finite: ScoredUnit) -> MemoRows | None:

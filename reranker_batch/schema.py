@@ -24,6 +24,9 @@ USAGE_FIELDS = [
     pa.field("message", pa.string()),
 ]
 
+CUT_FIELD = pa.field("_cut", pa.uint8())
+"""Of a candidate on its way: which of its texts were cut, in the bits of a memo row."""
+
 SCHEMA_VERSION = 1
 """Counts up whenever a column of the output changes its name, type or meaning."""
 
@@ -35,6 +38,7 @@ RESERVED_NAMES = frozenset(
         DOCUMENT_FIELD,
         *USAGE_FIELDS,
         pa.field("results", pa.null()),
+        CUT_FIELD,
     ]
 )
 """Names that a passthrough column cannot take."""

@@ -40,6 +40,7 @@ LAYERS = {
     "evaluation": 5,
     "reranker": 6,
     "reuse": 6,
+    "page": 6,
     "frames": 7,
     "job": 7,
     "runtime": 8,

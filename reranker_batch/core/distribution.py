@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,16 @@ import numpy.typing as npt
 
 _FRACTION_BITS = 32
 _LOW_BITS = 24
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A distribution as report.json has it: the sum is gone."""
+
+    count: int
+    mean: float | None
+    edges: list[float]
+    counts: list[int]
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,12 @@ class Distribution:
         """None without values."""
         return self.scaled_sum / self.num_values / 2**_FRACTION_BITS if self.num_values else None
 
+    def histogram(self) -> Histogram:
+        return Histogram(self.num_values, self.mean, list(self.edges), list(self.counts))
+
     def to_dict(self) -> dict[str, Any]:
         """For report.json."""
-        return {"count": self.num_values, "mean": self.mean, "edges": list(self.edges), "counts": list(self.counts)}
+        return asdict(self.histogram())
 
 
 def _exact_sum(numbers: npt.NDArray[np.float64]) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from reranker_batch.core.counts import Counts
+from reranker_batch.core.distribution import Histogram
 from reranker_batch.core.precision import Precision
+from reranker_batch.core.throughput import Throughput
+from reranker_batch.core.unit_summary import DeadLetterExample
 from reranker_batch.errors import ConfigError
 
 Status = Literal["complete", "too_many_failed", "failed", "interrupted"]
@@ -69,6 +72,34 @@ class PartEntry:
 
 
 @dataclass(frozen=True)
+class UnitTime:
+    """How long a unit took, waiting left out."""
+
+    unit_id: str
+    pairs: int
+    seconds: float
+    score_s: float
+
+
+def job_facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a reader of a report wants to know of the job: model, input, limits and engine, from its manifest."""
+    settings, config, model = manifest["settings"], manifest.get("config", {}), manifest.get("model", {})
+    scored = settings["scoring"].get("model", {})
+    return {
+        "fingerprint": manifest["fingerprint"],
+        "engine": manifest.get("engine"),
+        "model": {**{name: model.get(name) for name in ("name", "revision", "recipe")}, "dtype": scored.get("dtype")},
+        "input": config.get("input", {}).get("path"),
+        "limits": {
+            "profile": config.get("limits", {}).get("profile"),
+            **settings["scoring"].get("limits", {}),
+            **settings["limits"],
+        },
+        "top_n": settings["output"].get("top_n"),
+    }
+
+
+@dataclass(frozen=True)
 class RunReport:
     """The record of a run, also of one that failed. Counts cover all published units, `computed_*` this attempt."""
 
@@ -100,6 +131,17 @@ class RunReport:
     versions: dict[str, str]
     warnings: list[str] = field(default_factory=list)
     """Of the plan: files that were left out, and columns that may have been meant."""
+    job: dict[str, Any] = field(default_factory=dict)
+    """What was computed with what; see `job_facts`."""
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    """Of the scored pairs of all published units."""
+    truncation: dict[str, int] = field(default_factory=dict)
+    """Scored pairs by what was too long; a pair may count several times."""
+    dead_letter_examples: list[DeadLetterExample] = field(default_factory=list)
+    throughput: Throughput = field(default_factory=Throughput)
+    """Of this attempt."""
+    slowest_units: list[UnitTime] = field(default_factory=list)
+    """Of this attempt, the slowest first."""
     skipped_files: dict[str, str] = field(default_factory=dict)
     """Files of the input that could not be used and were left out, each with what is wrong."""
     precision: Precision | None = None
@@ -119,6 +161,10 @@ class RunReport:
             **{field.name: getattr(self, field.name) for field in fields(self)},
             "totals": self.totals.to_dict(),
             "parts": [part.to_dict() for part in self.parts],
+            "histograms": {name: asdict(histogram) for name, histogram in self.histograms.items()},
+            "dead_letter_examples": [asdict(example) for example in self.dead_letter_examples],
+            "throughput": asdict(self.throughput),
+            "slowest_units": [asdict(unit) for unit in self.slowest_units],
             "precision": None if self.precision is None else self.precision.to_dict(),
             "exit_code": self.exit_code,
         }

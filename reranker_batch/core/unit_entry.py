@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
+from reranker_batch.core.unit_summary import UnitSummary
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class UnitEntry:
     oom_splits: int
     execution: str
     precision: Precision | None = None
+    summary: UnitSummary = field(default=UnitSummary())
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -29,6 +31,7 @@ class UnitEntry:
         values = json.loads(text)
         precision = values.pop("precision")
         return cls(
-            **values | {"part": PartEntry.from_dict(values["part"])},
+            **values
+            | {"part": PartEntry.from_dict(values["part"]), "summary": UnitSummary.from_dict(values["summary"])},
             precision=None if precision is None else Precision(**precision),
         )

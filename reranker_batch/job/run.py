@@ -13,13 +13,14 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.core.fingerprint import Settings, differences
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
-from reranker_batch.core.report import RunReport, Status, is_within
+from reranker_batch.core.report import RunReport, Status, is_within, job_facts
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.job import Job
 from reranker_batch.job.run_progress import RunProgress, versions
+from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude
 from reranker_batch.storage.output.lock import Lock, hold_lock
@@ -66,12 +67,13 @@ class _Run:
             _check_same_job(self.job, recorded, self.job.devices)
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
+        progress.job = {} if recorded is None else job_facts(recorded)
         with self._reported(progress):
             self._complete(progress, recorded)
             is_idle = self.state.is_complete and progress.skipped == len(progress.units)
             report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
             self.lock.confirm()
-            return conclude(self.state, report)
+            return conclude(self.state, report, on_recorded=try_to_write_page)
 
     def _complete(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
         """Read what is published and compute the rest. An engine that will be needed reads the parts too."""
@@ -133,6 +135,7 @@ class _Run:
             "versions": versions(),
         }
         state.record(manifest, progress.units)
+        progress.job = job_facts(manifest)
 
     def _display(self, progress: RunProgress) -> Display:
         if not self.show_progress:
@@ -175,6 +178,7 @@ class _Run:
                 if progress.has_read_parts and self.state.read(PLAN) is not None and not self.state.is_complete:
                     report = progress.report(status, str(error), self.state.output.uri)
                     self.state.write(REPORT, report.to_dict())
+                    try_to_write_page(self.state)
             except CommitError as second:  # it must not hide the first
                 logger.warning("There is no report of this attempt: %s", second)
             raise

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from typing import Any
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.precision import Precision
-from reranker_batch.core.report import PartEntry, RunReport, Status, replica_time, utc_now
+from reranker_batch.core.report import PartEntry, RunReport, Status, UnitTime, replica_time, utc_now
+from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_entry import UnitEntry
+from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.storage.output.parts import PublishedPart
 from reranker_batch.version import __version__
 
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
+_MAX_SLOWEST = 10
+_WORK = ("prepare", "score", "rescore", "finish")
+"""Steps of a unit without the waiting between them."""
 
 
 @dataclass
@@ -39,9 +46,14 @@ class RunProgress:
     started: float = field(default_factory=time.monotonic)
     skipped_files: Mapping[str, str] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    job: Mapping[str, Any] = field(default_factory=dict)
+    summary: UnitSummary = field(default=UnitSummary())
+    throughput: Throughput = field(default_factory=Throughput)
+    slowest: list[UnitTime] = field(default_factory=list)
 
     def skip(self, part: PublishedPart) -> None:
         self.parts[part.record.unit_id] = part.entry()
+        self.summary += part.record.summary
         self.skipped += 1
 
     def add(self, entry: UnitEntry) -> None:
@@ -51,8 +63,17 @@ class RunProgress:
         self.oom_splits += entry.oom_splits
         self.executions[entry.execution] += 1
         self.step_s.update(entry.timings)
+        self.summary += entry.summary
+        self._time(entry)
         if entry.precision is not None:
             self.precision = (self.precision or Precision()).add(entry.precision)
+
+    def _time(self, entry: UnitEntry) -> None:
+        part, score_s = entry.part, entry.timings.get("score", 0.0)
+        self.throughput.add(part.counts.scored, seconds=score_s, until=time.monotonic() - self.started)
+        seconds = sum(entry.timings.get(step, 0.0) for step in _WORK)
+        unit = UnitTime(part.unit_id, part.counts.candidates, seconds, score_s)
+        self.slowest = heapq.nlargest(_MAX_SLOWEST, [*self.slowest, unit], key=lambda each: each.seconds)
 
     @property
     def remaining(self) -> list[WorkUnit]:
@@ -84,6 +105,12 @@ class RunProgress:
             skipped_files=dict(self.skipped_files),
             warnings=list(self.warnings),
             precision=self.precision,
+            job=dict(self.job),
+            histograms=self.summary.histograms,
+            truncation=self.summary.truncation,
+            dead_letter_examples=list(self.summary.examples),
+            throughput=replace(self.throughput, pairs=list(self.throughput.pairs)),
+            slowest_units=self.slowest,
         )
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.unit_entry import UnitEntry
+from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
-from reranker_batch.storage.output.dead_letters import dead_letter_table
+from reranker_batch.storage.output.dead_letters import dead_letter_table, examples_of
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 
 
@@ -67,21 +68,23 @@ def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
         finished = finish_unit(scored.unit, spec.results)
         if spec.lock is not None:
             spec.lock.confirm()
-        part = _publish(unit, finished, spec)
+        part, summary = _publish(unit, finished, spec)
     return UnitEntry(
         part=part,
         timings={**scored.timings, "finish": time.perf_counter() - started},
         oom_splits=scored.unit.oom_splits,
         execution=scored.unit.execution,
         precision=scored.precision,
+        summary=summary,
     )
 
 
-def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> PartEntry:
+def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> tuple[PartEntry, UnitSummary]:
     """The dead letters first: the part is the record that the unit is done."""
-    record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts)
+    record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts, summary=finished.summary)
     if len(finished.dead_letters):
         table = dead_letter_table(finished.dead_letters, spec.source.read_whole(unit), unit)
         file = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
-        record = replace(record, dead_letters=file.as_dead_letters())
-    return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry()
+        summary = replace(finished.summary, examples=examples_of(table))
+        record = replace(record, dead_letters=file.as_dead_letters(), summary=summary)
+    return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry(), record.summary

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray, offsets_of, positions_of
+from reranker_batch.core.unit_summary import MAX_EXAMPLES, MAX_ID_LENGTH, DeadLetterExample, first_examples
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.schema import dead_letter_schema, output_type
 from reranker_batch.storage.input.source import SourceRows
@@ -32,6 +33,17 @@ def dead_letter_table(places: pa.Table, source: SourceRows, unit: WorkUnit) -> p
     starts = range(0, len(places), _PIECE_ROWS)
     pieces = [rows.table(places.slice(start, _PIECE_ROWS), kinds.slice(start)) for start in starts]
     return pa.concat_tables([rows.schema.empty_table(), *pieces])
+
+
+def examples_of(dead_letters: pa.Table) -> tuple[DeadLetterExample, ...]:
+    """The first dead letters of each reason code of a unit: their ids and places, no texts."""
+    examples: list[DeadLetterExample] = []
+    for reason_code in pc.unique(dead_letters["reason_code"]).to_pylist():
+        rows = dead_letters.filter(pc.equal(dead_letters["reason_code"], reason_code)).slice(0, MAX_EXAMPLES)
+        for row in rows.select(["file", "row", "query_id", "doc_id"]).to_pylist():
+            ids = {name: (row[name] or "")[:MAX_ID_LENGTH] for name in ("query_id", "doc_id")}
+            examples.append(DeadLetterExample(reason_code, row["file"], row["row"], **ids))
+    return first_examples(examples)
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,13 @@ def set_gate(state: RunState, *, exit_code: GateCode, reasons: Sequence[str]) ->
     return gate
 
 
-def conclude(state: RunState, report: RunReport) -> RunReport:
+def conclude(
+    state: RunState, report: RunReport, *, on_recorded: Callable[[RunState], None] = lambda _: None
+) -> RunReport:
     """Write the report of a run whose units are all published, then the success marker, or the gate if it has failed
     because of its status. A second call repairs what is wrong and leaves the rest as it is.
+
+    `on_recorded` is called when report and gate are on record, before the success marker.
 
     Returns the report to show: of an output that somebody has accepted, it says so.
 
@@ -84,9 +88,11 @@ def conclude(state: RunState, report: RunReport) -> RunReport:
         state.write(REPORT, report.to_dict())
     if report.exit_code == 0:
         remove_gate(state)
+        on_recorded(state)
         _mark(state)
         return report
     gate = set_gate(state, exit_code=GATE_CODES[report.status], reasons=[report.message])
+    on_recorded(state)
     if gate.accepted is None:
         state.close()
         return report

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.report import PartEntry
+from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import Point, reached
@@ -51,6 +52,7 @@ class PartRecord:
     counts: Counts
     dead_letters: DeadLetterFile | None = None
     """Published before the part; None where the unit has none."""
+    summary: UnitSummary = field(default=UnitSummary())
 
 
 @dataclass(frozen=True)
@@ -240,4 +242,5 @@ def _record_of(metadata: dict[bytes, bytes] | None, path: str) -> tuple[PartReco
         footer = _FOOTER.validate_json((metadata or {})[_METADATA_KEY], strict=True)
     except (KeyError, ValueError):
         raise CommitError(f"{path} carries no record of this program: it is a foreign or a damaged file.") from None
-    return PartRecord(footer.unit_id, footer.fingerprint, footer.counts, footer.dead_letters), footer.num_rows
+    values = {each.name: getattr(footer, each.name) for each in fields(PartRecord)}
+    return PartRecord(**values), footer.num_rows

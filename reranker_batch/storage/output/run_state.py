@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 MANIFEST, PLAN, REPORT, GATED = "manifest.json", "plan.json", "report.json", "gated.json"
 DELETING = "deleting.json"
 """Says that the output is being deleted."""
+PAGE = "report.html"
 SUCCESS = "_SUCCESS"
 _REQUIRED = {
     MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
@@ -86,13 +87,28 @@ class RunState:
         Raises:
             CommitError: It cannot be written.
         """
-        content, path = serialized(values), self.path_of(name)
+        self.write_content(name, serialized(values))
+        if name in _WRITTEN:
+            reached(_WRITTEN[name])
+
+    def content(self, name: str) -> bytes | None:
+        """A file of the run's folder, None where it is not there or cannot be read."""
+        try:
+            return self._content(self.path_of(name))
+        except OSError:
+            return None
+
+    def write_content(self, name: str, content: bytes) -> None:
+        """Replace a file in one step.
+
+        Raises:
+            CommitError: It cannot be written.
+        """
+        path = self.path_of(name)
         try:
             retried(lambda: self._replace(name, content), f"Writing {path}")
         except OSError as error:
             raise CommitError(f"{path} cannot be written: {error}") from error
-        if name in _WRITTEN:
-            reached(_WRITTEN[name])
 
     def _replace(self, name: str, content: bytes) -> None:
         filesystem, staged = self.output.filesystem, self.output.child(STAGING, name)
