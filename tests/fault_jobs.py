@@ -39,7 +39,7 @@ _SLOW_S = 0.3
 _SPARE_BYTES = 256 << 20
 CREEP_S = 11
 """Longer than the silence that tests allow a replica."""
-SILENCE_S = 8
+SILENCE_S = 12
 
 
 @dataclass(frozen=True)
