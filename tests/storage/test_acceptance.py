@@ -19,7 +19,7 @@ from reranker_batch.errors import CommitError, ConfigError, LockedError
 from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.gate import Acceptance, Gate, read_gate, remove_gate, set_gate, write_gate
 from reranker_batch.storage.output.lock import hold_lock
-from reranker_batch.storage.output.run_state import GATED, MANIFEST, REPORT
+from reranker_batch.storage.output.run_state import GATED, MANIFEST, PAGE, REPORT
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.output.verifying import verify_output
 
@@ -116,7 +116,7 @@ def test_a_gated_output_is_served_once_somebody_accepts_it(gated: Output) -> Non
     assert (shown.exit_code, "accepted by Ada at 20" in shown.stdout, REASON in shown.stdout) == (0, True, True)
     assert gated.is_marked
     assert json.loads((gated.run / GATED).read_text())["accepted"]["by"] == "Ada"
-    assert sorted(path.name for path in gated.run.iterdir()) == [GATED, MANIFEST, "plan.json", REPORT]
+    assert sorted(path.name for path in gated.run.iterdir()) == [GATED, MANIFEST, "plan.json", PAGE, REPORT]
     status = json.loads(command("status", gated.path, "--json").stdout)
     assert (status["status"], status["exit_code"], status["accepted"]["by"]) == ("accepted", 3, "Ada")
     assert command("status", gated.path).exit_code == 0
