@@ -150,6 +150,20 @@ def job(values: Values) -> Markup:
         ("input", values.text("job", "input")),
         ("candidates kept of a query", values.number("job", "top_n") if values.at("job", "top_n") else Markup("all")),
         ("engine", joined([values.text("job", "engine"), ", replicas: ", values.number("replicas")])),
+        (
+            "units",
+            joined(
+                [
+                    values.number("units_published"),
+                    " of ",
+                    values.number("units"),
+                    ", ",
+                    values.number("units_skipped"),
+                    " from an earlier attempt",
+                ]
+            ),
+        ),
+        ("exit code", values.number("exit_code")),
         ("fingerprint", values.text("job", "fingerprint")),
     ]
     executions = [
@@ -165,6 +179,7 @@ def job(values: Values) -> Markup:
                 *limits,
                 ("requests", values.number("totals", "requests")),
                 ("tokens of requests", values.number("totals", "total_tokens")),
+                ("tokens that the model read", values.number("totals", "model_tokens")),
             ]
         ),
         *([tag("h3", "Execution"), table(["how the logits were computed", "units"], executions)] if executions else []),

@@ -31,7 +31,7 @@ def write_page(state: RunState, extra: Mapping[str, Any] | None = None) -> str:
     report = require_report(state)
     try:
         content = page_of({**report.to_dict(), **(extra or {})}, read_gate(state))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         path = state.path_of(REPORT)
         raise CommitError(f"{path} has values that this program does not write: {described(error)}") from error
     if state.content(PAGE) != content:

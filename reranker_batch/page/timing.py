@@ -39,7 +39,8 @@ def _throughput(values: Values) -> Markup:
     )
     rows = [[name, values.number("throughput", "pairs", at)] for at, name in enumerate(names)]
     interval_s = values.number("throughput", "interval_s", shown=duration)
-    note = joined([values.number("computed_pairs"), " pairs, in intervals of ", interval_s, " since the start."])
+    tokens = joined([values.number("computed_pairs"), " pairs with ", values.number("computed_tokens"), " tokens, "])
+    note = joined([tokens, "in intervals of ", interval_s, " since the start."])
     return figure("Pairs scored over time", chart, table(["since the start", "pairs"], rows), note=note)
 
 
