@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from reranker_batch.errors import RerankerBatchError
     from reranker_batch.frames import rerank_table
     from reranker_batch.job.estimate import estimate_job as plan
+    from reranker_batch.page.publishing import accept
     from reranker_batch.reranker import Reranker
     from reranker_batch.runtime.driver import run, verify
-    from reranker_batch.storage.output.acceptance import accept_output as accept
     from reranker_batch.storage.output.cleaning import clean_outputs as clean
     from reranker_batch.storage.output.redriving import redrive_output as redrive
     from reranker_batch.storage.output.status import output_status as status
@@ -50,7 +50,7 @@ _HOMES = {
     "RerankerBatchError": "errors.RerankerBatchError",
     "RunReport": "core.report.RunReport",
     "Verification": "storage.output.verifying.Verification",
-    "accept": "storage.output.acceptance.accept_output",
+    "accept": "page.publishing.accept",
     "clean": "storage.output.cleaning.clean_outputs",
     "plan": "job.estimate.estimate_job",
     "redrive": "storage.output.redriving.redrive_output",

@@ -204,16 +204,34 @@ def status(
 
 
 @_command
+def report(
+    output: Annotated[str, typer.Argument(help="The output.path of a run that has ended.")],
+    compare: Annotated[
+        str | None, typer.Option(metavar="OUTPUT", help="A finished output: the page shows what moved since.")
+    ] = None,
+    qrels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Relevance judgments: TREC or Parquet. The page shows metrics.")
+    ] = None,
+) -> None:
+    """Make OUTPUT/run/report.html again, from the record of the run."""
+    from reranker_batch.page.publishing import make_page
+    from reranker_batch.storage.places import check_access
+
+    check_access(*(place for place in (output, compare, qrels) if place is not None))
+    say(make_page(output, compare=compare, qrels=qrels))
+
+
+@_command
 def accept(
     output: Annotated[str, typer.Argument(help="The output.path of a run that ended with exit code 3 or 4.")],
     by: Annotated[str | None, typer.Option(metavar="NAME", help="Who accepts it; the user of the system.")] = None,
 ) -> None:
     """Let a gated output be served: verify it, record who accepts it and when, write scores/_SUCCESS."""
-    from reranker_batch.storage.output.acceptance import accept_output
+    from reranker_batch.page import publishing
     from reranker_batch.storage.places import check_access
 
     check_access(output)
-    gate = accept_output(output, by=by)
+    gate = publishing.accept(output, by=by)
     accepted = f"accepted by {gate.accepted.by} at {gate.accepted.at}" if gate.accepted else "accepted"
     say(f"{output}: {accepted} in spite of: {' '.join(gate.reasons)}")
 

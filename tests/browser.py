@@ -108,7 +108,7 @@ def browser() -> Iterator[Page]:
         options = f"--headless=new --no-sandbox --disable-gpu --remote-debugging-pipe --user-data-dir={profile}"
         command = f'exec "$0" {options} --no-first-run 3<&{to_read} 4>&{to_write}'
         process = subprocess.Popen(
-            ["sh", "-c", command, CHROMIUM], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL
+            ["bash", "-c", command, CHROMIUM], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL
         )
         os.close(to_read)
         os.close(to_write)

@@ -255,7 +255,8 @@ def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(co
     third = command("run", config, *sets, *ON_RAY, RERANKER_BATCH_CRASH_AT="part_published:2", **SECRETS)
     assert third.returncode == 0, third.stderr
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
-    assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]
+    names = sorted(path.name for path in (output / "run").iterdir())
+    assert names == ["manifest.json", "plan.json", "report.html", "report.json"]
     assert command("verify", output).returncode == 0
     printed = [text for ended in (first, second, third) for text in (ended.stdout, ended.stderr)]
     assert_no_secret_in(*printed, folder=output)

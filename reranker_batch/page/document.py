@@ -27,7 +27,7 @@ def page_of(report: Mapping[str, Any], gate: Gate | None = None) -> bytes:
     `report` is what report.json holds. The same values give the same bytes.
 
     Raises:
-        KeyError, TypeError, ValueError: The report has not the form that this program writes.
+        LookupError, TypeError, ValueError, AttributeError: The report has not the form that this program writes.
     """
     for max_items, max_characters in _LENGTHS:
         content = _page(Values(report, max_items, max_characters), gate)

@@ -140,9 +140,21 @@ def _attempts(values: Values) -> Markup:
 
 def job(values: Values) -> Markup:
     """Model, limits, engine and versions."""
-    at = ("job", "limits")
-    limits = [(name.replace("_", " "), _limit(values, name)) for name in values.first(values.at(*at) or {})]
-    rows = [
+    versions = [(name, values.shown(version)) for name, version in values.first(values.at("versions").items())]
+    return section(
+        "What was computed with what",
+        facts(_facts_of_job(values)),
+        tag("h3", "Limits"),
+        facts(_limits(values)),
+        _executions(values),
+        tag("h3", "Versions"),
+        facts(versions),
+    )
+
+
+def _facts_of_job(values: Values) -> list[tuple[str, Markup]]:
+    published = [values.number("units_published"), " of ", values.number("units")]
+    return [
         ("model", values.text("job", "model", "name")),
         ("revision", values.text("job", "model", "revision")),
         ("recipe", values.text("job", "model", "recipe")),
@@ -150,27 +162,27 @@ def job(values: Values) -> Markup:
         ("input", values.text("job", "input")),
         ("candidates kept of a query", values.number("job", "top_n") if values.at("job", "top_n") else Markup("all")),
         ("engine", joined([values.text("job", "engine"), ", replicas: ", values.number("replicas")])),
+        ("units", joined([*published, ", ", values.number("units_skipped"), " from an earlier attempt"])),
+        ("exit code", values.number("exit_code")),
         ("fingerprint", values.text("job", "fingerprint")),
     ]
-    executions = [
-        [values.shown(name), values.number("executions", name)] for name in values.first(values.at("executions"))
+
+
+def _limits(values: Values) -> list[tuple[str, Markup]]:
+    names = values.first(values.at("job", "limits") or {})
+    return [
+        *((name.replace("_", " "), _limit(values, name)) for name in names),
+        ("requests", values.number("totals", "requests")),
+        ("tokens of requests", values.number("totals", "total_tokens")),
+        ("tokens that the model read", values.number("totals", "model_tokens")),
     ]
-    versions = [(name, values.shown(version)) for name, version in values.first(values.at("versions").items())]
-    return section(
-        "What was computed with what",
-        facts(rows),
-        tag("h3", "Limits"),
-        facts(
-            [
-                *limits,
-                ("requests", values.number("totals", "requests")),
-                ("tokens of requests", values.number("totals", "total_tokens")),
-            ]
-        ),
-        *([tag("h3", "Execution"), table(["how the logits were computed", "units"], executions)] if executions else []),
-        tag("h3", "Versions"),
-        facts(versions),
-    )
+
+
+def _executions(values: Values) -> Markup:
+    rows = [[values.shown(name), values.number("executions", name)] for name in values.first(values.at("executions"))]
+    if not rows:
+        return NOTHING
+    return joined([tag("h3", "Execution"), table(["how the logits were computed", "units"], rows)])
 
 
 def _limit(values: Values, name: str) -> Markup:

@@ -41,7 +41,7 @@ def _truncation(values: Values) -> Markup:
         for cause, number in values.first(causes.items())
     ]
     note = "Scored pairs that lost text, by cause; a pair may count several times."
-    return titled("Cut texts", table(["cause", "pairs", "of scored pairs"], rows), note=note)
+    return titled("Cut texts", table(["cause", "pairs", "share"], rows), note=note)
 
 
 def dead_letters(values: Values) -> Markup:
@@ -60,7 +60,7 @@ def dead_letters(values: Values) -> Markup:
     ]
     return section(
         "Dead letters",
-        table(["reason", "candidates", "of all dead letters"], rows),
+        table(["reason", "candidates", "share"], rows),
         _examples(values),
         note="Candidates without a score. Each is a whole row in dead_letters/.",
     )

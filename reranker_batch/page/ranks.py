@@ -37,11 +37,15 @@ def _movement(values: Values, path: tuple[Step, ...], title: str, note: str) -> 
         "changed_queries": "queries whose first ten changed",
         "queries_only_before": "queries only before",
         "queries_only_after": "queries only now",
+        "documents_before": "documents before",
+        "documents_after": "documents now",
         "documents_in_both": "documents in both",
         "documents_in": "documents that came in",
         "documents_out": "documents that went out",
         "moved_up": "documents that moved up",
         "moved_down": "documents that moved down",
+        "repeated_queries": "repeated queries",
+        "repeated_documents": "repeated documents",
     }
     rows = [(name, values.number(*path, key)) for key, name in names.items()]
     rows.insert(2, ("share of changed queries", values.number(*path, "changed_share", shown=share)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reranker_batch.page.charts import columns, figure, stack, swatch, titled
 from reranker_batch.page.markup import NOTHING, Markup, joined
 from reranker_batch.page.tables import section, side_by_side, table
-from reranker_batch.page.values import Values, count, duration, share
+from reranker_batch.page.values import Values, clock, count, duration, share
 
 _ACTIVITIES = {
     "score": "computing",
@@ -34,12 +34,13 @@ def _throughput(values: Values) -> Markup:
     chart = columns(
         pairs,
         labels=[f"{name}: {count(number)} pairs" for name, number in zip(names, pairs, strict=True)],
-        ticks=[(float(at), duration(at * interval)) for at in range(0, len(pairs), step)],
+        ticks=[(float(at), clock(at * interval)) for at in range(0, len(pairs), step)],
         title="Pairs scored over time",
     )
     rows = [[name, values.number("throughput", "pairs", at)] for at, name in enumerate(names)]
     interval_s = values.number("throughput", "interval_s", shown=duration)
-    note = joined([values.number("computed_pairs"), " pairs, in intervals of ", interval_s, " since the start."])
+    tokens = joined([values.number("computed_pairs"), " pairs with ", values.number("computed_tokens"), " tokens, "])
+    note = joined([tokens, "in intervals of ", interval_s, " since the start."])
     return figure("Pairs scored over time", chart, table(["since the start", "pairs"], rows), note=note)
 
 

@@ -40,6 +40,11 @@ def signed(value: float) -> str:
     return f"{value:+.3f}"
 
 
+def clock(value: float) -> str:
+    """Seconds as hours, minutes and seconds."""
+    return str(timedelta(seconds=round(value)))
+
+
 def duration(value: float) -> str:
     """Seconds, or hours, minutes and seconds from two minutes on."""
     if value >= 120:

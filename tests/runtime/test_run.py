@@ -137,6 +137,7 @@ def test_a_finished_output_is_whole_and_proves_itself(folder: Path, finished: Ru
     assert sorted(path.name for path in (folder / "out" / "run").iterdir()) == [
         "manifest.json",
         "plan.json",
+        "report.html",
         "report.json",
     ]
     found = verify_output(str(folder / "out"))

@@ -14,12 +14,12 @@ from engine import NanScorer, run_in_a_process
 from outputs import REASON, Output, finished
 from typer.testing import CliRunner
 
+from reranker_batch import accept
 from reranker_batch.cli import app
 from reranker_batch.errors import CommitError, ConfigError, LockedError
-from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.gate import Acceptance, Gate, read_gate, remove_gate, set_gate, write_gate
 from reranker_batch.storage.output.lock import hold_lock
-from reranker_batch.storage.output.run_state import GATED, MANIFEST, REPORT
+from reranker_batch.storage.output.run_state import GATED, MANIFEST, PAGE, REPORT
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.output.verifying import verify_output
 
@@ -116,7 +116,7 @@ def test_a_gated_output_is_served_once_somebody_accepts_it(gated: Output) -> Non
     assert (shown.exit_code, "accepted by Ada at 20" in shown.stdout, REASON in shown.stdout) == (0, True, True)
     assert gated.is_marked
     assert json.loads((gated.run / GATED).read_text())["accepted"]["by"] == "Ada"
-    assert sorted(path.name for path in gated.run.iterdir()) == [GATED, MANIFEST, "plan.json", REPORT]
+    assert sorted(path.name for path in gated.run.iterdir()) == [GATED, MANIFEST, "plan.json", PAGE, REPORT]
     status = json.loads(command("status", gated.path, "--json").stdout)
     assert (status["status"], status["exit_code"], status["accepted"]["by"]) == ("accepted", 3, "Ada")
     assert command("status", gated.path).exit_code == 0
@@ -125,7 +125,7 @@ def test_a_gated_output_is_served_once_somebody_accepts_it(gated: Output) -> Non
 
 def test_the_user_of_the_system_accepts_unless_told_otherwise(gated: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "grace")
-    gate = accept_output(str(gated.path))
+    gate = accept(str(gated.path))
     assert gate.accepted is not None
     assert gate.accepted.by == "grace"
 
@@ -135,7 +135,7 @@ def test_an_acceptance_that_was_cut_off_before_the_marker_is_finished_by_the_nex
     gated.state.close()
     status = output_status(str(gated.path))
     assert (status.state, status.is_served) == ("too_many_failed", False)
-    gate = accept_output(str(gated.path), by="Grace")
+    gate = accept(str(gated.path), by="Grace")
     assert gate.accepted == Acceptance("Ada", "2026-11-22T01:00:00+00:00")
     assert gated.is_marked
 
@@ -143,15 +143,15 @@ def test_an_acceptance_that_was_cut_off_before_the_marker_is_finished_by_the_nex
 def test_what_cannot_be_accepted_is_refused(gated: Output, tmp_path: Path) -> None:
     for by in ("", "  ", "a\x1b[31mb"):
         with pytest.raises(ConfigError, match="--by NAME"):
-            accept_output(str(gated.path), by=by)
+            accept(str(gated.path), by=by)
     with hold_lock(gated.state.output), pytest.raises(LockedError, match="Another run is at work"):
-        accept_output(str(gated.path))
+        accept(str(gated.path))
     assert not gated.is_marked
-    accept_output(str(gated.path))
+    accept(str(gated.path))
     with pytest.raises(ConfigError, match="nothing to accept: accepted. Accepted by"):
-        accept_output(str(gated.path))
+        accept(str(gated.path))
     with pytest.raises(ConfigError, match="no finished output to accept: no run"):
-        accept_output(str(tmp_path / "absent"))
+        accept(str(tmp_path / "absent"))
     assert not (tmp_path / "absent").exists()
 
 
@@ -160,7 +160,7 @@ def test_only_a_gated_output_can_be_accepted(output: Output, state: str) -> None
     ENDS[state][0](output)
     was_marked = output.is_marked
     with pytest.raises(ConfigError, match=f"to accept: {state.replace('_', ' ')}"):
-        accept_output(str(output.path))
+        accept(str(output.path))
     assert output.is_marked == was_marked
 
 
@@ -175,7 +175,7 @@ def test_a_gated_output_that_is_damaged_is_not_accepted(gated: Output, folder: s
 
 
 def test_setting_a_gate_again_keeps_what_was_accepted_for_the_same_reasons_only(gated: Output) -> None:
-    accepted = accept_output(str(gated.path))
+    accepted = accept(str(gated.path))
     assert set_gate(gated.state, exit_code=3, reasons=[REASON]) == accepted
     assert gated.is_marked
     assert set_gate(gated.state, exit_code=3, reasons=["9 dead letters."]).accepted is None
@@ -202,7 +202,7 @@ def test_setting_a_gate_again_keeps_what_was_accepted_for_the_same_reasons_only(
 def test_a_gate_that_no_run_wrote_is_one_error(gated: Output, change: dict[str, Any]) -> None:
     values = json.loads((gated.run / GATED).read_text())
     (gated.run / GATED).write_text(json.dumps(values | change))
-    for call in (output_status, verify_output, accept_output):
+    for call in (output_status, verify_output, accept):
         with pytest.raises(CommitError, match=r"run/gated.json .*The `run` command of this job writes it again"):
             call(str(gated.path))
     assert not gated.is_marked
@@ -224,7 +224,7 @@ def test_the_same_command_repeats_the_verdict_and_touches_nothing(gated: Output)
     before = contents(gated)
     gated.job(max_failed=0).run(NoScorer())
     assert contents(gated) == before
-    accept_output(str(gated.path))
+    accept(str(gated.path))
     before = contents(gated)
     gated.job(max_failed=0).run(NoScorer())
     assert contents(gated) == before
@@ -253,7 +253,7 @@ def test_a_report_or_gate_that_is_damaged_is_written_again_without_scoring(
 
 
 def test_a_repair_of_an_accepted_output_keeps_the_acceptance(gated: Output) -> None:
-    accept_output(str(gated.path), by="Ada")
+    accept(str(gated.path), by="Ada")
     right = gated.rows()
     gated.parts()[0].unlink()
     gated.parts("dead_letters")[0].unlink()

@@ -42,7 +42,8 @@ def assert_whole(output: Path, before: Files) -> None:
     after = published(output)
     assert "_SUCCESS" in after
     assert {name: after[name] for name in before} == before
-    assert sorted(path.name for path in (output / "run").iterdir()) == ["manifest.json", "plan.json", "report.json"]
+    names = sorted(path.name for path in (output / "run").iterdir())
+    assert names == ["manifest.json", "plan.json", "report.html", "report.json"]
 
 
 def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
