@@ -16,7 +16,7 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError
 from reranker_batch.evaluation import Judgments, judgments_of, metrics_of, require_measures
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.filesystem import Folder, absolute
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.crash_points import reached
@@ -175,7 +175,8 @@ def _earlier_place(config: JobConfig, recorded: Mapping[str, Any] | None) -> str
         if before.get("compare_with") == asked and "compared_with" in recorded:
             place: str | None = recorded["compared_with"]
             return place
-    return named_output(asked, exclude=config.output.path)
+    named = named_output(asked, exclude=config.output.path)
+    return None if named is None else absolute(named)
 
 
 def _open_earlier(place: str, output: str) -> Earlier:

@@ -74,7 +74,8 @@ def record(night: SmallJob, name: str) -> Any:
 
 
 def contents(night: SmallJob) -> dict[str, tuple[int, bytes]]:
-    files = [path for path in Path(night.output).rglob("*") if path.is_file()]
+    """All files but the page, which tells of the last attempt."""
+    files = [path for path in Path(night.output).rglob("*") if path.is_file() and path.suffix != ".html"]
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
