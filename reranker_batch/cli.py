@@ -108,7 +108,11 @@ def _options(
 
 @_command
 def run(config: ConfigPath, overrides: Overrides = None, print_config: PrintConfig = False) -> int:
-    """Run a job. The same command again resumes it, or finds it complete."""
+    """Run a job. The same command again resumes it, or finds it complete.
+
+    Exit code 0: complete. 1: failed. 2: refused, nothing was started. 3: too many dead letters. 4: a limit of gates is
+    not met. 130: interrupted. Outputs of 3 and 4 are not served until `accept`.
+    """
     job_config = JobConfig.load(config, overrides=overrides or ())
     return _show_config(job_config) if print_config else run_and_summarize(job_config)
 
@@ -177,7 +181,7 @@ def verify(
         return verified.exit_code
     say(f"{output}: sound. {verified.parts:,} parts, {verified.rows:,} rows, {verified.dead_letters:,} dead letters.")
     if verified.closed_gate is not None:
-        complain(f"{output}: not served: gated. {' '.join(verified.closed_gate.reasons)}")
+        complain(f"{output}: not served: gated. {'; '.join(verified.closed_gate.reasons)}")
     return verified.exit_code
 
 
@@ -233,7 +237,7 @@ def accept(
     check_access(output)
     gate = publishing.accept(output, by=by)
     accepted = f"accepted by {gate.accepted.by} at {gate.accepted.at}" if gate.accepted else "accepted"
-    say(f"{output}: {accepted} in spite of: {' '.join(gate.reasons)}")
+    say(f"{output}: {accepted} in spite of: {'; '.join(gate.reasons)}")
 
 
 @_command

@@ -79,6 +79,35 @@ class MetricChange:
         }
 
 
+def require_measures() -> None:
+    """Raises ConfigError where ir-measures is not installed."""
+    _measures()
+
+
+def metrics_of(output: Folder, *, judgments: Judgments, earlier: Folder | None, keeps_all: bool) -> dict[str, Any]:
+    """Metrics of an output for report.json, and what changed since the first stage and since an earlier output.
+
+    Of the first stage only where the output keeps all candidates, see `evaluate_first_stage`.
+
+    Raises:
+        ConfigError: ir-measures is not installed.
+        CommitError: A part cannot be read.
+    """
+    values = evaluate_output(output, judgments)
+    first_stage = evaluate_first_stage(output, judgments) if keeps_all else None
+    before = None if earlier is None else evaluate_output(earlier, judgments)
+    return {
+        "queries": len(values),
+        "means": means_of(values),
+        "since_first_stage": None if first_stage is None else _changes(first_stage, values),
+        "since_earlier": None if before is None else _changes(before, values),
+    }
+
+
+def _changes(before: Values, after: Values) -> dict[str, Any]:
+    return {name: change.to_dict() for name, change in compare_metrics(before, after).items()}
+
+
 def judgments_of(qrels: pa.Table) -> Judgments:
     """Rows of `QRELS` by query."""
     judgments: dict[str, dict[str, int]] = {}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -67,6 +68,8 @@ class SmallJob:
     top_n: int | None = TOP_N
     max_failed: int | str = "100%"
     output_layout: str = "pairs"
+    report: Mapping[str, Any] = field(default_factory=dict)
+    gates: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
@@ -78,6 +81,8 @@ class SmallJob:
                 "model": {"name": "builtin:mini", "device": "cpu"},
                 "ranking": {"top_n": self.top_n},
                 "output": {"path": self.output, "layout": self.output_layout, "max_failed": self.max_failed},
+                "report": self.report,
+                "gates": self.gates,
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from reranker_batch.schema import nested_schema, pairs_schema
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
 
+ABOUT_MOVEMENT = ("compared_with", "parts_digest")
 PAGE = (Path(__file__).parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
 
 
@@ -102,12 +104,30 @@ def records(folder: Path) -> Path:
     return output / "run"
 
 
+@lru_cache(maxsize=1)
+def compared(folder: Path) -> Path:
+    """The records of a run that was compared with an earlier output and with judgments."""
+    complete, _ = outputs(folder)
+    earlier, qrels = finished(folder / "earlier"), folder / "qrels"
+    qrels.write_text("".join(f"{row['query_id']} 0 {row['doc_id']} 1\n" for row in complete.rows()))
+    report = {"compare_with": str(earlier.path), "qrels": str(qrels)}
+    gates = {"max_queries_changed": "0%", "min_overlap_at_10": 1, "min_ndcg_at_10": 0, "max_truncated": "0%"}
+    replace(complete.job(), output=str(folder / "compared"), top_n=2, report=report, gates=gates).run()
+    return folder / "compared" / "run"
+
+
 @pytest.mark.parametrize("name", ["manifest", "plan", "report"])
 def test_the_records_of_a_run(folder: Path, name: str) -> None:
-    documents = [read(records(folder) / f"{name}.json")]
-    if name == "report":  # with dead letters
-        documents.append(read(outputs(folder)[0].run / "report.json"))
-    check(documented(f"run/{name}.json"), *documents)
+    runs = [records(folder), outputs(folder)[0].run, compared(folder)] if name == "report" else [records(folder)]
+    check(documented(f"run/{name}.json"), *(read(run / f"{name}.json") for run in runs))
+
+
+def test_movement_and_changes_of_a_metric(folder: Path) -> None:
+    report = read(compared(folder) / "report.json")
+    movement, metrics = documented("run/report.json", "movement field"), report["metrics"]
+    assert set(movement) == report["movement_first_stage"].keys() == report["movement"].keys() - {*ABOUT_MOVEMENT}
+    assert documented("run/report.json", "change field") == list(metrics["since_earlier"]["ndcg_at_10"])
+    assert metrics["since_first_stage"] is None, "the output does not keep all candidates"
 
 
 def test_the_gate(folder: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from reranker_batch.config.checking import checked
+from reranker_batch.config.gates import GatesConfig, ReportConfig
 from reranker_batch.config.overrides import apply_override
 from reranker_batch.config.sections import (
     BatchingConfig,
@@ -37,6 +38,8 @@ class JobConfig(Section):
     ranking: RankingConfig = Field(default_factory=RankingConfig)
     output: OutputConfig
     batching: BatchingConfig = Field(default_factory=BatchingConfig)
+    report: ReportConfig = Field(default_factory=ReportConfig)
+    gates: GatesConfig = Field(default_factory=GatesConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @model_validator(mode="after")
@@ -57,6 +60,16 @@ class JobConfig(Section):
                 f"runtime.gpus_per_replica={gpus:g} contradicts model.device={device}. Set it to auto, or change the "
                 "device"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _gates_can_be_measured(self) -> JobConfig:
+        gates = self.gates
+        for name in ("max_queries_changed", "min_overlap_at_10"):
+            if getattr(gates, name) is not None and self.report.compare_with is None:
+                raise ValueError(f"gates.{name} needs an earlier output: set report.compare_with")
+        if gates.min_ndcg_at_10 is not None and self.report.qrels is None:
+            raise ValueError("gates.min_ndcg_at_10 needs relevance judgments: set report.qrels")
         return self
 
     @classmethod

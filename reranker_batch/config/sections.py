@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from reranker_batch.schema import RESERVED_NAMES
-from reranker_batch.uris import is_uri, problem_of
+from reranker_batch.uris import is_uri, latest_folder, problem_of
 
 _LARGEST = 2**31 - 1
 _LONGEST_S = 1e8
@@ -23,12 +23,25 @@ def _is_a_place(text: str) -> str:
     return text
 
 
+def _is_an_output(text: str) -> str:
+    """A place, or `latest:` and a place."""
+    folder = latest_folder(text)
+    _is_a_place(text if folder is None else folder)
+    return text
+
+
+def is_share(text: str) -> bool:
+    """Whether this is a share such as `0.1%`."""
+    return re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?%", text) is not None
+
+
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
 Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False, strict=False)]
 Auto = Literal["auto"]
 Name = Annotated[str, Field(min_length=1)]
 Place = Annotated[str, AfterValidator(_is_a_place)]
+EarlierOutput = Annotated[str, AfterValidator(_is_an_output)]
 
 
 class Section(BaseModel):
@@ -197,7 +210,7 @@ class OutputConfig(Section):
     @field_validator("max_failed")
     @classmethod
     def _is_share(cls, value: int | str) -> int | str:
-        if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?%", value):
+        if isinstance(value, str) and not is_share(value):
             raise ValueError(f"{value!r} is neither a count nor a share like '0.1%'")
         return value
 

@@ -9,28 +9,14 @@ from typing import Any, Literal
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.distribution import Histogram
+from reranker_batch.core.findings import Findings
+from reranker_batch.core.gates import GateResult
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_summary import DeadLetterExample
-from reranker_batch.errors import ConfigError
 
-Status = Literal["complete", "too_many_failed", "failed", "interrupted"]
-EXIT_CODES: dict[Status, int] = {"complete": 0, "failed": 1, "too_many_failed": 3, "interrupted": 130}
-
-
-def is_within(max_failed: int | str, *, failed: int, candidates: int) -> bool:
-    """Whether so many dead letters are tolerated; a share such as `0.1%` is of the candidates.
-
-    Raises:
-        ConfigError: Neither a count nor a share.
-    """
-    if isinstance(max_failed, int):
-        return failed <= max_failed
-    share = max_failed.removesuffix("%")
-    try:
-        return failed * 100 <= float(share) * candidates
-    except ValueError:
-        raise ConfigError(f"output.max_failed={max_failed!r} is neither a count nor a share like '0.1%'.") from None
+Status = Literal["complete", "too_many_failed", "gated", "failed", "interrupted"]
+EXIT_CODES: dict[Status, int] = {"complete": 0, "failed": 1, "too_many_failed": 3, "gated": 4, "interrupted": 130}
 
 
 def utc_now() -> str:
@@ -146,14 +132,39 @@ class RunReport:
     """Files of the input that could not be used and were left out, each with what is wrong."""
     precision: Precision | None = None
     """From a second scoring of a few pairs of this attempt, in float32 and one pair at a time."""
+    movement_first_stage: Mapping[str, Any] | None = None
+    """What moved between the order in which candidates came and the result; None until all units are published."""
+    movement: Mapping[str, Any] | None = None
+    """What moved since an earlier output."""
+    metrics: Mapping[str, Any] | None = None
+    """By relevance judgments."""
+    findings_digest: str | None = None
+    """Of the three above, and the parts that they were computed from."""
+    gates: list[GateResult] = field(default_factory=list)
+    """Limits that the finished output must keep."""
 
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why the output must be accepted before it is served."""
+        return [gate.message for gate in self.gates if not gate.is_met]
+
+    @property
+    def findings(self) -> Findings | None:
+        """None where there are none, or where they are not those of these parts."""
+        if self.movement_first_stage is None:
+            return None
+        findings = Findings(self.movement_first_stage, self.movement, self.metrics)
+        return findings if findings.digest(part.sha256 for part in self.parts) == self.findings_digest else None
+
     def has_same_results(self, other: RunReport | None) -> bool:
         """Whether both tell of the same parts with the same status, whatever attempt made them."""
-        names = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
+        of_parts = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
+        of_rankings = ("movement_first_stage", "movement", "metrics", "findings_digest", "gates")
+        names = (*of_parts, *of_rankings)
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,5 +177,6 @@ class RunReport:
             "throughput": asdict(self.throughput),
             "slowest_units": [asdict(unit) for unit in self.slowest_units],
             "precision": None if self.precision is None else self.precision.to_dict(),
+            "gates": [asdict(gate) for gate in self.gates],
             "exit_code": self.exit_code,
         }

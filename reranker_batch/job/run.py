@@ -10,11 +10,14 @@ from typing import Any
 
 from reranker_batch.core.backend import Device
 from reranker_batch.core.counts import Counts
+from reranker_batch.core.findings import Findings
 from reranker_batch.core.fingerprint import Settings, differences
+from reranker_batch.core.gates import failed_gate, gate_results
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
-from reranker_batch.core.report import RunReport, Status, is_within, job_facts
+from reranker_batch.core.report import RunReport, Status, job_facts
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
+from reranker_batch.job.comparison import Comparison
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
 from reranker_batch.job.interrupts import terminate_as_interrupt
@@ -22,7 +25,7 @@ from reranker_batch.job.job import Job
 from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.gate import conclude
+from reranker_batch.storage.output.gate import conclude, known
 from reranker_batch.storage.output.lock import Lock, hold_lock
 from reranker_batch.storage.output.published import published_files, published_parts
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, PLAN, REPORT, RunState
@@ -65,18 +68,20 @@ class _Run:
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
             _check_same_job(self.job, recorded, self.job.devices)
+        comparison = Comparison.open(self.job.config, recorded, known(self.state.report))
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         progress.job = {} if recorded is None else job_facts(recorded)
         with self._reported(progress):
-            self._complete(progress, recorded)
+            findings = self._complete(progress, recorded, comparison)
             is_idle = self.state.is_complete and progress.skipped == len(progress.units)
-            report = self._closing_report(progress, "nothing to do: the output is complete" if is_idle else "")
+            message = "nothing to do: the output is complete" if is_idle else ""
+            report = self._closing_report(progress, findings, message)
             self.lock.confirm()
             return conclude(self.state, report, on_recorded=try_to_write_page)
 
-    def _complete(self, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
-        """Read what is published and compute the rest. An engine that will be needed reads the parts too."""
+    def _complete(self, progress: RunProgress, recorded: Mapping[str, Any] | None, comparison: Comparison) -> Findings:
+        """Read what is published, compute the rest and compare the result. An engine that is needed reads parts too."""
         files = published_files(self.state, progress.units)
         with ExitStack() as opened:
             engine = None
@@ -89,7 +94,10 @@ class _Run:
                     progress.skip(part)
             progress.has_read_parts = True
             if progress.remaining:
-                self._process(engine or self._open_engine(opened), progress, recorded)
+                engine = engine or self._open_engine(opened)
+                self._process(engine, progress, recorded, comparison)
+            report = progress.report("complete", "", self.job.config.output.path)
+            return comparison.findings(report, in_threads if engine is None else engine.map)
 
     def _open_engine(self, opened: ExitStack) -> Engine:
         """Closed by `opened`. Signals go on to end the run, whatever handler the engine has put in place."""
@@ -97,13 +105,15 @@ class _Run:
         opened.enter_context(terminate_as_interrupt())
         return engine
 
-    def _process(self, engine: Engine, progress: RunProgress, recorded: Mapping[str, Any] | None) -> None:
+    def _process(
+        self, engine: Engine, progress: RunProgress, recorded: Mapping[str, Any] | None, comparison: Comparison
+    ) -> None:
         device = engine.replicas.device
         if recorded is not None:
             _check_same_job(self.job, recorded, [device])
         if (caution := self.job.backend.caution(device)) is not None:
             logger.warning(caution)
-        self._record_start(progress, self.job.settings(device), engine.name)
+        self._record_start(progress, self.job.settings(device), engine.name, comparison.compared_with)
         num_pairs = self.job.config.model.precision_sample
         sample = choose_units([unit.unit_id for unit in progress.remaining], num_pairs)
         spec = replace(self.job.spec(engine.replicas), lock=self.lock.ticket, precision_sample=sample)
@@ -121,7 +131,7 @@ class _Run:
             display.close()
             progress.attempts = dict(engine.attempts())
 
-    def _record_start(self, progress: RunProgress, settings: Settings, engine: str) -> None:
+    def _record_start(self, progress: RunProgress, settings: Settings, engine: str, compared_with: str | None) -> None:
         job, state = self.job, self.state
         state.start(progress.remaining)
         manifest = {
@@ -132,6 +142,7 @@ class _Run:
             "input": job.plan.identity(),
             "config": job.config.model_dump(),
             "engine": engine,
+            "compared_with": compared_with,
             "versions": versions(),
         }
         state.record(manifest, progress.units)
@@ -148,20 +159,20 @@ class _Run:
             done_units=len(progress.parts),
         )
 
-    def _closing_report(self, progress: RunProgress, message: str) -> RunReport:
+    def _closing_report(self, progress: RunProgress, findings: Findings, message: str) -> RunReport:
         """Raises CommitError when a unit has no part, which would be a mistake of ours."""
-        output = self.job.config.output
+        config = self.job.config
         if missing := progress.remaining:
             raise CommitError(f"{len(missing)} units ended without a part, such as {missing[0].unit_id}.")
-        report = progress.report("complete", message, output.path)
-        failed, candidates = report.totals.num_dead_letters, report.totals.candidates
-        if is_within(output.max_failed, failed=failed, candidates=candidates):
+        report = progress.report("complete", message, config.output.path)
+        failed = failed_gate(config.output.max_failed, report.totals)
+        gates = [failed, *gate_results(config.gates, report.totals, findings.movement, findings.metrics)]
+        digest = findings.digest(part.sha256 for part in report.parts)
+        report = replace(report, **vars(findings), findings_digest=digest, gates=gates)
+        if not report.reasons:
             return report
-        return replace(
-            report,
-            status="too_many_failed",
-            message=f"{failed} dead letters are more than output.max_failed={output.max_failed}",
-        )
+        status: Status = "gated" if failed.is_met else "too_many_failed"
+        return replace(report, status=status, message="; ".join(report.reasons))
 
     @contextmanager
     def _reported(self, progress: RunProgress) -> Iterator[None]:

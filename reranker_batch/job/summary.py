@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from reranker_batch.core.gates import MAX_FAILED, GateResult
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import RunReport
 from reranker_batch.printing import listed
@@ -33,6 +37,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
     ]
     if (precision := report.precision) is not None:
         rows.append(("precision", _precision(precision)))
+    rows += _findings(report)
     if report.computed_pairs:
         pace = report.computed_pairs / report.wall_s
         tokens = report.computed_tokens / report.wall_s
@@ -41,6 +46,39 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
         rows.append(("replicas", f"{report.replicas}: {shares}"))
     return rows
+
+
+def _findings(report: RunReport) -> list[tuple[str, str]]:
+    """What moved, how good the rankings are, and the limits that are set."""
+    movements = {"first stage": report.movement_first_stage, "earlier": report.movement}
+    rows = [(f"moved since {name}", _movement(moved)) for name, moved in movements.items() if moved is not None]
+    if (metrics := report.metrics) is not None:
+        rows.append(("metrics", _metrics(metrics)))
+    gates = [gate for gate in report.gates if gate.key != MAX_FAILED]
+    return [*rows, *([("gates", "\n".join(map(_gate, gates)))] if gates else [])]
+
+
+def _movement(movement: Mapping[str, Any]) -> str:
+    queries, name = movement["queries"], movement.get("compared_with")
+    end = "" if name is None else f": {name}"
+    if not queries:
+        return f"no query to compare{end}"
+    overlap, changed = movement["overlap_at_10"]["mean"], movement["changed_queries"]
+    return f"{changed:,} of {queries:,} queries changed in their first ten, mean overlap {overlap:.3f}{end}"
+
+
+def _metrics(metrics: Mapping[str, Any]) -> str:
+    if not metrics["queries"]:
+        return f"no query is judged by {metrics['qrels']}"
+    change = (metrics["since_earlier"] or metrics["since_first_stage"] or {}).get("ndcg_at_10")
+    since = "earlier" if metrics["since_earlier"] else "first stage"
+    was = "" if change is None else f" ({since}: {change['before']:.4f} to {change['after']:.4f})"
+    return f"nDCG@10 {metrics['means']['ndcg_at_10']:.4f}{was}, {metrics['queries']:,} judged queries"
+
+
+def _gate(gate: GateResult) -> str:
+    seen = gate.message if gate.value is None else f"seen: {gate.value:.6g}"
+    return f"{'met' if gate.is_met else 'NOT met'}: {gate.key}={gate.limit} ({seen})"
 
 
 def _attempts(report: RunReport) -> str:

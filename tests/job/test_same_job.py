@@ -30,7 +30,8 @@ from reranker_batch.model.recipes import RECIPES, Prompt
 from reranker_batch.storage.filesystem import resolve
 
 UNTRIED = object()
-"""The mini model takes no instruction and no other recipe, and a local folder has no revision."""
+"""The mini model takes no instruction and no other recipe, a local folder has no revision, and some gates need a key of
+another section."""
 PROMPTED = cast(Prompt, RECIPES["qwen3-reranker"].prompt)
 
 
@@ -88,6 +89,12 @@ KEYS: dict[str, tuple[str | None, Any, list[str]]] = {
     "output.layout": ("output", "nested", ["layout"]),
     "output.max_failed": (None, 9, []),
     "batching.max_batch_tokens": (None, 9_999, []),
+    "report.compare_with": (None, "earlier", []),
+    "report.qrels": (None, "qrels", []),
+    "gates.max_queries_changed": (None, UNTRIED, []),
+    "gates.min_overlap_at_10": (None, UNTRIED, []),
+    "gates.min_ndcg_at_10": (None, UNTRIED, []),
+    "gates.max_truncated": (None, "5%", []),
     "runtime.engine": (None, "local", []),
     "runtime.ray_address": (None, "auto", []),
     "runtime.min_replicas": (None, 2, []),

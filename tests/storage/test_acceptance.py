@@ -64,7 +64,7 @@ ENDS: dict[str, tuple[Callable[[Output], object], int, int | None]] = {
 
 def set_gated(output: Output, exit_code: Any) -> None:
     end_as(output, status="too_many_failed")
-    set_gate(output.state, exit_code=exit_code, reasons=[REASON])
+    set_gate(output.state, Gate(exit_code, [REASON]))
     output.state.close()
 
 
@@ -176,12 +176,13 @@ def test_a_gated_output_that_is_damaged_is_not_accepted(gated: Output, folder: s
 
 def test_setting_a_gate_again_keeps_what_was_accepted_for_the_same_reasons_only(gated: Output) -> None:
     accepted = accept(str(gated.path))
-    assert set_gate(gated.state, exit_code=3, reasons=[REASON]) == accepted
+    closed = replace(accepted, accepted=None)
+    assert set_gate(gated.state, closed) == accepted
     assert gated.is_marked
-    assert set_gate(gated.state, exit_code=3, reasons=["9 dead letters."]).accepted is None
+    assert set_gate(gated.state, replace(closed, reasons=["9 dead letters."])).accepted is None
     assert not gated.is_marked
     (gated.run / GATED).write_text("{broken")
-    assert set_gate(gated.state, exit_code=3, reasons=[REASON]) == read_gate(gated.state)
+    assert set_gate(gated.state, closed) == read_gate(gated.state)
     remove_gate(gated.state)
     assert read_gate(gated.state) is None
 

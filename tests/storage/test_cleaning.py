@@ -224,10 +224,12 @@ def test_the_command_says_what_it_deletes_and_why_it_keeps(nights: Path) -> None
     assert there(nights) == ["d"]
 
 
-def test_the_source_of_an_unfinished_run_stays(nights: Path) -> None:
+@pytest.mark.parametrize("key", ["reuse", "compared_with"])
+def test_what_an_unfinished_run_needs_stays(nights: Path, key: str) -> None:
+    place = str(nights / "a")
     output = at(nights, "d")
     fail(output)
     manifest = json.loads((output.run / MANIFEST).read_text())
-    (output.run / MANIFEST).write_text(json.dumps(manifest | {"reuse": {"from": str(nights / "a")}}))
-    assert f"{nights}/d reuses its scores and is failed" in why(clean(nights), nights, "a")
+    (output.run / MANIFEST).write_text(json.dumps(manifest | {key: {"from": place} if key == "reuse" else place}))
+    assert f"{nights}/d needs it and is failed" in why(clean(nights), nights, "a")
     assert there(nights) == ["a", "b", "c", "d"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,28 @@ def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_
     assert clean_outputs(f"s3://nightly/a b{options}", keep=1).deleted == [output]
     assert state.output.filesystem.get_file_info(state.output.path).type == FileType.NotFound
     assert verify_output(newer).is_sound
+
+
+def test_a_night_is_compared_with_the_latest_one_gated_and_accepted_on_an_object_store(
+    tmp_path: Path, options: str
+) -> None:
+    write(nested_table(groups()), tmp_path / "in" / "a.parquet", row_group_size=2)
+    qrels = Folder.at(f"s3://nightly/labels{options}")
+    with qrels.filesystem.open_output_stream(qrels.child("qrels")) as sink:
+        sink.write(b"q1 0 d1-1 1\n")
+    report = {"compare_with": f"latest:s3://nightly/c d{options}", "qrels": f"s3://nightly/labels/qrels{options}"}
+    first = SmallJob(str(tmp_path / "in"), f"s3://nightly/c d/1{options}", unit_pairs=8, report=report)
+    assert (first.run().exit_code, first.run().movement) == (0, None)
+    second = replace(first, output=f"s3://nightly/c d/2{options}", gates={"min_ndcg_at_10": 1, "max_truncated": "1%"})
+    ended = second.run()
+    assert ended.movement is not None
+    assert ended.metrics is not None
+    assert (ended.exit_code, ended.metrics["queries"]) == (4, 1)
+    assert ended.gates[1].value == ended.metrics["means"]["ndcg_at_10"] < 1
+    assert (ended.movement["compared_with"], ended.movement["changed_queries"]) == (first.output, 0)
+    assert (output_status(second.output).state, verify_output(second.output).exit_code) == ("gated", 4)
+    assert latest_output(f"s3://nightly/c d{options}") == first.output
+    assert second.run().computed_pairs == 0
+    accept_output(second.output, by="Ada")
+    assert (output_status(second.output).state, second.run().exit_code) == ("accepted", 0)
+    assert latest_output(f"s3://nightly/c d{options}") == second.output

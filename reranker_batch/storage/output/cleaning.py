@@ -40,8 +40,8 @@ class _Night:
     status: OutputStatus | None
     problem: str = ""
     """Why there is no status."""
-    source: str | None = None
-    """The output whose scores this run reuses."""
+    needs: tuple[str, ...] = ()
+    """The outputs whose scores this run reuses, and with which it will be compared."""
 
     @property
     def state(self) -> str:
@@ -61,7 +61,7 @@ class _Night:
 def clean_outputs(folder: str, *, keep: int, dry_run: bool = False) -> Cleaned:
     """Delete the outputs directly below `folder` that are older than its `keep` newest complete ones.
 
-    A complete output stays if an unfinished run below `folder` reuses its scores, or if a link in `folder` leads to
+    A complete output stays if an unfinished run below `folder` needs it, or if a link in `folder` leads to
     it. Failed, interrupted and gated outputs go with the complete ones of their time: those that ended before the
     oldest complete one that stays. What runs, what was killed before it left a report, and all that no run wrote stays.
     An output with files of others inside is refused as a whole. A deletion that was interrupted is finished.
@@ -83,15 +83,16 @@ def _look(item: tuple[str, Folder]) -> _Night:
     name, output = item
     try:
         status = output_status(output.uri)
-        source = _source(RunState(output).read(MANIFEST) or {}) if status.state in _UNFINISHED else None
+        needs = _needs(RunState(output).read(MANIFEST) or {}) if status.state in _UNFINISHED else ()
     except (CommitError, ConfigError) as error:
         return _Night(output, name, None, f"its records cannot be used: {error}")
-    return _Night(output, name, status, source=source)
+    return _Night(output, name, status, needs=needs)
 
 
-def _source(manifest: dict[str, Any]) -> str | None:
+def _needs(manifest: dict[str, Any]) -> tuple[str, ...]:
     reuse = manifest.get("reuse")
-    return reuse.get("from") if isinstance(reuse, dict) else None
+    places = (reuse.get("from") if isinstance(reuse, dict) else None, manifest.get("compared_with"))
+    return tuple(place for place in places if isinstance(place, str))
 
 
 def _doomed(nights: Sequence[_Night], links: Sequence[str], keep: int, cleaned: Cleaned) -> list[_Night]:
@@ -135,8 +136,8 @@ def _needed_by(night: _Night, nights: Sequence[_Night], links: Sequence[str]) ->
     if night.state == "deleting":
         return ""
     for other in nights:
-        if other.source is not None and is_within(other.source, night.output.uri):
-            return f"{other.output.uri} reuses its scores and is {other.state}"
+        if any(is_within(place, night.output.uri) for place in other.needs):
+            return f"{other.output.uri} needs it and is {other.state}"
     target = next((link for link in links if is_within(os.path.realpath(link), night.output.uri)), None)
     return "" if target is None else f"the link {target} leads to it"
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pyarrow as pa
 
+from reranker_batch.core.mapping import Caught, Mapper, in_threads, raised
 from reranker_batch.core.movement import Movement, movement_of
 from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 from reranker_batch.core.rank_matches import Rankings, match_first_stage, match_rankings
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.query_join import JoinedLists, join_by_query
-from reranker_batch.storage.output.ranked_lists import column_of, read_ranked_lists
+from reranker_batch.storage.output.ranked_lists import column_of, list_parts, read_part_lists, read_ranked_lists
 from reranker_batch.storage.values import list_lengths
 
 
@@ -26,15 +29,20 @@ def compare_outputs(before: Folder, after: Folder) -> Movement:
     return sum((_movement_of_joined(lists) for lists in joined), Movement())
 
 
-def compare_with_first_stage(output: Folder) -> Movement:
+def compare_with_first_stage(output: Folder, *, each: Mapper = in_threads) -> Movement:
     """Movement of the kept candidates against the order in which each query's candidates came.
 
-    See `match_first_stage` for what is known of candidates that were not kept.
+    See `match_first_stage` for what is known of candidates that were not kept. `each` says where parts are read.
 
     Raises:
         CommitError: A part cannot be read.
     """
-    tables = read_ranked_lists(output, columns=("doc_id", "index", "logit"))
+    paths = [info.path for info in list_parts(output)]
+    return sum(raised(each(Caught(partial(_movement_of_part, output)), paths)), Movement())
+
+
+def _movement_of_part(output: Folder, path: str) -> Movement:
+    tables = read_part_lists(output, path, ("doc_id", "index", "logit"))
     return sum((_movement_of_lists(table) for table in tables), Movement())
 
 

@@ -19,6 +19,7 @@ Point = Literal[
     "part_verified",
     "dead_letters_published",
     "part_published",
+    "rankings_compared",
     "report_written",
     "gate_written",
     "success_written",

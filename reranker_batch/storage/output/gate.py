@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter
@@ -17,7 +17,7 @@ from reranker_batch.storage.output.run_state import GATED, REPORT, RunState
 logger = logging.getLogger(__name__)
 
 GateCode = Literal[3, 4]
-GATE_CODES: dict[Status, GateCode] = {"too_many_failed": 3}
+GATE_CODES: dict[Status, GateCode] = {"too_many_failed": 3, "gated": 4}
 
 Document = TypeVar("Document")
 
@@ -39,6 +39,8 @@ class Gate:
     """Of the run that set the gate."""
     reasons: Annotated[list[str], Field(min_length=1)]
     accepted: Acceptance | None = None
+    numbers: dict[str, int | float | None] = field(default_factory=dict)
+    """By the key of each limit that is not met: the number that was held against it, None where there is none."""
 
 
 _GATE = TypeAdapter(Gate)
@@ -54,15 +56,15 @@ def read_gate(state: RunState) -> Gate | None:
     return None if values is None else typed(_GATE, values, state.path_of(GATED), remedy=WRITTEN_AGAIN)
 
 
-def set_gate(state: RunState, *, exit_code: GateCode, reasons: Sequence[str]) -> Gate:
+def set_gate(state: RunState, gate: Gate) -> Gate:
     """Record why a finished output is not served, and withdraw its success marker.
 
-    An acceptance for the very same reasons stays, and with it the marker.
+    An acceptance of the very same reasons stays, and with it the marker.
 
     Raises:
         CommitError: The gate cannot be written.
     """
-    gate, before = Gate(exit_code, list(reasons)), _known(lambda: read_gate(state))
+    before = known(lambda: read_gate(state))
     if before is not None and replace(before, accepted=None) == gate and before.accepted is not None:
         return before
     state.withdraw()
@@ -84,14 +86,15 @@ def conclude(
     Raises:
         CommitError: Something cannot be written.
     """
-    if not report.has_same_results(_known(state.report)):
+    if not report.has_same_results(known(state.report)):
         state.write(REPORT, report.to_dict())
     if report.exit_code == 0:
         remove_gate(state)
         on_recorded(state)
         _mark(state)
         return report
-    gate = set_gate(state, exit_code=GATE_CODES[report.status], reasons=[report.message])
+    numbers = {gate.key: gate.value for gate in report.gates if not gate.is_met}
+    gate = set_gate(state, Gate(GATE_CODES[report.status], report.reasons, numbers=numbers))
     on_recorded(state)
     if gate.accepted is None:
         state.close()
@@ -108,8 +111,8 @@ def _mark(state: RunState) -> None:
         state.complete()
 
 
-def _known(read: Callable[[], Document | None]) -> Document | None:
-    """What is on record, None where it cannot be read and has to be written again."""
+def known(read: Callable[[], Document | None]) -> Document | None:
+    """What is on record, None where it cannot be read and has to be written again; the log says why."""
     try:
         return read()
     except CommitError as error:

@@ -61,7 +61,7 @@ def read_ranked_lists(output: Folder, *, columns: Sequence[str] = ("doc_id", "lo
     parts = deque[Future[list[pa.Table]]]()
     with ThreadPoolExecutor(_PARTS_AHEAD) as threads:
         for info in list_parts(output):
-            parts.append(threads.submit(_read_part, output, info.path, columns))
+            parts.append(threads.submit(read_part_lists, output, info.path, columns))
             if len(parts) > _PARTS_AHEAD:
                 yield from parts.popleft().result()
         while parts:
@@ -84,7 +84,8 @@ def column_of(lists: pa.Table, name: str) -> pa.Array:
     return one_chunk(lists[name].chunks, RANKED_LISTS.field(name).type)
 
 
-def _read_part(output: Folder, path: str, columns: Sequence[str]) -> list[pa.Table]:
+def read_part_lists(output: Folder, path: str, columns: Sequence[str]) -> list[pa.Table]:
+    """The queries of one part, as `read_ranked_lists` has them. Raises CommitError when it cannot be read."""
     try:
         source = retried(lambda: output.filesystem.open_input_file(path), f"Opening {path}")
         with (

@@ -34,7 +34,7 @@ _REQUIRED = {
     MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
     PLAN: {"units"},
     REPORT: {"status", "exit_code", "totals", "parts", "finished_at"},
-    GATED: {"exit_code", "reasons", "accepted"},
+    GATED: {"exit_code", "reasons", "accepted", "numbers"},
     DELETING: {"begun_at"},
 }
 _WRITTEN: dict[str, Point] = {

@@ -50,6 +50,7 @@ class OutputStatus:
             "is_served": self.is_served,
             "message": self.message,
             "reasons": [] if gate is None else gate.reasons,
+            "numbers": {} if gate is None else gate.numbers,
             "accepted": None if gate is None or gate.accepted is None else vars(gate.accepted),
             "units": None if report is None else report.units,
             "units_published": None if report is None else report.units_published,
@@ -98,5 +99,5 @@ def _unmarked(path: str, report: RunReport, gate: Gate | None) -> OutputStatus:
         return OutputStatus(path, "interrupted", EXIT_CODES["interrupted"], message, report, gate)
     if gate is not None and gate.exit_code == report.exit_code:
         state: State = "too_many_failed" if gate.exit_code == EXIT_CODES["too_many_failed"] else "gated"
-        return OutputStatus(path, state, gate.exit_code, " ".join(gate.reasons), report, gate)
+        return OutputStatus(path, state, gate.exit_code, "; ".join(gate.reasons), report, gate)
     return OutputStatus(path, report.status, report.exit_code, report.message, report, gate)

@@ -21,7 +21,7 @@ from reranker_batch.storage.output.published import PublishedFiles, RecordedPart
 from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
 
 EXIT_UNSOUND = 1
-_FINISHED = ("complete", "too_many_failed")
+_FINISHED = ("complete", "too_many_failed", "gated")
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,10 @@ def _status_problems(report: RunReport, gate: Gate | None, *, is_marked: bool) -
     exit_code = gate.exit_code if gate is not None else 0
     if exit_code != report.exit_code:
         yield f"run/gated.json has exit code {exit_code} (0: it is not there), the report {report.exit_code}."
+    elif (gate.reasons if gate is not None else []) != report.reasons:
+        yield f"run/gated.json has other reasons than the limits that are not met by run/{REPORT}."
+    if report.findings is None:
+        yield f"run/{REPORT}: movement and metrics are not those that were computed from the parts that it lists."
     if is_marked and gate is not None and gate.accepted is None:
         yield "scores/_SUCCESS is there, although run/gated.json says that nobody has accepted the output."
     if not is_marked and gate is None:
