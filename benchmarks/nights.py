@@ -21,13 +21,14 @@ import pyarrow as pa
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.memo import MEMO_DTYPE, MemoRows
 from reranker_batch.core.pair_texts import UnitTexts
+from reranker_batch.core.report import MemoFile
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.reuse.lookup import Lookup, is_in_order
 from reranker_batch.reuse.regroup import regroup
 from reranker_batch.reuse.source import MemoSource, open_source
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.memo import MEMO, MemoFile, publish_memo
-from reranker_batch.storage.output.parts import STAGING, PartRecord
+from reranker_batch.storage.output.memo import publish_memo
+from reranker_batch.storage.output.parts import MEMO, STAGING, PartRecord
 from reranker_batch.storage.output.scratch import Scratch
 
 FINGERPRINT = "0" * 64

@@ -67,6 +67,7 @@ class SmallJob:
     top_n: int | None = TOP_N
     max_failed: int | str = "100%"
     output_layout: str = "pairs"
+    memo: bool = True
 
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
@@ -77,7 +78,12 @@ class SmallJob:
                 "input": {"path": self.input, "layout": self.layout},
                 "model": {"name": "builtin:mini", "device": "cpu"},
                 "ranking": {"top_n": self.top_n},
-                "output": {"path": self.output, "layout": self.output_layout, "max_failed": self.max_failed},
+                "output": {
+                    "path": self.output,
+                    "layout": self.output_layout,
+                    "max_failed": self.max_failed,
+                    "memo": self.memo,
+                },
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )

@@ -148,6 +148,13 @@ def test_the_columns_of_dead_letters_and_of_their_places(folder: Path) -> None:
     assert documented("_places.parquet", "places column") == pq.read_schema(folder / "redriven/_places.parquet").names
 
 
+def test_the_columns_and_the_footer_of_a_memo(folder: Path) -> None:
+    complete, _ = outputs(folder)
+    heading, memo = "memo/part-<unit_id>.parquet", complete.parts("memo")[0]
+    assert documented(heading, "memo column") == pq.read_schema(memo).names
+    check(documented(heading, "memo footer"), json.loads(pq.read_metadata(memo).metadata[b"reranker_batch_memo"]))
+
+
 def test_the_json_of_plan(tmp_path: Path) -> None:
     write(nested_table(random_groups(3)), tmp_path / "in.parquet")
     config = {"input": {"path": str(tmp_path / "in.parquet")}, "output": {"path": str(tmp_path / "out")}}

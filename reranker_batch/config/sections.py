@@ -194,6 +194,12 @@ class OutputConfig(Section):
         "With more, the run ends with exit code 3 and writes no _SUCCESS.",
     )
 
+    memo: bool = Field(
+        True,
+        description="Keep the score of every pair in memo/, about 25 bytes each, so that a later run can reuse it. An "
+        "output that was begun keeps to what it was begun with.",
+    )
+
     @field_validator("max_failed")
     @classmethod
     def _is_share(cls, value: int | str) -> int | str:

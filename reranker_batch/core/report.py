@@ -54,6 +54,15 @@ def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoFile:
+    """The memo of a unit, as its part and the report record it."""
+
+    num_rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartEntry:
     """A published part as the report lists it; `verify` holds the file against this."""
 
@@ -62,13 +71,17 @@ class PartEntry:
     size_bytes: int
     sha256: str
     counts: Counts
+    memo: MemoFile | None = None
+    """None where `output.memo` is false."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_dict()}
+        memo = None if self.memo is None else asdict(self.memo)
+        return {name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_dict(), "memo": memo}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PartEntry:
-        return cls(**{**values, "counts": Counts.from_dict(values["counts"])})
+        memo = None if values["memo"] is None else MemoFile(**values["memo"])
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"]), "memo": memo})
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Job:
         )
 
     def spec(self, replicas: Replicas) -> WorkerSpec:
+        settings = self.settings(replicas.device)
         return WorkerSpec(
             source=self.plan.source,
             backend=self.backend,
@@ -80,7 +81,9 @@ class Job:
             limits=self.limits,
             results=self.results,
             output=Folder.at(self.config.output.path),
-            fingerprint=self.settings(replicas.device).fingerprint,
+            fingerprint=settings.fingerprint,
+            scoring_fingerprint=settings.scoring_fingerprint,
+            memo=self.config.output.memo,
         )
 
 

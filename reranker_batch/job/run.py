@@ -24,6 +24,7 @@ from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude
 from reranker_batch.storage.output.lock import Lock, hold_lock
+from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.published import published_files, published_parts
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, PLAN, REPORT, RunState
 
@@ -106,9 +107,18 @@ class _Run:
         self._record_start(progress, self.job.settings(device), engine.name)
         num_pairs = self.job.config.model.precision_sample
         sample = choose_units([unit.unit_id for unit in progress.remaining], num_pairs)
-        spec = replace(self.job.spec(engine.replicas), lock=self.lock.ticket, precision_sample=sample)
+        spec = replace(
+            self.job.spec(engine.replicas),
+            lock=self.lock.ticket,
+            precision_sample=sample,
+            memo=self._manifest().config.output.memo,
+        )
         progress.replicas = engine.replicas.count
         self._process_units(engine, progress, spec)
+
+    def _manifest(self) -> Manifest:
+        """Of the attempt that began this output."""
+        return Manifest.of(self.state.read(MANIFEST) or {}, self.state.path_of(MANIFEST))
 
     def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
         display = self._display(progress)

@@ -58,7 +58,7 @@ class RunProgress:
 
     def add(self, entry: UnitEntry) -> None:
         self.parts[entry.part.unit_id] = entry.part
-        self.computed_pairs += entry.part.counts.scored
+        self.computed_pairs += entry.part.counts.scored - entry.part.counts.reused
         self.computed_tokens += entry.part.counts.model_tokens
         self.oom_splits += entry.oom_splits
         self.executions[entry.execution] += 1

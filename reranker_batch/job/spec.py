@@ -24,6 +24,9 @@ class WorkerSpec:
     results: ResultSettings
     output: Folder
     fingerprint: str
+    scoring_fingerprint: str = ""
+    memo: bool = True
+    """Whether each unit leaves a memo for later runs."""
     lock: LockTicket | None = None
     precision_sample: Mapping[str, int] = field(default_factory=dict)
     """How many pairs of which units are scored again in float32."""

@@ -14,8 +14,9 @@ from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
+from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, nothing_known, prepare_unit
 from reranker_batch.storage.output.dead_letters import dead_letter_table, examples_of
+from reranker_batch.storage.output.memo import publish_memo
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 
 
@@ -55,8 +56,14 @@ def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     started = time.perf_counter()
     with naming(unit, "prepared"):
         rows = spec.source.read(unit)
-        keep_documents = spec.results.return_documents
-        prepared = prepare_unit(unit, rows, spec.backend.load_encoder(), spec.limits, keep_documents=keep_documents)
+        prepared = prepare_unit(
+            unit,
+            rows,
+            spec.backend.load_encoder(),
+            spec.limits,
+            keep_documents=spec.results.return_documents,
+            find=nothing_known if spec.memo else None,
+        )
     return Prepared(prepared, {"prepare": time.perf_counter() - started})
 
 
@@ -80,11 +87,14 @@ def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
 
 
 def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> tuple[PartEntry, UnitSummary]:
-    """The dead letters first: the part is the record that the unit is done."""
+    """Dead letters and memo first: the part is the record that the unit is done."""
     record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts, summary=finished.summary)
     if len(finished.dead_letters):
         table = dead_letter_table(finished.dead_letters, spec.source.read_whole(unit), unit)
         file = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
         summary = replace(finished.summary, examples=examples_of(table))
         record = replace(record, dead_letters=file.as_dead_letters(), summary=summary)
+    if finished.memo is not None:
+        memo = publish_memo(spec.output, finished.memo, record, scoring_fingerprint=spec.scoring_fingerprint)
+        record = replace(record, memo=memo)
     return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry(), record.summary

@@ -87,6 +87,7 @@ KEYS: dict[str, tuple[str | None, Any, list[str]]] = {
     "output.path": (None, "out2", []),
     "output.layout": ("output", "nested", ["layout"]),
     "output.max_failed": (None, 9, []),
+    "output.memo": (None, False, []),
     "batching.max_batch_tokens": (None, 9_999, []),
     "runtime.engine": (None, "local", []),
     "runtime.ray_address": (None, "auto", []),

@@ -39,6 +39,8 @@ def assert_whole(output: Path, before: Files) -> None:
     letters = pl.read_parquet(output / "dead_letters" / "*.parquet")
     assert letters["reason_code"].to_list() == ["null_document"] * num_nulls(GROUPS)
     assert verify_output(str(output)).problems == []
+    num_pairs = len({(query, text) for _, query, candidates in GROUPS for _, text in candidates})
+    assert len(pl.read_parquet(output / "memo" / "*.parquet").select("q0", "d0").unique()) == num_pairs
     after = published(output)
     assert "_SUCCESS" in after
     assert {name: after[name] for name in before} == before

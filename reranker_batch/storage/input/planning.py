@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from reranker_batch.config import Columns, InputConfig
+from reranker_batch.core.memo import MEMO_COLUMN
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs
 from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import join, resolve
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _FOOTER_THREADS = 16
 _SHOWN_PROBLEMS = 50
-_PLACE_COLUMNS = {"query_at", "row"}
+_PLACE_COLUMNS = {"query_at", "row", MEMO_COLUMN}
 """Columns that a unit's own tables have in addition to those of the output."""
 
 Item = TypeVar("Item")

@@ -18,6 +18,7 @@ Point = Literal[
     "part_staged",
     "part_verified",
     "dead_letters_published",
+    "memo_published",
     "part_published",
     "report_written",
     "gate_written",
