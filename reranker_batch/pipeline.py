@@ -179,6 +179,19 @@ def _tokenize(
     return pairs.inputs.take(distinct), places
 
 
+def score_texts(
+    queries: Sequence[str], documents: Sequence[str], encoder: PairEncoder, scorer: PairScorer, limits: RequestLimits
+) -> FloatArray:
+    """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none."""
+    at = np.arange(len(queries), dtype=np.int64)
+    texts = UnitTexts(pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), at, at)
+    inputs, places = _tokenize(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits)
+    scores = scorer.score(inputs)
+    logits = scores.logits.copy()
+    logits[list(scores.failures)] = np.nan
+    return logits[places]
+
+
 def score_unit(
     prepared: PreparedUnit, scorer: PairScorer, *, on_progress: Callable[[int], None] = ignore_progress
 ) -> ScoredUnit:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from oracle import Answer, HashScorer, OracleBackend, answers
 from tables import Group, nested_table
 
 from reranker_batch import JobConfig, RunReport
-from reranker_batch.core.backend import Where
+from reranker_batch.core.backend import Device, Where
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
@@ -51,6 +52,11 @@ class HashBackend(OracleBackend):
     """The oracle with this scorer."""
 
     scorer: HashScorer = field(default_factory=HashScorer)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self, device: Device) -> dict[str, Any]:
+        own = super().identity(device)
+        return {**own, **self.scoring, "model": own["model"] | dict(self.scoring.get("model", {}))}
 
     def load_scorer(self, where: Where) -> HashScorer:
         return self.scorer
@@ -68,6 +74,10 @@ class SmallJob:
     max_failed: int | str = "100%"
     output_layout: str = "pairs"
     memo: bool = True
+    reuse: Mapping[str, Any] = field(default_factory=dict)
+    limits: RequestLimits = LIMITS
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    """In the scoring settings, in addition to those of the oracle."""
 
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
@@ -84,11 +94,12 @@ class SmallJob:
                     "max_failed": self.max_failed,
                     "memo": self.memo,
                 },
+                "reuse": self.reuse,
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )
         plan = plan_input(config.input, unit_pairs=self.unit_pairs)
-        return Job(config, HashBackend(scorer=scorer), LIMITS, plan)
+        return Job(config, HashBackend(scorer=scorer, scoring=self.scoring), self.limits, plan)
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from engine import SmallJob
 from outputs import finished
 from tables import nested_table, random_groups, write
 
@@ -115,6 +116,16 @@ def test_the_gate(folder: Path) -> None:
     closed = read(gated.run / "gated.json")
     accept(str(gated.path), by="somebody")
     check(documented("run/gated.json"), closed, read(gated.run / "gated.json"))
+
+
+def test_the_record_of_reuse(tmp_path: Path) -> None:
+    write(nested_table(random_groups(6)), tmp_path / "in" / "a.parquet")
+    write(nested_table(random_groups(7)), tmp_path / "next" / "a.parquet")
+    SmallJob(str(tmp_path / "in"), str(tmp_path / "last")).run()
+    SmallJob(str(tmp_path / "next"), str(tmp_path / "out"), reuse={"from": str(tmp_path / "last")}).run()
+    record, report = (read(tmp_path / "out" / "run" / name) for name in ("reuse.json", "report.json"))
+    assert (report["reuse"], report["reuse_check"]) == (record, record["check"])
+    check(documented("run/reuse.json"), record)
 
 
 def test_the_lock(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from reranker_batch.config.sections import (
     ModelConfig,
     OutputConfig,
     RankingConfig,
+    ReuseConfig,
     RuntimeConfig,
     Section,
 )
@@ -37,6 +38,7 @@ class JobConfig(Section):
     ranking: RankingConfig = Field(default_factory=RankingConfig)
     output: OutputConfig
     batching: BatchingConfig = Field(default_factory=BatchingConfig)
+    reuse: ReuseConfig = Field(default_factory=ReuseConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @model_validator(mode="after")

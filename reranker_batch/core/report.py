@@ -10,6 +10,7 @@ from typing import Any, Literal
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.distribution import Histogram
 from reranker_batch.core.precision import Precision
+from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_summary import DeadLetterExample
 from reranker_batch.errors import ConfigError
@@ -160,6 +161,19 @@ class RunReport:
     precision: Precision | None = None
     """From a second scoring of a few pairs of this attempt, in float32 and one pair at a time."""
 
+    reuse: ReuseRecord | None = None
+    """None where `reuse.from` is null."""
+
+    @property
+    def rescored(self) -> int:
+        """Scored pairs whose score is of this run."""
+        return self.totals.scored - self.totals.reused
+
+    @property
+    def reused_share(self) -> float | None:
+        """Of all scored pairs."""
+        return self.totals.reused / self.totals.scored if self.totals.scored else None
+
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
@@ -179,5 +193,10 @@ class RunReport:
             "throughput": asdict(self.throughput),
             "slowest_units": [asdict(unit) for unit in self.slowest_units],
             "precision": None if self.precision is None else self.precision.to_dict(),
+            "reuse": None if self.reuse is None else asdict(self.reuse),
+            "reused": self.totals.reused,
+            "rescored": self.rescored,
+            "reused_share": self.reused_share,
+            "reuse_check": None if self.reuse is None or self.reuse.check is None else asdict(self.reuse.check),
             "exit_code": self.exit_code,
         }

@@ -22,6 +22,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         ("status", f"{report.status}{': ' + report.message if report.message else ''}"),
         ("queries", f"{totals.queries:,} ({totals.failed_queries:,} failed)"),
         ("pairs", f"{totals.scored:,} scored of {totals.candidates:,}, {totals.kept:,} kept"),
+        *([("reused", _reused(report))] if report.reuse is not None else []),
         ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
         ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
@@ -41,6 +42,16 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
         rows.append(("replicas", f"{report.replicas}: {shares}"))
     return rows
+
+
+def _reused(report: RunReport) -> str:
+    reuse, totals = report.reuse, report.totals
+    assert reuse is not None
+    if reuse.refused:
+        return f"none of {reuse.source or reuse.asked}: {' '.join(reuse.refused)}"
+    share = f"{report.reused_share:.1%} of the pairs, " if report.reused_share is not None else ""
+    check = f"; {reuse.check}" if reuse.check is not None else ""
+    return f"{totals.reused:,} scores, {share}from {reuse.source}{check}"
 
 
 def _attempts(report: RunReport) -> str:

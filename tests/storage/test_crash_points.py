@@ -64,7 +64,8 @@ def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
     assert_whole(output, before)
 
 
-UNGATED = [point for point in POINTS if point != "gate_written" and not point.startswith(("deletion_", "files_"))]
+ELSEWHERE = ("gate_", "reuse_", "deletion_", "files_")
+UNGATED = [point for point in POINTS if not point.startswith(ELSEWHERE)]
 
 
 @pytest.mark.parametrize("point", UNGATED)

@@ -15,6 +15,7 @@ Point = Literal[
     "lock_taken",
     "manifest_written",
     "plan_written",
+    "reuse_written",
     "part_staged",
     "part_verified",
     "dead_letters_published",

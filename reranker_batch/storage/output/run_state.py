@@ -25,7 +25,7 @@ from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
 
-MANIFEST, PLAN, REPORT, GATED = "manifest.json", "plan.json", "report.json", "gated.json"
+MANIFEST, PLAN, REPORT, GATED, REUSE = "manifest.json", "plan.json", "report.json", "gated.json", "reuse.json"
 DELETING = "deleting.json"
 """Says that the output is being deleted."""
 PAGE = "report.html"
@@ -44,6 +44,7 @@ _WRITTEN: dict[str, Point] = {
     REPORT: "report_written",
     GATED: "gate_written",
     DELETING: "deletion_marked",
+    REUSE: "reuse_written",
 }
 _RUN_REPORT = TypeAdapter(RunReport)
 
