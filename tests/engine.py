@@ -82,8 +82,9 @@ class SmallJob:
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
 
-    def job(self, scorer: HashScorer) -> Job:
-        config = JobConfig.of(
+    @property
+    def config(self) -> JobConfig:
+        return JobConfig.of(
             {
                 "input": {"path": self.input, "layout": self.layout},
                 "model": {"name": "builtin:mini", "device": "cpu"},
@@ -98,6 +99,9 @@ class SmallJob:
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )
+
+    def job(self, scorer: HashScorer) -> Job:
+        config = self.config
         plan = plan_input(config.input, unit_pairs=self.unit_pairs)
         return Job(config, HashBackend(scorer=scorer, scoring=self.scoring), self.limits, plan)
 

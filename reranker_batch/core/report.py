@@ -171,8 +171,8 @@ class RunReport:
 
     @property
     def reused_share(self) -> float | None:
-        """Of all scored pairs."""
-        return self.totals.reused / self.totals.scored if self.totals.scored else None
+        """Of all scored pairs; None where there are none, or `reuse.from` is null."""
+        return self.totals.reused / self.totals.scored if self.totals.scored and self.reuse is not None else None
 
     @property
     def exit_code(self) -> int:

@@ -17,12 +17,14 @@ from engine import NAN, HashBackend, NanScorer, SmallJob, kept_rows, right_rows,
 from oracle import HashScorer
 from tables import Group, nested_table, pairs_table, random_groups, write
 
-from reranker_batch import RunReport, verify_output
+from reranker_batch import JobConfig, RunReport, verify_output
 from reranker_batch.core.backend import Where
 from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairScores
+from reranker_batch.core.units import auto_unit_pairs_with_reuse
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
+from reranker_batch.job.job import open_job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.storage.output.crash_points import EXIT_CODE
@@ -301,9 +303,7 @@ def test_a_night_that_was_killed_goes_on_to_the_same_rows(tmp_path: Path, point:
     assert kept_rows(tmp_path / TONIGHT) == right_rows(groups)
     assert report.totals.reused > 0.8 * report.totals.scored
     assert verify_output(str(tmp_path / TONIGHT)).problems == []
-    assert {path.name for path in (tmp_path / TONIGHT / "run").iterdir()} == {
-        "manifest.json", "plan.json", "report.json", "reuse.json"
-    }  # fmt: skip
+    assert not (tmp_path / TONIGHT / "run" / "staging").exists()
 
 
 def begun(tmp_path: Path, **more: Any) -> SmallJob:
@@ -394,3 +394,46 @@ def test_a_wider_tolerance_and_no_check_may_be_asked_for(tmp_path: Path) -> None
     assert report.totals.reused
     assert report.reuse is not None
     assert report.reuse.check is None
+
+
+@pytest.mark.parametrize("source", ["out", "out/inside", "."])
+def test_an_output_is_no_source_for_itself(tmp_path: Path, source: str) -> None:
+    write_night(tmp_path, LAST, GROUPS)
+    values = {
+        "input": {"path": str(tmp_path / f"{LAST}.in")},
+        "model": {"name": "builtin:mini"},
+        "output": {"path": str(tmp_path / "out")},
+        "reuse": {"from": str(tmp_path / source)},
+    }
+    with pytest.raises(ConfigError, match="Name another output"):
+        open_job(JobConfig.of(values))
+
+
+@pytest.mark.parametrize("source", ["", "latest:", "s3://key:secret@bucket/out", "latest:s3://key:secret@bucket/out"])
+def test_a_source_is_a_place_without_secrets(source: str) -> None:
+    values = {"input": {"path": "in"}, "model": {"name": "m"}, "output": {"path": "out"}, "reuse": {"from": source}}
+    with pytest.raises(ConfigError, match=r"reuse\.from") as refused:
+        JobConfig.of(values)
+    assert "secret@" not in str(refused.value)
+
+
+def test_the_config_of_a_run_can_be_printed_and_read_again(tmp_path: Path) -> None:
+    config = night(tmp_path, TONIGHT, source=LAST).config
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert JobConfig.load(tmp_path / "config.yaml") == config
+    again = JobConfig.load(tmp_path / "config.yaml", overrides=["reuse.from=latest:elsewhere"])
+    assert again.reuse.source == "latest:elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("pairs", "unpacked", "expected"),
+    [
+        (1_000, 1, 16_384),
+        (400_000, 1 << 20, 50_000),
+        (10_000_000, 1 << 20, 65_536),
+        (10_000_000, 100 << 30, 25_000),  # 10 kB a pair
+        (10_000_000, 1 << 50, 16_384),
+    ],
+)
+def test_units_are_larger_where_most_pairs_are_reused(pairs: int, unpacked: int, expected: int) -> None:
+    assert auto_unit_pairs_with_reuse(pairs, unpacked) == expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -16,11 +15,13 @@ from outputs import Output, finished
 from typer.testing import CliRunner
 
 from reranker_batch.cli import app
+from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.output import crash_points
 from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.cleaning import Cleaned, clean_outputs
 from reranker_batch.storage.output.lock import hold_lock
+from reranker_batch.storage.output.reuse_source import write_record
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, REPORT
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.output.verifying import verify_output
@@ -227,7 +228,7 @@ def test_the_command_says_what_it_deletes_and_why_it_keeps(nights: Path) -> None
 def test_the_source_of_an_unfinished_run_stays(nights: Path) -> None:
     output = at(nights, "d")
     fail(output)
-    manifest = json.loads((output.run / MANIFEST).read_text())
-    (output.run / MANIFEST).write_text(json.dumps(manifest | {"reuse": {"from": str(nights / "a")}}))
+    source = str(nights / "a")
+    write_record(output.state, ReuseRecord(f"latest:{nights}", source, "0" * 64, refused=[]))
     assert f"{nights}/d reuses its scores and is failed" in why(clean(nights), nights, "a")
     assert there(nights) == ["a", "b", "c", "d"]

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.report import utc_time
@@ -14,7 +13,8 @@ from reranker_batch.errors import CommitError, ConfigError, LockedError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.deleting import delete_output, refuse_foreign
 from reranker_batch.storage.output.latest import folders_in, links_in
-from reranker_batch.storage.output.run_state import MANIFEST, RunState
+from reranker_batch.storage.output.reuse_source import read_record
+from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.status import OutputStatus, output_status
 from reranker_batch.storage.places import is_within
 
@@ -83,15 +83,15 @@ def _look(item: tuple[str, Folder]) -> _Night:
     name, output = item
     try:
         status = output_status(output.uri)
-        source = _source(RunState(output).read(MANIFEST) or {}) if status.state in _UNFINISHED else None
+        source = _source(RunState(output)) if status.state in _UNFINISHED else None
     except (CommitError, ConfigError) as error:
         return _Night(output, name, None, f"its records cannot be used: {error}")
     return _Night(output, name, status, source=source)
 
 
-def _source(manifest: dict[str, Any]) -> str | None:
-    reuse = manifest.get("reuse")
-    return reuse.get("from") if isinstance(reuse, dict) else None
+def _source(state: RunState) -> str | None:
+    record = read_record(state)
+    return None if record is None or record.refused else record.source
 
 
 def _doomed(nights: Sequence[_Night], links: Sequence[str], keep: int, cleaned: Cleaned) -> list[_Night]:
