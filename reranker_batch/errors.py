@@ -9,6 +9,7 @@ RerankerBatchError
 ├── RowError         nobody: the row becomes a dead letter
 ├── ReplicaError     the driver: a model copy failed, the unit may succeed elsewhere
 ├── PairTooLongError the caller: the token budget does not hold one pair
+├── ReuseRejectedError  the run: scores of an earlier output are not what the model gives now
 ├── CommitError      the operator: an output cannot be written or is not what its record says
 └── StalledError     the operator: the run made no progress
 """
@@ -65,6 +66,10 @@ class RowError(RerankerBatchError):
 
 class ReplicaError(RerankerBatchError):
     """A replica failed on a unit that another replica may finish."""
+
+
+class ReuseRejectedError(RerankerBatchError):
+    """Reused pairs, scored again, differ too much: the run goes on without scores of an earlier output."""
 
 
 class CommitError(RerankerBatchError):

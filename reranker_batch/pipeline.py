@@ -14,7 +14,7 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.inputs import ModelInputs
 from reranker_batch.core.limits import RequestLimits
-from reranker_batch.core.memo import MEMO_DTYPE, MemoRows, PairTokens, from_column, to_column
+from reranker_batch.core.memo import MEMO_COLUMN, MEMO_DTYPE, MemoRows, PairTokens, from_column, to_column
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.pairs import BoolArray, FloatArray, PairEncoder, PairScorer, PairScores, ignore_progress
 from reranker_batch.core.ragged import LongArray
@@ -29,8 +29,6 @@ from reranker_batch.schema import CUT_FIELD, nested_schema, output_field, pairs_
 NO_SCORES = PairScores(np.empty(0, dtype=np.float32))
 KNOWN = -1
 """In place of the input of a candidate whose logit is known."""
-MEMO_COLUMN = "_memo"
-"""Of candidates: a memo row each, whose logit counts where it is known."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +177,19 @@ def _tokenize(
     ).fill(memo, at)
     distinct, places = pairs.inputs.distinct()
     return pairs.inputs.take(distinct), places
+
+
+def score_texts(
+    queries: Sequence[str], documents: Sequence[str], encoder: PairEncoder, scorer: PairScorer, limits: RequestLimits
+) -> FloatArray:
+    """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none."""
+    at = np.arange(len(queries), dtype=np.int64)
+    texts = UnitTexts(pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), at, at)
+    inputs, places = _tokenize(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits)
+    scores = scorer.score(inputs)
+    logits = scores.logits.copy()
+    logits[list(scores.failures)] = np.nan
+    return logits[places]
 
 
 def score_unit(
@@ -364,8 +375,16 @@ def count_unit(unit: PreparedUnit | ScoredUnit) -> Counts:
         requests=_sum(unit.queries["requests"]),
         total_tokens=_sum(unit.queries["total_tokens"]),
         model_tokens=unit.model_tokens,
+        reused=_num_reused(unit.candidates),
         dead_letters={reason["values"]: reason["counts"] for reason in reasons},
     )
+
+
+def _num_reused(candidates: pa.Table) -> int:
+    """Of these candidates, those whose score is not of this run."""
+    if MEMO_COLUMN not in candidates.column_names:
+        return 0
+    return int(np.count_nonzero(from_column(candidates[MEMO_COLUMN])["nights"]))
 
 
 def _sum(column: pa.ChunkedArray) -> int:

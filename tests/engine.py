@@ -24,7 +24,7 @@ from oracle import Answer, HashScorer, OracleBackend, answers
 from tables import Group, nested_table
 
 from reranker_batch import JobConfig, RunReport
-from reranker_batch.core.backend import Where
+from reranker_batch.core.backend import Device, Where
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
@@ -52,6 +52,11 @@ class HashBackend(OracleBackend):
     """The oracle with this scorer."""
 
     scorer: HashScorer = field(default_factory=HashScorer)
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self, device: Device) -> dict[str, Any]:
+        own = super().identity(device)
+        return {**own, **self.scoring, "model": own["model"] | dict(self.scoring.get("model", {}))}
 
     def load_scorer(self, where: Where) -> HashScorer:
         return self.scorer
@@ -70,24 +75,39 @@ class SmallJob:
     output_layout: str = "pairs"
     report: Mapping[str, Any] = field(default_factory=dict)
     gates: Mapping[str, Any] = field(default_factory=dict)
+    memo: bool = True
+    reuse: Mapping[str, Any] = field(default_factory=dict)
+    limits: RequestLimits = LIMITS
+    scoring: Mapping[str, Any] = field(default_factory=dict)
+    """In the scoring settings, in addition to those of the oracle."""
 
     def run(self, scorer: HashScorer | None = None) -> RunReport:
         return run_job(self.job(scorer or HashScorer()), inline_engine)
 
-    def job(self, scorer: HashScorer) -> Job:
-        config = JobConfig.of(
+    @property
+    def config(self) -> JobConfig:
+        return JobConfig.of(
             {
                 "input": {"path": self.input, "layout": self.layout},
                 "model": {"name": "builtin:mini", "device": "cpu"},
                 "ranking": {"top_n": self.top_n},
-                "output": {"path": self.output, "layout": self.output_layout, "max_failed": self.max_failed},
+                "output": {
+                    "path": self.output,
+                    "layout": self.output_layout,
+                    "max_failed": self.max_failed,
+                    "memo": self.memo,
+                },
+                "reuse": self.reuse,
                 "report": self.report,
                 "gates": self.gates,
                 "runtime": {"unit_pairs": self.unit_pairs},
             }
         )
+
+    def job(self, scorer: HashScorer) -> Job:
+        config = self.config
         plan = plan_input(config.input, unit_pairs=self.unit_pairs)
-        return Job(config, HashBackend(scorer=scorer), LIMITS, plan)
+        return Job(config, HashBackend(scorer=scorer, scoring=self.scoring), self.limits, plan)
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

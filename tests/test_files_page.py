@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from engine import SmallJob
 from outputs import finished
 from tables import nested_table, random_groups, write
 
@@ -137,6 +138,16 @@ def test_the_gate(folder: Path) -> None:
     check(documented("run/gated.json"), closed, read(gated.run / "gated.json"))
 
 
+def test_the_record_of_reuse(tmp_path: Path) -> None:
+    write(nested_table(random_groups(6)), tmp_path / "in" / "a.parquet")
+    write(nested_table(random_groups(7)), tmp_path / "next" / "a.parquet")
+    SmallJob(str(tmp_path / "in"), str(tmp_path / "last")).run()
+    SmallJob(str(tmp_path / "next"), str(tmp_path / "out"), reuse={"from": str(tmp_path / "last")}).run()
+    record, report = (read(tmp_path / "out" / "run" / name) for name in ("reuse.json", "report.json"))
+    assert (report["reuse"], report["reuse_check"]) == (record, record["check"])
+    check(documented("run/reuse.json"), record)
+
+
 def test_the_lock(tmp_path: Path) -> None:
     with hold_lock(Folder.at(str(tmp_path))):
         (lock,) = (tmp_path / "run").glob("lock.*")
@@ -166,6 +177,13 @@ def test_the_columns_of_dead_letters_and_of_their_places(folder: Path) -> None:
     assert documented(heading, "dead letter column") == pq.read_schema(complete.parts("dead_letters")[0]).names
     redrive(str(complete.path), str(folder / "redriven"))
     assert documented("_places.parquet", "places column") == pq.read_schema(folder / "redriven/_places.parquet").names
+
+
+def test_the_columns_and_the_footer_of_a_memo(folder: Path) -> None:
+    complete, _ = outputs(folder)
+    heading, memo = "memo/part-<unit_id>.parquet", complete.parts("memo")[0]
+    assert documented(heading, "memo column") == pq.read_schema(memo).names
+    check(documented(heading, "memo footer"), json.loads(pq.read_metadata(memo).metadata[b"reranker_batch_memo"]))
 
 
 def test_the_json_of_plan(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from reranker_batch.config.sections import (
     ModelConfig,
     OutputConfig,
     RankingConfig,
+    ReuseConfig,
     RuntimeConfig,
     Section,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ModelConfig",
     "OutputConfig",
     "RankingConfig",
+    "ReuseConfig",
     "RuntimeConfig",
     "Section",
     "checked",

@@ -20,6 +20,7 @@ from reranker_batch.config.sections import (
     ModelConfig,
     OutputConfig,
     RankingConfig,
+    ReuseConfig,
     RuntimeConfig,
     Section,
 )
@@ -38,6 +39,7 @@ class JobConfig(Section):
     ranking: RankingConfig = Field(default_factory=RankingConfig)
     output: OutputConfig
     batching: BatchingConfig = Field(default_factory=BatchingConfig)
+    reuse: ReuseConfig = Field(default_factory=ReuseConfig)
     report: ReportConfig = Field(default_factory=ReportConfig)
     gates: GatesConfig = Field(default_factory=GatesConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from reranker_batch.schema import RESERVED_NAMES
 from reranker_batch.uris import is_uri, latest_folder, problem_of
@@ -207,12 +207,66 @@ class OutputConfig(Section):
         "With more, the run ends with exit code 3 and writes no _SUCCESS.",
     )
 
+    memo: bool = Field(
+        True,
+        description="Keep the score of every pair in memo/, about 25 bytes each, so that a later run can reuse it. An "
+        "output that was begun keeps to what it was begun with.",
+    )
+
     @field_validator("max_failed")
     @classmethod
     def _is_share(cls, value: int | str) -> int | str:
         if isinstance(value, str) and not is_share(value):
             raise ValueError(f"{value!r} is neither a count nor a share like '0.1%'")
         return value
+
+
+if TYPE_CHECKING:
+    _From = Section
+else:  # the key is a word of Python, which a class body cannot declare
+    _From = create_model(
+        "_From",
+        __base__=Section,
+        **{
+            "from": (
+                EarlierOutput | None,
+                Field(
+                    None,
+                    description="An earlier output: pairs of texts that it has scored with the same settings are not "
+                    "scored again. latest:FOLDER is the newest complete output in FOLDER. null: score all pairs.",
+                ),
+            )
+        },
+    )
+
+
+class ReuseConfig(_From):
+    """Scores of an earlier output."""
+
+    verify_sample: Count = Field(
+        256,
+        description="Number of reused pairs that are scored again before anything is published. If they differ, all "
+        "pairs are scored. 0 switches this off.",
+    )
+    max_logit_difference: Annotated[float, Field(ge=0, allow_inf_nan=False, strict=False)] | Auto = Field(
+        "auto",
+        description="How far the logits of these pairs may differ. auto: 1e-4 in float32, 3 % of the standard "
+        "deviation of their logits in half precision.",
+    )
+    max_age_nights: Positive | None = Field(
+        None,
+        description="How many runs in a row may reuse a score before the pair is scored again. null: any number.",
+    )
+    required: bool = Field(
+        False,
+        description="End with exit code 2 where the earlier output cannot be used. With false, all pairs are scored.",
+    )
+
+    @property
+    def source(self) -> str | None:
+        """The key `from`."""
+        source: str | None = getattr(self, "from")
+        return source
 
 
 class BatchingConfig(Section):

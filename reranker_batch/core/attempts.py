@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from reranker_batch.core.isolation import ScoringPlan
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.errors import ReplicaError, RerankerBatchError, RowError
 
 MAX_DEATHS = 16
@@ -146,6 +147,8 @@ class ReplicaListener(Protocol):
 
     def give_up(self, error: RerankerBatchError) -> object: ...
 
+    def reuse_checked(self, check: ReuseCheck) -> bool: ...
+
 
 class AttemptTracker:
     """The histories of all units and the starts of all replicas. Lives where no replica's death reaches it."""
@@ -158,6 +161,7 @@ class AttemptTracker:
         self._is_up = False
         self._fatal_error: RerankerBatchError | None = None
         self._deaths = 0
+        self._reuse_check: ReuseCheck | None = None
         self._heard_at = clock()
 
     def begin(self, unit_id: str, replica: str) -> ScoringPlan:
@@ -233,6 +237,16 @@ class AttemptTracker:
         """Why the run has failed; the first reason counts."""
         self._fatal_error = self._fatal_error or error
         return error
+
+    def reuse_checked(self, check: ReuseCheck) -> bool:
+        """A replica has scored the sample of reused pairs; says whether pairs are reused. The first check decides."""
+        self._reuse_check = check if self._reuse_check is None else self._reuse_check.worst(check)
+        self._hear()
+        return self._reuse_check.is_within
+
+    def reuse_check(self) -> ReuseCheck | None:
+        """The decision with the largest difference that any replica saw, None where none has made the check."""
+        return self._reuse_check
 
     def fatal_error(self) -> RerankerBatchError | None:
         return self._fatal_error

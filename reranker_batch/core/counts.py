@@ -25,6 +25,8 @@ class Counts:
     requests: int = 0
     total_tokens: int = 0
     model_tokens: int = 0
+    reused: int = 0
+    """Of `scored`: pairs with the score of an earlier output."""
     failed_queries: int = 0
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """By reason code."""

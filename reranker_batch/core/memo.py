@@ -37,6 +37,8 @@ MEMO_DTYPE = np.dtype(
 """Item tokens are counted after the cut to the item maximum, the other two after that to the pair maximum. `nights`
 counts the runs since the pair was scored: 0 in the run that scored it."""
 
+MEMO_COLUMN = "_memo"
+"""Of a unit's candidates: a memo row each, whose logit counts where it is known."""
 KEY_NAMES = ("q0", "q1", "d0", "d1")
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """Odd, so that nothing of a query's hash is lost, and a text paired with itself is no special case."""

@@ -12,6 +12,7 @@ from reranker_batch.core.distribution import Histogram
 from reranker_batch.core.findings import Findings
 from reranker_batch.core.gates import GateResult
 from reranker_batch.core.precision import Precision
+from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_summary import DeadLetterExample
 
@@ -40,6 +41,15 @@ def replica_time(step_s: Mapping[str, float]) -> dict[str, float]:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoFile:
+    """The memo of a unit, as its part and the report record it."""
+
+    num_rows: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class PartEntry:
     """A published part as the report lists it; `verify` holds the file against this."""
 
@@ -48,13 +58,17 @@ class PartEntry:
     size_bytes: int
     sha256: str
     counts: Counts
+    memo: MemoFile | None = None
+    """None where `output.memo` is false."""
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_dict()}
+        memo = None if self.memo is None else asdict(self.memo)
+        return {name: getattr(self, name) for name in self.__slots__} | {"counts": self.counts.to_dict(), "memo": memo}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PartEntry:
-        return cls(**{**values, "counts": Counts.from_dict(values["counts"])})
+        memo = None if values["memo"] is None else MemoFile(**values["memo"])
+        return cls(**{**values, "counts": Counts.from_dict(values["counts"]), "memo": memo})
 
 
 @dataclass(frozen=True)
@@ -143,6 +157,19 @@ class RunReport:
     gates: list[GateResult] = field(default_factory=list)
     """Limits that the finished output must keep."""
 
+    reuse: ReuseRecord | None = None
+    """None where `reuse.from` is null."""
+
+    @property
+    def rescored(self) -> int:
+        """Scored pairs whose score is of this run."""
+        return self.totals.scored - self.totals.reused
+
+    @property
+    def reused_share(self) -> float | None:
+        """Of all scored pairs; None where there are none, or `reuse.from` is null."""
+        return self.totals.reused / self.totals.scored if self.totals.scored and self.reuse is not None else None
+
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.status]
@@ -178,5 +205,10 @@ class RunReport:
             "slowest_units": [asdict(unit) for unit in self.slowest_units],
             "precision": None if self.precision is None else self.precision.to_dict(),
             "gates": [asdict(gate) for gate in self.gates],
+            "reuse": None if self.reuse is None else asdict(self.reuse),
+            "reused": self.totals.reused,
+            "rescored": self.rescored,
+            "reused_share": self.reused_share,
+            "reuse_check": None if self.reuse is None or self.reuse.check is None else asdict(self.reuse.check),
             "exit_code": self.exit_code,
         }

@@ -15,6 +15,7 @@ from reranker_batch.core.ragged import LongArray, offsets_of
 
 _UNIT_ID = re.compile(r"\d{5,}-\d{10,}")
 _SECOND_NS = 1_000_000_000
+_UNIT_BYTES = 256 << 20
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Record = TypeVar("Record")
@@ -168,6 +169,12 @@ def request_id_of(file_index: int, row: int, chunk: int) -> str:
 def auto_unit_pairs(num_pairs: int) -> int:
     """Target pairs per unit: about 32 units for a small input, but large enough for batches of similar lengths."""
     return min(16_384, max(1_024, num_pairs // 32))
+
+
+def auto_unit_pairs_with_reuse(num_pairs: int, unpacked_bytes: int) -> int:
+    """Target pairs per unit where most pairs are not scored: larger, as long as its rows take no more than 256 MiB."""
+    fitting = _UNIT_BYTES * num_pairs // max(1, unpacked_bytes)
+    return max(16_384, min(65_536, num_pairs // 8, fitting))
 
 
 def units_digest(units: Sequence[WorkUnit]) -> str:

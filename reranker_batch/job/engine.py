@@ -11,6 +11,7 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import Pulse
 from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import StalledError
@@ -54,6 +55,9 @@ class Engine(Protocol):
 
     def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         """See `Mapper`: wherever the engine computes, without a model. Raises ReplicaError where that fails."""
+
+    def reuse_check(self) -> ReuseCheck | None:
+        """What the check of reused pairs came to, where the replicas of the last `process` made one."""
 
     def attempts(self) -> Mapping[str, int]:
         """Attempts of the units that took more than one."""

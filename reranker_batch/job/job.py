@@ -20,7 +20,8 @@ from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
-from reranker_batch.storage.places import check_access, refuse_overlap
+from reranker_batch.storage.places import check_access, is_within, refuse_overlap
+from reranker_batch.uris import latest_folder
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Job:
         )
 
     def spec(self, replicas: Replicas) -> WorkerSpec:
+        settings = self.settings(replicas.device)
         return WorkerSpec(
             source=self.plan.source,
             backend=self.backend,
@@ -80,7 +82,9 @@ class Job:
             limits=self.limits,
             results=self.results,
             output=Folder.at(self.config.output.path),
-            fingerprint=self.settings(replicas.device).fingerprint,
+            fingerprint=settings.fingerprint,
+            scoring_fingerprint=settings.scoring_fingerprint,
+            memo=self.config.output.memo,
         )
 
 
@@ -102,6 +106,22 @@ def _require_gpu(devices: Sequence[Device], config: JobConfig) -> None:
     )
 
 
+def _earlier_places(config: JobConfig) -> list[str]:
+    """Where `reuse.from` leads.
+
+    Raises:
+        ConfigError: To the output itself, or to a folder inside it or around it.
+    """
+    source, output = config.reuse.source, config.output.path
+    if source is None:
+        return []
+    if (folder := latest_folder(source)) is not None:
+        return [folder]
+    if is_within(source, output) or is_within(output, source):
+        raise ConfigError(f"reuse.from={source} is output.path={output} or lies around or in it. Name another output.")
+    return [source]
+
+
 def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     """Check the model's files, the device, the limits and the whole input.
 
@@ -109,8 +129,10 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
     refuse_overlap(config.input.path, config.output.path)
-    check_access(config.input.path, config.output.path)
+    check_access(config.input.path, config.output.path, *_earlier_places(config))
     backend = LocalModel.open(config.model, with_weights=with_weights)
     _require_gpu(devices_for(backend, config.runtime), config)
     limits = limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
-    return Job(config, backend, limits, plan_input(config.input, unit_pairs=config.runtime.unit_pairs))
+    is_reuse = config.reuse.source is not None
+    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs, is_reuse=is_reuse)
+    return Job(config, backend, limits, plan)

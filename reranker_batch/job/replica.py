@@ -11,11 +11,11 @@ from functools import partial
 from reranker_batch.core.attempts import ReplicaListener
 from reranker_batch.core.isolation import IsolatingScorer
 from reranker_batch.core.precision import Precision
-from reranker_batch.errors import RerankerBatchError, described
+from reranker_batch.errors import RerankerBatchError, ReuseRejectedError, described
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.job.steps import Prepared, Scored, naming
-from reranker_batch.pipeline import PreparedUnit, ScoredUnit, score_unit
+from reranker_batch.pipeline import KNOWN, PreparedUnit, ScoredUnit, score_texts, score_unit
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY_S = 2.0
@@ -49,6 +49,7 @@ class Replica:
         listener.start(name, node)
         try:
             self._scorer = spec.backend.load_scorer(spec.where)
+            self._check_reuse()
         except RerankerBatchError as error:
             listener.give_up(error)
             raise
@@ -58,6 +59,17 @@ class Replica:
             raise
         listener.started(name)
         self._free_since = time.time()
+
+    def _check_reuse(self) -> None:
+        """Raises ReuseRejectedError where scores of the earlier output are not those of this model on this device."""
+        if self._spec.reuse_check is None:
+            return
+        encoder, limits = self._spec.backend.load_encoder(), self._spec.limits
+        check = self._spec.reuse_check.run(
+            lambda queries, documents: score_texts(queries, documents, encoder, self._scorer, limits)
+        )
+        if not self._listener.reuse_checked(check):
+            raise ReuseRejectedError(f"{check}.")
 
     def __call__(self, prepared: Prepared) -> Scored:
         started = time.time()
@@ -116,7 +128,7 @@ class _Reporter:
     def __init__(self, listener: ReplicaListener, prepared: PreparedUnit) -> None:
         self._listener = listener
         self._unit_id = prepared.unit.unit_id
-        self._pairs_per_token = len(prepared.input_at) / max(int(prepared.inputs.costs.sum()), 1)
+        self._pairs_per_token = int((prepared.input_at != KNOWN).sum()) / max(int(prepared.inputs.costs.sum()), 1)
         self._scored = 0
         self._told_at = time.monotonic()
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from reranker_batch.core.isolation import ScoringPlan
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.errors import RerankerBatchError
 from reranker_batch.job.child import EARLY
 from reranker_batch.job.replica import Replica
@@ -56,6 +57,10 @@ class _Caller:
 
     def give_up(self, error: RerankerBatchError) -> None:
         self._call("give_up", error)
+
+    def reuse_checked(self, check: ReuseCheck) -> bool:
+        is_reused: bool = self._call("reuse_checked", check)
+        return is_reused
 
     def _call(self, name: str, *arguments: Any) -> Any:
         self._connection.send((name, arguments))

@@ -16,17 +16,21 @@ from reranker_batch.core.gates import failed_gate, gate_results
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.precision import choose_units
 from reranker_batch.core.report import RunReport, Status, job_facts
-from reranker_batch.errors import CommitError, ConfigError, FingerprintError
+from reranker_batch.core.reuse import ReuseRecord
+from reranker_batch.errors import CommitError, ConfigError, FingerprintError, ReuseRejectedError
 from reranker_batch.job.comparison import Comparison
 from reranker_batch.job.display import Display, NoDisplay, open_display
 from reranker_batch.job.engine import Engine, OpenEngine
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.job import Job
+from reranker_batch.job.reusing import Reuse, recorded_reuse
 from reranker_batch.job.run_progress import RunProgress, versions
+from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude, known
 from reranker_batch.storage.output.lock import Lock, hold_lock
+from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.published import published_files, published_parts
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, PLAN, REPORT, RunState
 
@@ -58,6 +62,7 @@ class _Run:
     lock: Lock
     open_engine: OpenEngine
     show_progress: bool
+    recorded_reuse: ReuseRecord | None = None
 
     def to_its_end(self) -> RunReport:
         if self.state.read(DELETING) is not None:
@@ -69,9 +74,11 @@ class _Run:
         if recorded is not None:
             _check_same_job(self.job, recorded, self.job.devices)
         comparison = Comparison.open(self.job.config, recorded, known(self.state.report))
+        self.recorded_reuse = recorded_reuse(self.job.config, self.state)
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         progress.job = {} if recorded is None else job_facts(recorded)
+        progress.reuse = self.recorded_reuse
         with self._reported(progress):
             findings = self._complete(progress, recorded, comparison)
             is_idle = self.state.is_complete and progress.skipped == len(progress.units)
@@ -113,14 +120,49 @@ class _Run:
             _check_same_job(self.job, recorded, [device])
         if (caution := self.job.backend.caution(device)) is not None:
             logger.warning(caution)
-        self._record_start(progress, self.job.settings(device), engine.name, comparison.compared_with)
+        settings = self.job.settings(device)
+        reuse = Reuse.choose(self.job.config, self.state, self.recorded_reuse, settings.scoring)
+        self._record_start(progress, settings, engine.name, comparison.compared_with)
         num_pairs = self.job.config.model.precision_sample
         sample = choose_units([unit.unit_id for unit in progress.remaining], num_pairs)
-        spec = replace(self.job.spec(engine.replicas), lock=self.lock.ticket, precision_sample=sample)
+        spec = replace(
+            self.job.spec(engine.replicas),
+            lock=self.lock.ticket,
+            precision_sample=sample,
+            memo=self._manifest().config.output.memo,
+        )
         progress.replicas = engine.replicas.count
-        self._process_units(engine, progress, spec)
+        if reuse is None:
+            self._process_units(engine, progress, spec)
+        else:
+            self._process_with_reuse(engine, progress, spec, reuse, str(settings.scoring["model"]["dtype"]))
 
-    def _process_units(self, engine: Engine, progress: RunProgress, spec: Any) -> None:
+    def _process_with_reuse(
+        self, engine: Engine, progress: RunProgress, spec: WorkerSpec, reuse: Reuse, dtype: str
+    ) -> None:
+        """Score what is left, or all pairs if the model no longer gives the scores that would be reused."""
+        if self.recorded_reuse is None:
+            reuse.begin()
+        try:
+            is_checked = reuse.record.check is not None or any(part.counts.reused for part in progress.parts.values())
+            reused = reuse.prepared(spec, progress.remaining, engine.map, dtype=dtype, is_checked=is_checked)
+            if reused.max_replicas is not None:
+                progress.replicas = min(reused.max_replicas, engine.replicas.count)
+            try:
+                self._process_units(engine, progress, reused)
+                reuse.accept(engine.reuse_check())
+            except ReuseRejectedError:
+                reuse.reject(engine.reuse_check())
+                progress.replicas = engine.replicas.count
+                self._process_units(engine, progress, spec)
+        finally:
+            progress.reuse = reuse.record
+
+    def _manifest(self) -> Manifest:
+        """Of the attempt that began this output."""
+        return Manifest.of(self.state.read(MANIFEST) or {}, self.state.path_of(MANIFEST))
+
+    def _process_units(self, engine: Engine, progress: RunProgress, spec: WorkerSpec) -> None:
         display = self._display(progress)
         try:
             with closing(engine.process(progress.remaining, spec, display.pulse)) as entries:

@@ -13,6 +13,7 @@ from typing import Any
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, Status, UnitTime, replica_time, utc_now
+from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.unit_summary import UnitSummary
@@ -50,6 +51,7 @@ class RunProgress:
     summary: UnitSummary = field(default=UnitSummary())
     throughput: Throughput = field(default_factory=Throughput)
     slowest: list[UnitTime] = field(default_factory=list)
+    reuse: ReuseRecord | None = None
 
     def skip(self, part: PublishedPart) -> None:
         self.parts[part.record.unit_id] = part.entry()
@@ -58,10 +60,11 @@ class RunProgress:
 
     def add(self, entry: UnitEntry) -> None:
         self.parts[entry.part.unit_id] = entry.part
-        self.computed_pairs += entry.part.counts.scored
+        self.computed_pairs += entry.part.counts.scored - entry.part.counts.reused
         self.computed_tokens += entry.part.counts.model_tokens
         self.oom_splits += entry.oom_splits
-        self.executions[entry.execution] += 1
+        if entry.execution:  # else nothing was left to score
+            self.executions[entry.execution] += 1
         self.step_s.update(entry.timings)
         self.summary += entry.summary
         self._time(entry)
@@ -111,6 +114,7 @@ class RunProgress:
             dead_letter_examples=list(self.summary.examples),
             throughput=replace(self.throughput, pairs=list(self.throughput.pairs)),
             slowest_units=self.slowest,
+            reuse=self.reuse,
         )
 
 

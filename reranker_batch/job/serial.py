@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import zip_longest
 
@@ -13,6 +13,7 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.attempts import AttemptTracker, Pulse, max_deaths
 from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result, in_threads
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.child import Standby
@@ -20,7 +21,7 @@ from reranker_batch.job.engine import Replicas
 from reranker_batch.job.replica import Replica
 from reranker_batch.job.replica_process import ReplicaProcess
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.job.steps import Prepared, Scored, finish, prepare
+from reranker_batch.job.steps import Prepared, Scored, finish, prepare, take_over
 from reranker_batch.model.source.devices import device_here
 
 Score = Callable[[Prepared], Scored]
@@ -43,7 +44,7 @@ class SerialEngine:
     ) -> Generator[UnitEntry, None, None]:
         """See `Engine`; entries come in the order of the units."""
         self._tracker = AttemptTracker(max_deaths(len(units)))
-        with self._open_replica(spec, self._config, self._tracker, on_pulse) as score, ThreadPoolExecutor(1) as ahead:
+        with self._scoring(spec, on_pulse) as score, ThreadPoolExecutor(1) as ahead:
             coming = ahead.submit(prepare, units[0], spec)
             for _, following in zip_longest(units, units[1:]):
                 prepared = coming.result()
@@ -55,6 +56,15 @@ class SerialEngine:
     def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         """See `Engine`."""
         return in_threads(call, items)
+
+    def _scoring(self, spec: WorkerSpec, on_pulse: Callable[[Pulse], None]) -> AbstractContextManager[Score]:
+        if spec.max_replicas == 0:
+            return nullcontext(take_over)
+        return self._open_replica(spec, self._config, self._tracker, on_pulse)
+
+    def reuse_check(self) -> ReuseCheck | None:
+        """See `Engine`."""
+        return self._tracker.reuse_check()
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""

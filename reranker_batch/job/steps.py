@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from reranker_batch.core.inputs import ModelInputs
+from reranker_batch.core.pairs import PairScores
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.unit_entry import UnitEntry
@@ -14,8 +17,18 @@ from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError, RerankerBatchError, described
 from reranker_batch.job.spec import WorkerSpec
-from reranker_batch.pipeline import FinishedUnit, PreparedUnit, ScoredUnit, finish_unit, prepare_unit
+from reranker_batch.pipeline import (
+    Find,
+    FinishedUnit,
+    PreparedUnit,
+    ScoredUnit,
+    finish_unit,
+    nothing_known,
+    prepare_unit,
+    score_unit,
+)
 from reranker_batch.storage.output.dead_letters import dead_letter_table, examples_of
+from reranker_batch.storage.output.memo import publish_memo
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, PartRecord, publish_part
 
 
@@ -55,9 +68,32 @@ def prepare(unit: WorkUnit, spec: WorkerSpec) -> Prepared:
     started = time.perf_counter()
     with naming(unit, "prepared"):
         rows = spec.source.read(unit)
-        keep_documents = spec.results.return_documents
-        prepared = prepare_unit(unit, rows, spec.backend.load_encoder(), spec.limits, keep_documents=keep_documents)
+        prepared = prepare_unit(
+            unit,
+            rows,
+            spec.backend.load_encoder(),
+            spec.limits,
+            keep_documents=spec.results.return_documents,
+            find=_find(unit, spec),
+        )
     return Prepared(prepared, {"prepare": time.perf_counter() - started})
+
+
+def _find(unit: WorkUnit, spec: WorkerSpec) -> Find | None:
+    if spec.lookup is not None:
+        return partial(spec.lookup.find, unit.unit_id)
+    return nothing_known if spec.memo else None
+
+
+def take_over(prepared: Prepared) -> Scored:
+    """A unit of which every pair is known, as if it had been scored."""
+    with naming(prepared.unit.unit, "finished"):
+        return Scored(score_unit(prepared.unit, _NoScorer()), prepared.timings)
+
+
+class _NoScorer:
+    def score(self, inputs: ModelInputs, **_: object) -> PairScores:
+        raise ReplicaError(f"{len(inputs)} pairs are left to score, although all had been found before.")
 
 
 def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
@@ -80,11 +116,14 @@ def finish(scored: Scored, spec: WorkerSpec) -> UnitEntry:
 
 
 def _publish(unit: WorkUnit, finished: FinishedUnit, spec: WorkerSpec) -> tuple[PartEntry, UnitSummary]:
-    """The dead letters first: the part is the record that the unit is done."""
+    """Dead letters and memo first: the part is the record that the unit is done."""
     record = PartRecord(unit.unit_id, spec.fingerprint, finished.counts, summary=finished.summary)
     if len(finished.dead_letters):
         table = dead_letter_table(finished.dead_letters, spec.source.read_whole(unit), unit)
         file = publish_part(spec.output, DEAD_LETTERS, table, table.schema, record)
         summary = replace(finished.summary, examples=examples_of(table))
         record = replace(record, dead_letters=file.as_dead_letters(), summary=summary)
+    if spec.memo and finished.memo is not None:
+        memo = publish_memo(spec.output, finished.memo, record, scoring_fingerprint=spec.scoring_fingerprint)
+        record = replace(record, memo=memo)
     return publish_part(spec.output, SCORES, finished.part, finished.schema, record).entry(), record.summary

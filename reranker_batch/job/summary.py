@@ -26,6 +26,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         ("status", f"{report.status}{': ' + report.message if report.message else ''}"),
         ("queries", f"{totals.queries:,} ({totals.failed_queries:,} failed)"),
         ("pairs", f"{totals.scored:,} scored of {totals.candidates:,}, {totals.kept:,} kept"),
+        *([("reused", _reused(report))] if report.reuse is not None else []),
         ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
         ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
@@ -79,6 +80,16 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
 def _gate(gate: GateResult) -> str:
     seen = gate.message if gate.value is None else f"seen: {gate.value:.6g}"
     return f"{'met' if gate.is_met else 'NOT met'}: {gate.key}={gate.limit} ({seen})"
+
+
+def _reused(report: RunReport) -> str:
+    reuse, totals = report.reuse, report.totals
+    assert reuse is not None
+    if reuse.refused:
+        return f"none of {reuse.source or reuse.asked}: {' '.join(reuse.refused)}"
+    share = f"{report.reused_share:.1%} of the pairs, " if report.reused_share is not None else ""
+    check = f"; {reuse.check}" if reuse.check is not None else ""
+    return f"{totals.reused:,} scores, {share}from {reuse.source}{check}"
 
 
 def _attempts(report: RunReport) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from reranker_batch.core.pairs import BoolArray, FloatArray
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.reuse import ReuseCheck
 
 EXACT_TOLERANCE = 1e-4
 """Of a logit in float32: what another order of additions and another machine come to."""
@@ -18,31 +18,6 @@ MAX_UNITS = 8
 """Units that give pairs to the sample."""
 
 
-@dataclass(frozen=True)
-class ReuseCheck:
-    """Reused logits of a sample against those of tonight."""
-
-    pairs: int
-    max_logit_difference: float
-    """Infinite where tonight's model gives no number."""
-    tolerance: float
-
-    @property
-    def is_within(self) -> bool:
-        return self.max_logit_difference <= self.tolerance
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return {**asdict(self), "is_within": self.is_within}
-
-    def __str__(self) -> str:
-        verb = "differ" if self.is_within else "differ too much"
-        return (
-            f"{self.pairs} reused pairs, scored again, {verb}: by {self.max_logit_difference:.3g} in a logit at most, "
-            f"{self.tolerance:.3g} is allowed"
-        )
-
-
 def check(
     reused: FloatArray, rescored: FloatArray, *, dtype: str, max_logit_difference: float | Literal["auto"] = "auto"
 ) -> ReuseCheck:
@@ -50,7 +25,7 @@ def check(
     distance = np.abs(rescored.astype(np.float64) - reused)
     distance[~np.isfinite(distance)] = np.inf
     tolerance = tolerance_of(reused, dtype) if max_logit_difference == "auto" else max_logit_difference
-    return ReuseCheck(len(distance), float(distance.max(initial=0.0)), tolerance)
+    return ReuseCheck.of(len(distance), float(distance.max(initial=0.0)), tolerance)
 
 
 def tolerance_of(logits: FloatArray, dtype: str) -> float:

@@ -19,6 +19,7 @@ from reranker_batch.config import JobConfig, RuntimeConfig
 from reranker_batch.core.attempts import Pulse, max_deaths
 from reranker_batch.core.backend import Device
 from reranker_batch.core.mapping import Item, Result
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.core.unit_entry import UnitEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ReplicaError
@@ -64,6 +65,7 @@ class RayEngine:
         self._runtime = config.runtime
         self._placement = placement
         self._attempts: Mapping[str, int] = {}
+        self._reuse_check: ReuseCheck | None = None
         self.replicas = Replicas(placement.device, placement.max_replicas, placement.threads)
 
     def process(
@@ -85,7 +87,7 @@ class RayEngine:
             failure = explain(error, tracker)
         finally:
             if lost_process() is None:
-                self._attempts = tracker.attempts()
+                self._attempts, self._reuse_check = tracker.attempts(), tracker.reuse_check()
                 _end(tracker)
                 reader.join(_END_S)
         if failure is not None:
@@ -94,6 +96,10 @@ class RayEngine:
     def map(self, call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
         """See `Engine`."""
         return on_ray(call, items)
+
+    def reuse_check(self) -> ReuseCheck | None:
+        """See `Engine`."""
+        return self._reuse_check
 
     def attempts(self) -> Mapping[str, int]:
         """See `Engine`."""
@@ -194,31 +200,36 @@ def _end(tracker: TrackerClient) -> None:
 def _steps(units: Sequence[WorkUnit], spec: WorkerSpec, placement: Placement, tracker: TrackerClient) -> Any:
     # One row is a whole block, a unit; with GPUs Ray Data does not take None for that.
     as_is: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
-    pool = ray.data.ActorPoolStrategy(
-        min_size=placement.min_replicas,
-        max_size=max(placement.min_replicas, min(placement.max_replicas, len(units))),
-        max_tasks_in_flight_per_actor=2,
-    )
     task: dict[str, Any] = {"fn_kwargs": {"spec": spec}, "num_cpus": placement.step_cpus, "max_retries": _TASK_RETRIES}
     if not placement.step_cpus:
         task["compute"] = ray.data.TaskPoolStrategy(size=placement.max_replicas)
-    deaths = 2 * max_deaths(len(units))  # the tracker ends a run earlier and says why; this is for what it cannot see
     dataset: Any = ray.data.from_items([blocks.unit_block(unit) for unit in units], override_num_blocks=len(units))
     with warnings.catch_warnings():
         # Restarts without end are Ray Data's default, and it has no named parameters yet to bound them.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         prepared = dataset.map_batches(steps.prepare, **task, **as_is)
-        scored = prepared.map_batches(
-            steps.ReplicaActor,
-            fn_constructor_kwargs={"spec": spec, "tracker": tracker},
-            compute=pool,
-            num_cpus=placement.num_cpus,
-            num_gpus=placement.num_gpus,
-            max_restarts=deaths,
-            max_task_retries=deaths,
-            **as_is,
-        )
+        if spec.max_replicas == 0:
+            return prepared.map_batches(steps.finish_known, **task, **as_is)
+        replicas = _replicas(len(units), spec, placement, tracker)
+        scored = prepared.map_batches(steps.ReplicaActor, **replicas, **as_is)
         return scored.map_batches(steps.finish, **task, **as_is)
+
+
+def _replicas(num_units: int, spec: WorkerSpec, placement: Placement, tracker: TrackerClient) -> dict[str, Any]:
+    """A pool of actors: as many as are of use, at least those that `runtime.min_replicas` asks for if all are."""
+    most = placement.max_replicas if spec.max_replicas is None else min(spec.max_replicas, placement.max_replicas)
+    least = min(placement.min_replicas, most)
+    deaths = 2 * max_deaths(num_units)  # the tracker ends a run earlier and says why; this is for what it cannot see
+    return {
+        "fn_constructor_kwargs": {"spec": spec, "tracker": tracker},
+        "compute": ray.data.ActorPoolStrategy(
+            min_size=least, max_size=max(least, min(most, num_units)), max_tasks_in_flight_per_actor=2
+        ),
+        "num_cpus": placement.num_cpus,
+        "num_gpus": placement.num_gpus,
+        "max_restarts": deaths,
+        "max_task_retries": deaths,
+    }
 
 
 def _configure_data() -> None:

@@ -10,6 +10,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reranker_batch.core.attempts import AttemptTracker, Pulse
 from reranker_batch.core.isolation import ScoringPlan
+from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.errors import RerankerBatchError
 
 _ANSWER_S = 10.0
@@ -75,6 +76,14 @@ class TrackerClient:
 
     def give_up(self, error: RerankerBatchError) -> None:
         ray.get(self.actor.give_up.remote(error))
+
+    def reuse_checked(self, check: ReuseCheck) -> bool:
+        is_reused: bool = ray.get(self.actor.reuse_checked.remote(check))
+        return is_reused
+
+    def reuse_check(self) -> ReuseCheck | None:
+        check: ReuseCheck | None = self._ask(self.actor.reuse_check.remote(), None)
+        return check
 
     def heard(self) -> None:
         self.actor.heard.remote()

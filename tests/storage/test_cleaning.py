@@ -16,11 +16,13 @@ from outputs import Output, finished
 from typer.testing import CliRunner
 
 from reranker_batch.cli import app
+from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.output import crash_points
 from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.cleaning import Cleaned, clean_outputs
 from reranker_batch.storage.output.lock import hold_lock
+from reranker_batch.storage.output.reuse_source import write_record
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, REPORT
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.output.verifying import verify_output
@@ -229,7 +231,10 @@ def test_what_an_unfinished_run_needs_stays(nights: Path, key: str) -> None:
     place = str(nights / "a")
     output = at(nights, "d")
     fail(output)
-    manifest = json.loads((output.run / MANIFEST).read_text())
-    (output.run / MANIFEST).write_text(json.dumps(manifest | {key: {"from": place} if key == "reuse" else place}))
+    if key == "reuse":
+        write_record(output.state, ReuseRecord(f"latest:{nights}", place, "0" * 64, refused=[]))
+    else:
+        manifest = json.loads((output.run / MANIFEST).read_text())
+        (output.run / MANIFEST).write_text(json.dumps(manifest | {key: place}))
     assert f"{nights}/d needs it and is failed" in why(clean(nights), nights, "a")
     assert there(nights) == ["a", "b", "c", "d"]

@@ -39,6 +39,8 @@ def assert_whole(output: Path, before: Files) -> None:
     letters = pl.read_parquet(output / "dead_letters" / "*.parquet")
     assert letters["reason_code"].to_list() == ["null_document"] * num_nulls(GROUPS)
     assert verify_output(str(output)).problems == []
+    num_pairs = len({(query, text) for _, query, candidates in GROUPS for _, text in candidates})
+    assert len(pl.read_parquet(output / "memo" / "*.parquet").select("q0", "d0").unique()) == num_pairs
     after = published(output)
     assert "_SUCCESS" in after
     assert {name: after[name] for name in before} == before
@@ -63,7 +65,8 @@ def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
     assert_whole(output, before)
 
 
-UNGATED = [point for point in POINTS if point != "gate_written" and not point.startswith(("deletion_", "files_"))]
+ELSEWHERE = ("gate_", "reuse_", "deletion_", "files_")
+UNGATED = [point for point in POINTS if not point.startswith(ELSEWHERE)]
 
 
 @pytest.mark.parametrize("point", UNGATED)

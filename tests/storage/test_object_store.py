@@ -97,3 +97,18 @@ def test_a_night_is_compared_with_the_latest_one_gated_and_accepted_on_an_object
     accept_output(second.output, by="Ada")
     assert (output_status(second.output).state, second.run().exit_code) == ("accepted", 0)
     assert latest_output(f"s3://nightly/c d{options}") == second.output
+
+
+def test_a_night_on_an_object_store_reuses_the_scores_of_the_last_one(tmp_path: Path, options: str) -> None:
+    write(nested_table(groups()), tmp_path / "in" / "a.parquet", row_group_size=2)
+    shuffled = groups()[::-1]
+    shuffled[0] = ("q", "another query", shuffled[0][2])
+    write(nested_table(shuffled), tmp_path / "next" / "a.parquet", row_group_size=2)
+    nights = f"s3://nightly/nights{options}"
+    SmallJob(str(tmp_path / "in"), f"s3://nightly/nights/a{options}", unit_pairs=8).run(NanScorer())
+    reuse = {"from": f"latest:{nights}"}
+    report = SmallJob(str(tmp_path / "next"), f"s3://nightly/nights/b{options}", unit_pairs=2, reuse=reuse).run()
+    assert report.reuse is not None
+    assert (report.reuse.source, report.reuse.refused) == (f"s3://nightly/nights/a{options}", [])
+    assert report.rescored == len(shuffled[0][2]) + 2  # of two the first night had no score
+    assert verify_output(f"s3://nightly/nights/b{options}").problems == []

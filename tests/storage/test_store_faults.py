@@ -148,11 +148,11 @@ def test_a_full_disk_is_an_error_that_names_the_part_and_leaves_nothing_under_it
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real filesystem of 256 kB."""
+    """A real filesystem of 512 kB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", disk], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("no right to mount a small disk here")
@@ -165,7 +165,7 @@ def test_a_run_on_a_disk_that_fills_up_stops_and_goes_on_when_there_is_room(tmp_
     write(nested_table(groups), tmp_path / "in" / "a.parquet", row_group_size=3)
     job = SmallJob(str(tmp_path / "in"), str(small_disk / "out"), unit_pairs=12, top_n=None)
     ballast = small_disk / "ballast"
-    ballast.write_bytes(os.urandom(200_000))
+    ballast.write_bytes(os.urandom(420_000))
     with pytest.raises(CommitError, match="cannot be written.*No space left on device"):
         job.run()
     finished = {path: path.read_bytes() for path in (small_disk / "out" / "scores").iterdir()}

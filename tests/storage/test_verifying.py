@@ -227,6 +227,7 @@ def without(output: Output, unit_id: str) -> None:
 def test_a_unit_that_was_removed_everywhere_is_found(output: Output) -> None:
     unit = (output.state.recorded_units() or [])[1]
     without(output, unit.unit_id)
+    (output.path / "memo" / f"part-{unit.unit_id}.parquet").unlink()
     [span] = unit.spans
     assert problems(output) == [
         f"run/plan.json: Rows {span.row_start} to {span.row_stop - 1} of a.parquet belong to no unit.",

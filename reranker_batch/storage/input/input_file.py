@@ -21,6 +21,8 @@ class InputFile:
     row_group_rows: tuple[int, ...]
     row_group_pairs: tuple[int, ...]
     """According to the footer; a row whose list is null or empty counts as one pair."""
+    unpacked_bytes: int = 0
+    """Of all columns, according to the footer."""
 
 
 @dataclass(frozen=True)

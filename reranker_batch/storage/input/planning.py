@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 import pyarrow as pa
 
 from reranker_batch.config import Columns, InputConfig
-from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs
+from reranker_batch.core.memo import MEMO_COLUMN
+from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, auto_unit_pairs_with_reuse
 from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.input.columns import FileColumns
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 _FOOTER_THREADS = 16
 _SHOWN_PROBLEMS = 50
-_PLACE_COLUMNS = {"query_at", "row"}
+_PLACE_COLUMNS = {"query_at", "row", MEMO_COLUMN}
 """Columns that a unit's own tables have in addition to those of the output."""
 
 Item = TypeVar("Item")
@@ -69,8 +70,9 @@ class InputPlan:
         }
 
 
-def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> InputPlan:
-    """Read all footers and cut the input into work units of about `unit_pairs`.
+def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reuse: bool = False) -> InputPlan:
+    """Read all footers and cut the input into work units of about `unit_pairs`; `auto` is more with `is_reuse`, where
+    most pairs are not scored.
 
     Reads no text, except with `layout: pairs`, where the column that tells queries apart is streamed once, and with
     `check_pages`, where everything is.
@@ -85,7 +87,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     columns = merge_columns(((one.file.path, one.columns) for one in opened), config.columns.passthrough)
     files = [one.file for one in opened]
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
-    aim = auto_unit_pairs(num_pairs) if unit_pairs == "auto" else unit_pairs
+    aim = _auto_aim(files, num_pairs, is_reuse=is_reuse) if unit_pairs == "auto" else unit_pairs
     runs = layout_of(config).scan_queries(listing.root, opened)
     units = cut_input(
         files,
@@ -97,6 +99,12 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"]) -> Inp
     warnings = _warn(listing, opened)
     source = InputSource(listing.root, config, columns)
     return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings)
+
+
+def _auto_aim(files: Sequence[InputFile], num_pairs: int, *, is_reuse: bool) -> int:
+    if not is_reuse:
+        return auto_unit_pairs(num_pairs)
+    return auto_unit_pairs_with_reuse(num_pairs, sum(file.unpacked_bytes for file in files))
 
 
 def refuse_own_names(names: Columns) -> None:
@@ -164,7 +172,12 @@ def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> OpenedFile
     rows = tuple(group.num_rows for group in groups)
     columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(layout, columns)))
     file = InputFile(
-        listed.path, footer.metadata.num_rows, _identity_of(listed, footer), rows, layout.num_pairs(groups, schema)
+        listed.path,
+        footer.metadata.num_rows,
+        _identity_of(listed, footer),
+        rows,
+        layout.num_pairs(groups, schema),
+        sum(group.total_byte_size for group in groups),
     )
     has_null_ids = may_hold_null_ids(groups, schema, layout.names.query_id)
     fields = layout.id_fields(schema, columns.shape)

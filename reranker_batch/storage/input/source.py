@@ -16,7 +16,7 @@ from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.filesystem import join, resolve
-from reranker_batch.storage.input.candidates import UnitCandidates
+from reranker_batch.storage.input.candidates import UnitCandidates, UnitTable
 from reranker_batch.storage.input.columns import InputColumns, Wanted, leaf_columns
 from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.input.hints import original_type
@@ -66,6 +66,17 @@ class InputSource:
         """
         rows = _read_rows(self.root, unit, self.layout.wanted(self.columns), max_bytes)
         return unit_rows(rows, self.layout, self.columns, unit)
+
+    def read_queries(self, unit: WorkUnit) -> pa.Array:
+        """Read the query texts of a unit alone, each once, whether or not its rows can be scored.
+
+        Raises:
+            InputError: As `read`.
+        """
+        name = self.layout.names.query
+        table = _read_rows(self.root, unit, {name: None}, MAX_UNIT_BYTES)
+        texts = UnitTable(table, unit).texts(name)
+        return texts.unique().drop_null()
 
     def read_whole(self, unit: WorkUnit) -> SourceRows:
         """Read a unit with all columns, for dead letters.

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.report import utc_time
@@ -14,6 +13,7 @@ from reranker_batch.errors import CommitError, ConfigError, LockedError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.deleting import delete_output, refuse_foreign
 from reranker_batch.storage.output.latest import folders_in, links_in
+from reranker_batch.storage.output.reuse_source import read_record
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 from reranker_batch.storage.output.status import OutputStatus, output_status
 from reranker_batch.storage.places import is_within
@@ -83,16 +83,17 @@ def _look(item: tuple[str, Folder]) -> _Night:
     name, output = item
     try:
         status = output_status(output.uri)
-        needs = _needs(RunState(output).read(MANIFEST) or {}) if status.state in _UNFINISHED else ()
+        needs = _needs(RunState(output)) if status.state in _UNFINISHED else ()
     except (CommitError, ConfigError) as error:
         return _Night(output, name, None, f"its records cannot be used: {error}")
     return _Night(output, name, status, needs=needs)
 
 
-def _needs(manifest: dict[str, Any]) -> tuple[str, ...]:
-    reuse = manifest.get("reuse")
-    places = (reuse.get("from") if isinstance(reuse, dict) else None, manifest.get("compared_with"))
-    return tuple(place for place in places if isinstance(place, str))
+def _needs(state: RunState) -> tuple[str, ...]:
+    """Outputs that an unfinished run reads: whose scores it reuses, and what it will be compared with."""
+    record, manifest = read_record(state), state.read(MANIFEST) or {}
+    source = None if record is None or record.refused else record.source
+    return tuple(place for place in (source, manifest.get("compared_with")) if isinstance(place, str))
 
 
 def _doomed(nights: Sequence[_Night], links: Sequence[str], keep: int, cleaned: Cleaned) -> list[_Night]:

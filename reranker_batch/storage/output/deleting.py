@@ -17,13 +17,22 @@ from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.lock_files import LockFiles
-from reranker_batch.storage.output.memo import MEMO
-from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, part_name
-from reranker_batch.storage.output.run_state import DELETING, GATED, MANIFEST, PAGE, PLAN, REPORT, SUCCESS, RunState
+from reranker_batch.storage.output.parts import DEAD_LETTERS, MEMO, SCORES, part_name
+from reranker_batch.storage.output.run_state import (
+    DELETING,
+    GATED,
+    MANIFEST,
+    PAGE,
+    PLAN,
+    REPORT,
+    REUSE,
+    SUCCESS,
+    RunState,
+)
 from reranker_batch.storage.retrying import retried
 
 _PART_FOLDERS = (SCORES, MEMO, DEAD_LETTERS)
-_RUN_FILES = (REPORT, PAGE, GATED, PLAN, MANIFEST)
+_RUN_FILES = (REPORT, PAGE, GATED, REUSE, PLAN, MANIFEST)
 """In the order in which they go."""
 _LOCK = re.compile(r"lock\.\d+")
 _AT_ONCE = 1_000

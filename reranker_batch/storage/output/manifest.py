@@ -43,8 +43,13 @@ class _Input(_Read):
     skipped: dict[str, Literal[True]]
 
 
+class _ConfigOutput(_Read):
+    memo: bool
+
+
 class _Config(_Read):
     input: InputConfig
+    output: _ConfigOutput
 
 
 class Manifest(_Read):

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, TypeAdapter
 
 from reranker_batch.core.memo import KEY_NAMES, KeyArray, MemoRows, in_order, memo_fields, memo_rows, memo_table
+from reranker_batch.core.report import MemoFile
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.parts import PartRecord, part_name, publish_part
+from reranker_batch.storage.output.parts import MEMO, PartRecord, part_name, publish_part
 from reranker_batch.storage.retrying import retried
 
-MEMO = "memo"
 MEMO_VERSION = 1
 """Counts up whenever a column of a memo changes its name, type or meaning. Further columns need no new version."""
 PAIRS = "pairs"
@@ -58,15 +58,6 @@ class MemoStamp:
         return lines
 
 
-@dataclass(frozen=True)
-class MemoFile:
-    """A memo part as the report records it."""
-
-    num_rows: int
-    size_bytes: int
-    sha256: str
-
-
 _STAMP = TypeAdapter(MemoStamp)
 
 
@@ -80,7 +71,7 @@ def publish_memo(output: Folder, rows: MemoRows, record: PartRecord, *, scoring_
     stamp = json.dumps(asdict(MemoStamp(scoring_fingerprint)), sort_keys=True).encode()
     schema = pa.schema(memo_fields(), metadata={_METADATA_KEY: stamp})
     part = publish_part(output, MEMO, memo_table(distinct), schema, record, write_options=_encodings(distinct))
-    return MemoFile(part.num_rows, part.size_bytes, part.sha256)
+    return part.as_memo()
 
 
 def _encodings(rows: MemoRows) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from reranker_batch.core.counts import Counts
-from reranker_batch.core.report import PartEntry
+from reranker_batch.core.report import MemoFile, PartEntry
 from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
@@ -25,10 +25,15 @@ from reranker_batch.storage.values import conform_table
 
 SCORES = "scores"
 DEAD_LETTERS = "dead_letters"
+MEMO = "memo"
 STAGING = "run/staging"
 _METADATA_KEY = b"reranker_batch"
 _MAX_ROW_GROUP_BYTES = 64 << 20
-_PUBLISHED: Mapping[str, Point] = {SCORES: "part_published", DEAD_LETTERS: "dead_letters_published"}
+_PUBLISHED: Mapping[str, Point] = {
+    SCORES: "part_published",
+    DEAD_LETTERS: "dead_letters_published",
+    MEMO: "memo_published",
+}
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
@@ -52,6 +57,8 @@ class PartRecord:
     counts: Counts
     dead_letters: DeadLetterFile | None = None
     """Published before the part; None where the unit has none."""
+    memo: MemoFile | None = None
+    """Published before the part; None where the run writes no memo."""
     summary: UnitSummary = field(default=UnitSummary())
 
 
@@ -69,11 +76,15 @@ class PublishedPart:
     def entry(self) -> PartEntry:
         """For the report."""
         record = self.record
-        return PartEntry(record.unit_id, self.num_rows, self.size_bytes, self.sha256, record.counts)
+        return PartEntry(record.unit_id, self.num_rows, self.size_bytes, self.sha256, record.counts, record.memo)
 
     def as_dead_letters(self) -> DeadLetterFile:
         """For the record of the unit's part, where this is the file with its dead letters."""
         return DeadLetterFile(self.num_rows, self.sha256)
+
+    def as_memo(self) -> MemoFile:
+        """For the record of the unit's part, where this is the file with its memo."""
+        return MemoFile(self.num_rows, self.size_bytes, self.sha256)
 
 
 def part_name(unit_id: str) -> str:
@@ -174,6 +185,26 @@ def check_dead_letters(output: Folder, part: PublishedPart, *, is_there: bool) -
     if not is_there:
         raise CommitError(f"{path} is missing.", unit_id=unit_id)
     if _read(output, DEAD_LETTERS, unit_id).as_dead_letters() != recorded:
+        raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
+
+
+def check_memo(output: Folder, part: PublishedPart, *, is_there: bool) -> None:
+    """Compare the memo of a unit with the record of its part; `is_there` says whether there is such a file.
+
+    Raises:
+        CommitError: The file is missing, damaged or not the one that the part records, or it should not be there.
+    """
+    recorded, unit_id = part.record.memo, part.record.unit_id
+    path = output.child(MEMO, part_name(unit_id))
+    if recorded is None:
+        if is_there:
+            raise CommitError(f"{path} is there, but the unit's part records no memo.", unit_id=unit_id)
+        return
+    if recorded.num_rows > part.record.counts.scored:
+        raise CommitError(f"{path} has more rows than the unit has scores.", unit_id=unit_id)
+    if not is_there:
+        raise CommitError(f"{path} is missing.", unit_id=unit_id)
+    if _read(output, MEMO, unit_id).as_memo() != recorded:
         raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
 
 

@@ -13,9 +13,11 @@ from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.parts import (
     DEAD_LETTERS,
+    MEMO,
     SCORES,
     PublishedPart,
     check_dead_letters,
+    check_memo,
     part_name,
     read_part,
 )
@@ -33,29 +35,32 @@ class RecordedPart:
     """Where the report of an earlier attempt lists it."""
     has_dead_letters: bool
     """Whether there is a file with dead letters."""
+    has_memo: bool
+    """Whether there is a memo."""
 
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The names in `scores/` and `dead_letters/`, listed once."""
+    """The names in `scores/`, `dead_letters/` and `memo/`, listed once."""
 
     parts: set[str]
     dead_letters: set[str]
+    memo: set[str]
 
     @classmethod
     def of(cls, state: RunState) -> PublishedFiles:
-        return cls(state.part_names(), state.dead_letter_names())
+        return cls(state.part_names(), state.dead_letter_names(), state.memo_names())
 
     def foreign(self, unit_ids: Iterable[str]) -> list[str]:
         """Files that belong to no unit, as paths within the output."""
         known = {part_name(unit_id) for unit_id in unit_ids}
-        folders = {SCORES: self.parts, DEAD_LETTERS: self.dead_letters}
+        folders = {SCORES: self.parts, DEAD_LETTERS: self.dead_letters, MEMO: self.memo}
         return sorted(f"{folder}/{name}" for folder, names in folders.items() for name in names - known)
 
     def recorded(self, unit_ids: Iterable[str], reported: Mapping[str, PartEntry]) -> list[RecordedPart]:
         return [
-            RecordedPart(unit_id, reported.get(unit_id), part_name(unit_id) in self.dead_letters)
-            for unit_id in unit_ids
+            RecordedPart(unit_id, reported.get(unit_id), name in self.dead_letters, name in self.memo)
+            for unit_id, name in ((unit_id, part_name(unit_id)) for unit_id in unit_ids)
         ]
 
 
@@ -63,7 +68,7 @@ def published_files(state: RunState, units: Sequence[WorkUnit]) -> PublishedFile
     """The files of a run that may have begun.
 
     Raises:
-        CommitError: A file in `scores/` or `dead_letters/` belongs to no unit of the plan.
+        CommitError: A file in one of these folders belongs to no unit of the plan.
     """
     files = PublishedFiles.of(state)
     if foreign := files.foreign(unit.unit_id for unit in units):
@@ -76,8 +81,8 @@ def published_parts(
 ) -> Iterator[PublishedPart]:
     """Yield the parts of the units that are done, in the order of their ids; all others have to be computed.
 
-    Done is a unit whose part and dead letters are whole, of these settings, and those that the part itself and the
-    report of an earlier attempt record. Where one is not, the log says why, and it counts as not done.
+    Done is a unit whose part, dead letters and memo are whole, of these settings, and those that the part itself and
+    the report of an earlier attempt record. Where one is not, the log says why, and it counts as not done.
     """
     unit_ids = sorted(unit.unit_id for unit in units if part_name(unit.unit_id) in files.parts)
     recorded = files.recorded(unit_ids, state.reported_parts())
@@ -105,7 +110,7 @@ class PartReader:
 def read_unit_parts(
     output: Folder, recorded: RecordedPart, *, fingerprint: str, keep_rows: bool = False
 ) -> PublishedPart:
-    """Read the part and the dead letters of one unit and compare them with what is on record.
+    """Read the part, the dead letters and the memo of one unit and compare them with what is on record.
 
     Raises:
         CommitError: One of them is missing, damaged, of other settings, or not the file that was published.
@@ -116,4 +121,5 @@ def read_unit_parts(
         path = output.child(SCORES, part_name(unit_id))
         raise CommitError(f"{path} is not the file that run/report.json lists.", unit_id=unit_id)
     check_dead_letters(output, part, is_there=recorded.has_dead_letters)
+    check_memo(output, part, is_there=recorded.has_memo)
     return part

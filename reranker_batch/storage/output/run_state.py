@@ -19,17 +19,18 @@ from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, seri
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.output.manifest import Manifest
-from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, STAGING, part_name
+from reranker_batch.storage.output.parts import DEAD_LETTERS, MEMO, SCORES, STAGING, part_name
 from reranker_batch.storage.output.plan_record import plan_problems, units_of
 from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
 
-MANIFEST, PLAN, REPORT, GATED = "manifest.json", "plan.json", "report.json", "gated.json"
+MANIFEST, PLAN, REPORT, GATED, REUSE = "manifest.json", "plan.json", "report.json", "gated.json", "reuse.json"
 DELETING = "deleting.json"
 """Says that the output is being deleted."""
 PAGE = "report.html"
 SUCCESS = "_SUCCESS"
+_PARTS = (SCORES, DEAD_LETTERS, MEMO)
 _REQUIRED = {
     MANIFEST: {"fingerprint", "scoring_fingerprint", "settings", "input", "units_digest"},
     PLAN: {"units"},
@@ -43,6 +44,7 @@ _WRITTEN: dict[str, Point] = {
     REPORT: "report_written",
     GATED: "gate_written",
     DELETING: "deletion_marked",
+    REUSE: "reuse_written",
 }
 _RUN_REPORT = TypeAdapter(RunReport)
 
@@ -127,7 +129,8 @@ class RunState:
         self._delete(self.path_of(name))
 
     def start(self, remaining: Iterable[WorkUnit] = ()) -> None:
-        """Make the folders and drop what an interrupted attempt left: staged files and dead letters of `remaining`.
+        """Make the folders and drop what an interrupted attempt left: staged files, and dead letters and memos of
+        `remaining`.
 
         With units to be done the output is not complete: the success marker is withdrawn, and a report that lists one
         of them goes too, since the new parts may have other bytes.
@@ -148,19 +151,20 @@ class RunState:
         self.withdraw()
         if self.reported_parts().keys() & set(unit_ids):
             self.remove(REPORT)
-        for name in self._names(DEAD_LETTERS) & set(map(part_name, unit_ids)):
-            self._delete(self.output.child(DEAD_LETTERS, name))
+        for folder in (DEAD_LETTERS, MEMO):
+            for name in self._names(folder) & set(map(part_name, unit_ids)):
+                self._delete(self.output.child(folder, name))
 
     def _sweep(self) -> None:
-        for folder in (SCORES, DEAD_LETTERS, STAGING):
+        for folder in (*_PARTS, STAGING):
             self.output.filesystem.create_dir(self.output.child(folder), recursive=True)
         self.output.filesystem.delete_dir_contents(self.output.child(STAGING))
 
     def _foreign_names(self) -> list[str]:
         """The lock is there before anything else is."""
         in_run = {name for name in self._names("run") if not name.startswith("lock.") and name != "staging"}
-        return sorted((self._names("") - {"run", SCORES, DEAD_LETTERS}) | {f"run/{name}" for name in in_run}) or sorted(
-            f"{folder}/{name}" for folder in (SCORES, DEAD_LETTERS) for name in self._names(folder)
+        return sorted((self._names("") - {"run", *_PARTS}) | {f"run/{name}" for name in in_run}) or sorted(
+            f"{folder}/{name}" for folder in _PARTS for name in self._names(folder)
         )
 
     def record(self, manifest: Mapping[str, Any], units: Sequence[WorkUnit]) -> None:
@@ -255,6 +259,9 @@ class RunState:
 
     def dead_letter_names(self) -> set[str]:
         return self._names(DEAD_LETTERS)
+
+    def memo_names(self) -> set[str]:
+        return self._names(MEMO)
 
     @property
     def has_lock_files(self) -> bool:

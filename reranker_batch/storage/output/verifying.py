@@ -190,6 +190,8 @@ class _PartCheck:
         counts = part.record.counts
         if counts.scored + counts.num_dead_letters != counts.candidates:
             yield "scored and dead-lettered candidates are not all candidates"
+        if counts.reused > counts.scored:
+            yield f"{counts.reused} scores are reused of {counts.scored}"
         rows = counts.queries if self.input_layout == "nested" else counts.candidates
         if rows != unit.num_rows:
             yield f"its record counts {rows} rows of the input, the plan {unit.num_rows}"
