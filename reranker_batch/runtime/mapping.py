@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import RayError
 
 from reranker_batch.core.mapping import Item, Result, in_threads
-from reranker_batch.errors import ReplicaError, RerankerBatchError, described
+from reranker_batch.errors import ReplicaError, described
 from reranker_batch.printing import set_up_logging
 
 _ITEMS_A_TASK = 256
@@ -21,7 +21,6 @@ def on_ray(call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator
     """See `Mapper`; a task takes some hundred items, in threads. Tasks of a lost node run again on another.
 
     Raises:
-        RerankerBatchError: What `call` raises.
         ReplicaError: Ray has lost tasks more often than they are tried again.
     """
     shared = ray.put(call)
@@ -31,9 +30,7 @@ def on_ray(call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator
         for task in tasks:
             yield from ray.get(task)
     except RayError as error:
-        if isinstance(cause := getattr(error, "cause", None), RerankerBatchError):  # of a task that raised
-            raise cause from None
-        raise ReplicaError(f"Ray lost the tasks that read the input or an output. {described(error)}.") from error
+        raise ReplicaError(f"Ray could not read the published parts. {described(error)}.") from error
     finally:
         for task in tasks:
             with suppress(RayError):
