@@ -110,7 +110,7 @@ class Replica:
 
     def _rescore(self, prepared: PreparedUnit, scored: ScoredUnit, report: _Reporter) -> Precision | None:
         num_pairs = self._spec.precision_sample.get(prepared.unit.unit_id, 0)
-        if not num_pairs:
+        if not num_pairs or not len(prepared.inputs):  # all pairs may be reused
             return None
         try:
             exact = self._spec.backend.load_exact_scorer(self._spec.where) or self._scorer

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reranker_batch.config import JobConfig, ReuseConfig
-from reranker_batch.core.mapping import Mapper
+from reranker_batch.core.mapping import Caught, Item, Mapper, Result, raised
 from reranker_batch.core.memo import KeyArray
 from reranker_batch.core.pair_texts import text_keys
 from reranker_batch.core.report import MemoFile
@@ -125,6 +125,7 @@ class Reuse:
         """
         if self.record.refused or self.record.source is None:
             return spec
+        each = _raising(each)
         try:
             lookup = self._lookup(spec, units, each)
         except ConfigError as error:
@@ -172,6 +173,15 @@ class Reuse:
         self.record = record
         self.begin()
         self._require()
+
+
+def _raising(each: Mapper) -> Mapper:
+    """The same, but errors of a call are raised as they are, wherever it was made."""
+
+    def mapped(call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
+        yield from raised(each(Caught(call), items))
+
+    return mapped
 
 
 def _no_output(asked: str) -> EarlierOutput:

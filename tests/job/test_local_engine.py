@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from fault_jobs import faulty_input, oracle_job
+from fault_jobs import faulty_input, oracle_job, write_input
 from judge import judge, judge_unfinished, parts
+from nightly import move_logits
 
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import local_engine
@@ -58,3 +59,20 @@ def test_a_stopped_driver_takes_its_replica_along_and_the_same_job_goes_on(tmp_p
     run_job(oracle_job(tmp_path), local_engine)
     judge(tmp_path, groups)
     assert before.items() <= parts(tmp_path).items()
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_replica_checks_reused_pairs_before_a_part_is_published(tmp_path: Path, is_moved: bool) -> None:
+    groups = faulty_input(tmp_path)
+    run_job(oracle_job(tmp_path), local_engine)
+    (tmp_path / "out").rename(tmp_path / "last")
+    if is_moved:
+        move_logits(tmp_path / "last")
+    groups[3] = ("q3", "another query", groups[3][2])
+    write_input(tmp_path, groups)
+    report = run_job(oracle_job(tmp_path, reuse={"from": str(tmp_path / "last")}), local_engine)
+    judge(tmp_path, groups)
+    assert report.reuse is not None
+    assert report.reuse.check is not None
+    assert report.reuse.check.is_within != is_moved
+    assert report.totals.reused == (0 if is_moved else report.totals.scored - len(groups[3][2]))

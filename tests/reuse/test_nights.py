@@ -41,6 +41,7 @@ class CountingScorer(HashScorer):
         self.moved = np.float32(moved)
 
     def score(self, inputs: ModelInputs, **options: object) -> PairScores:
+        assert len(inputs)
         self.scored += len(inputs)
         scores = super().score(inputs, **options)  # type: ignore[arg-type]
         return replace(scores, logits=scores.logits + self.moved)
@@ -124,6 +125,15 @@ def test_a_night_with_reuse_gives_the_rows_of_a_full_night(tmp_path: Path, layou
     )
     assert report.computed_pairs == report.rescored
     assert verify_output(str(tmp_path / TONIGHT)).problems == []
+
+
+def test_only_scores_of_this_run_are_compared_with_float32(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Most units have nothing to score."""
+    two_nights(tmp_path, tonight=[*GROUPS, ("another", "a new query", [("d", "a text")])])
+    report = night(tmp_path, TONIGHT, source=LAST).run(CountingScorer())
+    assert report.rescored == 1
+    assert report.precision is None or report.precision.pairs <= 1
+    assert "scored again" not in caplog.text
 
 
 def test_a_shuffled_table_is_reused_as_well(tmp_path: Path) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from fault_jobs import faulty_input, oracle_job, write_input
 from judge import expected, kept
+from nightly import move_logits
 from tables import Group
 
 from reranker_batch import RunReport
+from reranker_batch.errors import CommitError
 from reranker_batch.job.run import run_job
 from reranker_batch.runtime.engine import ray_engine
 
@@ -33,20 +30,6 @@ def last_night(folder: Path) -> list[Group]:
     run(folder)
     (folder / "out").rename(folder / "last")
     return groups
-
-
-def move_logits(output: Path) -> None:
-    """As if another model had made the memo."""
-    report = json.loads((output / "run" / "report.json").read_text())
-    for part in report["parts"]:
-        path = output / "memo" / f"part-{part['unit_id']}.parquet"
-        table = pq.read_table(path)
-        logits = pc.add(table["logit"], pa.scalar(1.0, pa.float32()))
-        pq.write_table(
-            table.set_column(table.schema.get_field_index("logit"), table.schema.field("logit"), logits), path
-        )
-        part["memo"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (output / "run" / "report.json").write_text(json.dumps(report))
 
 
 def test_nights_on_ray(tmp_path: Path) -> None:
@@ -79,3 +62,11 @@ def test_a_check_that_fails_on_ray_makes_a_full_night(tmp_path: Path) -> None:
     assert (report.totals.reused, report.status) == (0, "complete")
     assert report.reuse is not None
     assert "differ too much: by 1 in a logit" in report.reuse.refused[0]
+
+
+def test_a_memo_that_was_tampered_with_stops_a_run_on_ray(tmp_path: Path) -> None:
+    last_night(tmp_path)
+    for path in (tmp_path / "last" / "memo").iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(CommitError, match="is damaged"):
+        run(tmp_path, reuse={"from": str(tmp_path / "last")})
