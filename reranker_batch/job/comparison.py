@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.latest import named_output
+from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.run_state import MANIFEST
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.places import check_access, is_within
@@ -72,7 +73,7 @@ class Comparison:
     """The report of an earlier attempt."""
 
     @classmethod
-    def open(cls, config: JobConfig, recorded: Mapping[str, Any] | None, known: RunReport | None) -> Comparison:
+    def open(cls, config: JobConfig, recorded: Manifest | None, known: RunReport | None) -> Comparison:
         """`recorded` is the manifest of the run, if it has begun: `latest:` stays what it was when it began.
 
         `known` is the report of an earlier attempt: what it says of an output that is gone by now still counts.
@@ -164,17 +165,14 @@ def _somewhere(each: Mapper, call: Callable[[Folder], Result], output: Folder) -
     return result
 
 
-def _earlier_place(config: JobConfig, recorded: Mapping[str, Any] | None) -> str | None:
+def _earlier_place(config: JobConfig, recorded: Manifest | None) -> str | None:
     asked = config.report.compare_with
     if asked is None:
         return None
     folder = latest_folder(asked)
+    if recorded is not None and folder is not None and recorded.config.report.compare_with == asked:
+        return recorded.compared_with
     check_access(asked if folder is None else folder)
-    if recorded is not None and folder is not None:
-        before = recorded["config"].get("report", {})
-        if before.get("compare_with") == asked and "compared_with" in recorded:
-            place: str | None = recorded["compared_with"]
-            return place
     named = named_output(asked, exclude=config.output.path)
     return None if named is None else absolute(named)
 
