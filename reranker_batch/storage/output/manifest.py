@@ -55,6 +55,12 @@ class _Config(_Read):
     input: InputConfig
     output: _ConfigOutput
     report: _Report = _Report()
+    reuse: dict[str, Any] = {}
+
+    @property
+    def earlier_output(self) -> Any:
+        """As `JobConfig.earlier_output`."""
+        return self.report.compare_with or self.reuse.get("from")
 
 
 class Manifest(_Read):
@@ -67,7 +73,7 @@ class Manifest(_Read):
     units_digest: str
     config: _Config
     compared_with: str | None = None
-    """The output that `config.report.compare_with` was when the run began."""
+    """The output that `config.earlier_output` was when the run began."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], path: str) -> Manifest:
