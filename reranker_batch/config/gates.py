@@ -26,7 +26,7 @@ class ReportConfig(Section):
     compare_with: EarlierOutput | None = Field(
         None,
         description="A finished output, to tell what has moved since; or latest:FOLDER, the output below FOLDER that "
-        "was complete last. null: the first stage alone.",
+        "was complete last. null: the output of reuse.from, or without it the first stage alone.",
     )
     qrels: Place | None = Field(
         None,
@@ -55,3 +55,9 @@ class GatesConfig(Section):
     max_truncated: Share | None = Field(
         None, description="Share of the scored pairs that may lose text to a limit, such as 5%. null: no limit."
     )
+
+    @property
+    def on_movement(self) -> list[str]:
+        """The limits that are set and need an earlier output."""
+        limits = {"max_queries_changed": self.max_queries_changed, "min_overlap_at_10": self.min_overlap_at_10}
+        return [name for name, limit in limits.items() if limit is not None]

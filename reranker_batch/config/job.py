@@ -67,12 +67,17 @@ class JobConfig(Section):
     @model_validator(mode="after")
     def _gates_can_be_measured(self) -> JobConfig:
         gates = self.gates
-        for name in ("max_queries_changed", "min_overlap_at_10"):
-            if getattr(gates, name) is not None and self.report.compare_with is None:
-                raise ValueError(f"gates.{name} needs an earlier output: set report.compare_with")
+        for name in gates.on_movement:
+            if self.earlier_output is None:
+                raise ValueError(f"gates.{name} needs an earlier output: set report.compare_with or reuse.from")
         if gates.min_ndcg_at_10 is not None and self.report.qrels is None:
             raise ValueError("gates.min_ndcg_at_10 needs relevance judgments: set report.qrels")
         return self
+
+    @property
+    def earlier_output(self) -> str | None:
+        """What the result is compared with: a place, or `latest:` and a place."""
+        return self.report.compare_with or self.reuse.source
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> JobConfig:

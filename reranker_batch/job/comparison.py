@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -14,13 +14,14 @@ from reranker_batch.core.findings import Findings
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.core.report import RunReport
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.evaluation import Judgments, judgments_of, metrics_of, require_measures
 from reranker_batch.storage.filesystem import Folder, absolute
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.latest import named_output
+from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.run_state import MANIFEST
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.places import check_access, is_within
@@ -72,7 +73,7 @@ class Comparison:
     """The report of an earlier attempt."""
 
     @classmethod
-    def open(cls, config: JobConfig, recorded: Mapping[str, Any] | None, known: RunReport | None) -> Comparison:
+    def open(cls, config: JobConfig, recorded: Manifest | None, known: RunReport | None) -> Comparison:
         """`recorded` is the manifest of the run, if it has begun: `latest:` stays what it was when it began.
 
         `known` is the report of an earlier attempt: what it says of an output that is gone by now still counts.
@@ -81,10 +82,7 @@ class Comparison:
             ConfigError: The earlier output cannot be compared with, or ir-measures is not installed.
             InputError: The judgments cannot be read.
         """
-        place, qrels = _earlier_place(config, recorded), config.report.qrels
-        earlier = None if place is None else _open_earlier(place, config.output.path)
-        if earlier is not None and earlier.is_gone and place not in _compared_with(known):
-            raise _gone(earlier)
+        earlier, qrels = _find_earlier(config, recorded, known), config.report.qrels
         return cls(Folder.at(config.output.path), earlier, None if qrels is None else _open_qrels(qrels), known)
 
     @property
@@ -143,8 +141,8 @@ class Comparison:
 
 def _gone(earlier: Earlier) -> ConfigError:
     return ConfigError(
-        f"report.compare_with={earlier.place} holds no run: run/{MANIFEST} is not there. Name a finished output, or "
-        "leave the key out to compare with the first stage alone."
+        f"The earlier output {earlier.place} holds no run: run/{MANIFEST} is not there. Name a finished one in "
+        "report.compare_with."
     )
 
 
@@ -164,17 +162,29 @@ def _somewhere(each: Mapper, call: Callable[[Folder], Result], output: Folder) -
     return result
 
 
-def _earlier_place(config: JobConfig, recorded: Mapping[str, Any] | None) -> str | None:
-    asked = config.report.compare_with
+def _find_earlier(config: JobConfig, recorded: Manifest | None, known: RunReport | None) -> Earlier | None:
+    """None where there is no earlier output, or the one of `reuse.from` cannot be used and no gate needs it."""
+    try:
+        place = _earlier_place(config, recorded)
+        earlier = None if place is None else _open_earlier(place, config.output.path)
+        if earlier is not None and earlier.is_gone and place not in _compared_with(known):
+            raise _gone(earlier)
+    except ConfigError as error:
+        if config.report.compare_with is not None or config.gates.on_movement:
+            raise
+        logger.warning("The result is compared with the first stage alone. %s", error)
+        return None
+    return earlier
+
+
+def _earlier_place(config: JobConfig, recorded: Manifest | None) -> str | None:
+    asked = config.earlier_output
     if asked is None:
         return None
     folder = latest_folder(asked)
+    if recorded is not None and folder is not None and recorded.config.earlier_output == asked:
+        return recorded.compared_with
     check_access(asked if folder is None else folder)
-    if recorded is not None and folder is not None:
-        before = recorded["config"].get("report", {})
-        if before.get("compare_with") == asked and "compared_with" in recorded:
-            place: str | None = recorded["compared_with"]
-            return place
     named = named_output(asked, exclude=config.output.path)
     return None if named is None else absolute(named)
 
@@ -182,13 +192,16 @@ def _earlier_place(config: JobConfig, recorded: Mapping[str, Any] | None) -> str
 def _open_earlier(place: str, output: str) -> Earlier:
     """Raises ConfigError for an output that cannot be compared with. One that is gone may be on record."""
     if is_within(place, output) or is_within(output, place):
-        raise ConfigError(f"report.compare_with={place} is the output itself. Name an earlier one.")
-    status = output_status(place)
+        raise ConfigError(f"The earlier output {place} is the output itself. Name another one.")
+    try:
+        status = output_status(place)
+    except CommitError as error:
+        raise ConfigError(f"The earlier output {place} cannot be compared with: {error}") from error
     if status.state == "no_run":
         return Earlier(place, None)
     if status.report is None or status.state not in _FINISHED:
         state = status.state.replace("_", " ")
-        raise ConfigError(f"report.compare_with={place} is not a finished output: {state}. {status.message}")
+        raise ConfigError(f"The earlier output {place} is not finished: {state}. {status.message}")
     return Earlier(place, fingerprint({part.unit_id: part.sha256 for part in status.report.parts}))
 
 

@@ -73,8 +73,9 @@ class _Run:
         recorded = self.state.read(MANIFEST)
         if recorded is not None:
             _check_same_job(self.job, recorded, self.job.devices)
-        comparison = Comparison.open(self.job.config, recorded, known(self.state.report))
         self.recorded_reuse = recorded_reuse(self.job.config, self.state)
+        manifest = None if recorded is None else Manifest.of(recorded, self.state.path_of(MANIFEST))
+        comparison = Comparison.open(self.job.config, manifest, known(self.state.report))
         plan = self.job.plan
         progress = RunProgress(self.state.units(plan.units), skipped_files=plan.skipped, warnings=plan.warnings)
         progress.job = {} if recorded is None else job_facts(recorded)

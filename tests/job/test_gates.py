@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -263,7 +264,7 @@ def test_an_earlier_output_that_is_gone_by_now_still_counts(tmp_path: Path, firs
     report["movement"]["changed_queries"] = 0
     Path(night.output, "run", "report.json").write_text(json.dumps(report))
     assert "computed from the parts" in verify_output(night.output).problems[-1]
-    with pytest.raises(ConfigError, match=r"report.compare_with=.* holds no run"):
+    with pytest.raises(ConfigError, match=r"The earlier output .* holds no run"):
         night.run(NoScorer())
 
 
@@ -273,7 +274,7 @@ def test_what_cannot_be_compared_with_is_refused_before_anything_starts(tmp_path
     file = write(nested_table(GROUPS), tmp_path / "file.parquet")
     for place, message in (
         (str(tmp_path / "absent"), "holds no run"),
-        (unfinished.output, "is not a finished output: interrupted"),
+        (unfinished.output, "is not finished: interrupted"),
         (str(tmp_path / "second" / "out"), "is the output itself"),
         (str(tmp_path / "second" / "out" / "scores"), "is the output itself"),
         (str(file), "is not a folder|holds no run"),
@@ -283,6 +284,37 @@ def test_what_cannot_be_compared_with_is_refused_before_anything_starts(tmp_path
         with pytest.raises(ConfigError, match=message):
             night.run(NoScorer())
         assert not Path(night.output, "run", "manifest.json").exists()
+
+
+def test_without_another_the_output_whose_scores_are_reused_is_the_earlier_one(tmp_path: Path, first: str) -> None:
+    night = replace(second(tmp_path, first), report={}, reuse={"from": first})
+    report = night.run()
+    assert report.movement is not None
+    assert (report.movement["compared_with"], report.exit_code) == (first, 0)
+    strict = replace(night, gates={"max_queries_changed": "0%"})
+    assert strict.run(NoScorer()).exit_code == 4
+    shutil.rmtree(first)
+    assert strict.run(NoScorer()).exit_code == 4
+    assert night.run(NoScorer()).movement == report.movement
+
+
+def test_a_source_of_scores_that_cannot_be_compared_with_is_refused_if_a_gate_needs_it(tmp_path: Path) -> None:
+    unfinished = job(tmp_path / "unfinished")
+    assert run_in_a_process(unfinished, "part_published:1") == EXIT_CODE
+    night = job(tmp_path / "second", changed(GROUPS), reuse={"from": unfinished.output})
+    with pytest.raises(ConfigError, match="is not finished: interrupted"):
+        replace(night, gates={"min_overlap_at_10": 0.5}).run(NoScorer())
+    report = night.run()
+    assert (report.exit_code, report.movement) == (0, None)
+    assert report.movement_first_stage is not None
+
+
+def test_an_earlier_output_whose_records_are_damaged_is_refused(tmp_path: Path, first: str) -> None:
+    Path(first, "run", "report.json").write_text("{broken")
+    with pytest.raises(
+        ConfigError, match=r"The earlier output .* cannot be compared with: .*report.json cannot be read"
+    ):
+        second(tmp_path, first).run(NoScorer())
 
 
 def test_an_earlier_output_whose_parts_are_damaged_ends_the_run_and_is_named(tmp_path: Path, first: str) -> None:

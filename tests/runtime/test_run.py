@@ -89,13 +89,18 @@ def test_scores_and_ranks_are_those_of_sentence_transformers(tmp_path: Path) -> 
 @pytest.mark.usefixtures("finished")
 def test_replicas_budget_and_unit_size_change_nothing(folder: Path) -> None:
     first = results(folder)
+    (folder / "out").rename(folder / "earlier")
+    qrels = folder / "qrels"
+    qrels.write_text(f"{first['query_id'][0]} 0 {first['doc_id'][0]} 1\n")
+    compared = {"compare_with": str(folder / "earlier"), "qrels": str(qrels)}
     changes: list[dict[str, Any]] = [
         {"runtime": {"unit_pairs": 7, "min_replicas": 2, "max_replicas": 2}},
         {"runtime": {"unit_pairs": 5_000}, "batching": {"max_batch_tokens": 600}},
     ]
     for change in changes:
-        shutil.rmtree(folder / "out")
-        run(job(folder, **change))
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        report = run(job(folder, **change, report=compared, gates={"max_queries_changed": "0%", "min_ndcg_at_10": 1}))
+        assert (report.exit_code, [gate.value for gate in report.gates]) == (0, [0, 0, 1])
         again = results(folder)
         same = ["query_id", "doc_id", "index", "rank", "query_tokens", "document_tokens", "truncated"]
         assert again.select(same).equals(first.select(same))

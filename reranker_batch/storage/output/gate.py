@@ -40,7 +40,7 @@ class Gate:
     reasons: Annotated[list[str], Field(min_length=1)]
     accepted: Acceptance | None = None
     numbers: dict[str, int | float | None] = field(default_factory=dict)
-    """By the key of each limit that is not met: the number that was held against it, None where there is none."""
+    """By the key of each limit that is not met: the number that was compared with it, None where there is none."""
 
 
 _GATE = TypeAdapter(Gate)

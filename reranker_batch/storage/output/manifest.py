@@ -47,9 +47,20 @@ class _ConfigOutput(_Read):
     memo: bool
 
 
+class _Report(_Read):
+    compare_with: str | None = None
+
+
 class _Config(_Read):
     input: InputConfig
     output: _ConfigOutput
+    report: _Report = _Report()
+    reuse: dict[str, Any] = {}
+
+    @property
+    def earlier_output(self) -> Any:
+        """As `JobConfig.earlier_output`."""
+        return self.report.compare_with or self.reuse.get("from")
 
 
 class Manifest(_Read):
@@ -61,6 +72,8 @@ class Manifest(_Read):
     input: _Input
     units_digest: str
     config: _Config
+    compared_with: str | None = None
+    """The output that `config.earlier_output` was when the run began."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any], path: str) -> Manifest:
