@@ -53,7 +53,7 @@ def full_report(texts: tuple[str, ...] = ("a text",), *, units: int = 60_000, **
         "units_published": units,
         "units_skipped": 0,
         "parts": [part] * units,
-        "missing": [f"{text(at)}{at}" for at in range(units)],
+        "missing": [f"{text(at)}{at}" for at in range(min(units, 300))] + [f"{at:016}" for at in range(units)],
         "attempts": names,
         "oom_splits": 3,
         "computed_pairs": 10**9,
