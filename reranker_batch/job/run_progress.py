@@ -73,7 +73,8 @@ class RunProgress:
 
     def _time(self, entry: UnitEntry) -> None:
         part, score_s = entry.part, entry.timings.get("score", 0.0)
-        self.throughput.add(part.counts.scored, seconds=score_s, until=time.monotonic() - self.started)
+        computed, until = part.counts.scored - part.counts.reused, time.monotonic() - self.started
+        self.throughput.add(computed, seconds=score_s, until=until)
         seconds = sum(entry.timings.get(step, 0.0) for step in _WORK)
         unit = UnitTime(part.unit_id, part.counts.candidates, seconds, score_s)
         self.slowest = heapq.nlargest(_MAX_SLOWEST, [*self.slowest, unit], key=lambda each: each.seconds)

@@ -6,14 +6,7 @@ from typing import Any
 
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError
-from reranker_batch.evaluation import (
-    Values,
-    compare_metrics,
-    evaluate_first_stage,
-    evaluate_output,
-    judgments_of,
-    means_of,
-)
+from reranker_batch.evaluation import judgments_of, metrics_of
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs
@@ -43,7 +36,9 @@ def compared(output: Folder, *, compare: str | None, qrels: str | None) -> dict[
         values["movement"] = {"compared_with": compare, **compare_outputs(earlier, output).to_dict()}
     if qrels is not None:
         keeps_all = report.totals.kept == report.totals.candidates
-        values["metrics"] = {"qrels": qrels, **_metrics(output, earlier, qrels, keeps_all=keeps_all)}
+        judgments = judgments_of(read_qrels(qrels))
+        metrics = metrics_of(output, judgments=judgments, earlier=earlier, keeps_all=keeps_all)
+        values["metrics"] = {"qrels": qrels, "compared_with": compare, **metrics}
     return values
 
 
@@ -54,18 +49,3 @@ def _finished(output: str) -> RunReport:
         state = status.state.replace("_", " ")
         raise ConfigError(f"{output}: only finished outputs are compared, and this one is not: {state}, run/{REPORT}.")
     return report
-
-
-def _metrics(output: Folder, earlier: Folder | None, qrels: str, *, keeps_all: bool) -> dict[str, Any]:
-    judgments = judgments_of(read_qrels(qrels))
-    values = evaluate_output(output, judgments)
-    return {
-        "queries": len(values),
-        "means": means_of(values),
-        "since_first_stage": _changes(evaluate_first_stage(output, judgments), values) if keeps_all else None,
-        "since_earlier": None if earlier is None else _changes(evaluate_output(earlier, judgments), values),
-    }
-
-
-def _changes(before: Values, after: Values) -> dict[str, Any]:
-    return {name: change.to_dict() for name, change in compare_metrics(before, after).items()}

@@ -84,7 +84,7 @@ def gates(values: Values) -> Markup:
         [
             _gate(values, at),
             values.text("gates", at, "limit"),
-            values.number("gates", at, "value", shown=decimal),
+            values.number("gates", at, "value", shown=share if str(gate["limit"]).endswith("%") else decimal),
             _badge("met", "good") if gate["is_met"] else _badge("not met", "bad"),
         ]
         for at, gate in enumerate(values.first(values.at("gates") or []))

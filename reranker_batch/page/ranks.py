@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reranker_batch.page.histograms import histogram
 from reranker_batch.page.markup import NOTHING, Markup, joined, tag
-from reranker_batch.page.tables import facts, folded, section, side_by_side, table
+from reranker_batch.page.tables import facts, folded, items, section, side_by_side, table
 from reranker_batch.page.values import Step, Values, decimal, fixed, share, signed
 
 _METRICS = {"ndcg_at_10": "nDCG@10", "rr_at_10": "RR@10", "recall_at_10": "R@10"}
@@ -90,13 +90,13 @@ def metrics(values: Values) -> Markup:
     return section(
         "Quality by relevance judgments",
         table(["metric", "mean"], means),
-        _changes(values, "since_earlier", "Since the earlier output"),
-        _changes(values, "since_first_stage", "Since the first stage"),
+        _changes(values, "since_earlier", joined(["Since ", values.text("metrics", "compared_with")])),
+        _changes(values, "since_first_stage", Markup("Since the first stage")),
         note=note,
     )
 
 
-def _changes(values: Values, key: str, title: str) -> Markup:
+def _changes(values: Values, key: str, title: Markup) -> Markup:
     changes = values.at("metrics", key)
     if not changes:
         return NOTHING
@@ -141,21 +141,28 @@ def _queries(values: Values, path: tuple[Step, ...]) -> Markup:
 
 def reuse(values: Values) -> Markup:
     """Scores that were taken from an earlier output."""
-    if values.at("reused_share") is None:
+    if values.at("reuse") is None:
         return NOTHING
     rows = [
-        ("pairs with a score of an earlier run", values.number("reused")),
-        ("pairs scored in this run", values.number("rescored")),
-        ("share that was reused", values.number("reused_share", shown=share)),
+        ("earlier output", values.text("reuse", "source")),
+        ("scored pairs with a reused score", values.number("reused")),
+        ("all other scored pairs", values.number("rescored")),
+        ("reused share", values.number("reused_share", shown=share)),
     ]
-    check = values.at("reuse_check")
-    checked = [
-        (
-            str(name).replace("_", " "),
-            values.number("reuse_check", name, shown=decimal)
-            if isinstance(value, float)
-            else values.text("reuse_check", name),
-        )
-        for name, value in values.first(check.items() if isinstance(check, dict) else [])
+    refused = [values.shown(why) for why in values.first(values.at("reuse", "refused") or [])]
+    why = [tag("h3", "Why no score is reused"), items(refused)] if refused else []
+    return section("Reuse of scores", facts(rows), *why, _check(values))
+
+
+def _check(values: Values) -> Markup:
+    """The sample of reused pairs that was scored again."""
+    at = "reuse_check"
+    if values.at(at) is None:
+        return NOTHING
+    rows = [
+        ("result", Markup("accepted" if values.at(at, "is_within") else "rejected")),
+        ("pairs scored again", values.number(at, "pairs")),
+        ("largest difference of a logit", values.number(at, "max_logit_difference", shown=decimal)),
+        ("allowed difference", values.number(at, "tolerance", shown=decimal)),
     ]
-    return section("Reuse", facts(rows), *([tag("h3", "Check of a sample"), facts(checked)] if checked else []))
+    return joined([tag("h3", "Check of a sample"), facts(rows)])

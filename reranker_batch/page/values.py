@@ -13,6 +13,8 @@ from reranker_batch.printing import printable
 from reranker_batch.uris import redacted
 
 Step = str | int
+_MOST_READ = 10_000
+"""Characters of a text that are looked at: far more than are shown, so that a secret in an address is seen whole."""
 Shown = Callable[[float], str]
 ABSENT = tag("span", "none", class_="absent")
 
@@ -89,7 +91,7 @@ class Values:
 
     def shown(self, value: Any) -> Markup:
         """Text of the input, a message or a path: isolated from the direction of its surroundings, and not too long."""
-        text = printable(redacted(str(value)))
+        text = printable(redacted(str(value)[:_MOST_READ]))
         if len(text) > self.max_characters:
             text = text[: self.max_characters] + "…"
         return tag("bdi", text)

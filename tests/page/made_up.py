@@ -12,6 +12,7 @@ from reranker_batch.core.distribution import Distribution, Histogram
 from reranker_batch.core.movement import Move, Movement
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import PartEntry, RunReport, UnitTime
+from reranker_batch.core.reuse import ReuseCheck, ReuseRecord
 from reranker_batch.core.throughput import Throughput
 from reranker_batch.core.unit_summary import SCORE_EDGES, TOKEN_EDGES, DeadLetterExample
 from reranker_batch.evaluation import compare_metrics
@@ -53,7 +54,7 @@ def full_report(texts: tuple[str, ...] = ("a text",), *, units: int = 60_000, **
         "units_published": units,
         "units_skipped": 0,
         "parts": [part] * units,
-        "missing": [f"{text(at)}{at}" for at in range(units)],
+        "missing": [f"{text(at)}{at}" for at in range(min(units, 300))] + [f"{at:016}" for at in range(units)],
         "attempts": names,
         "oom_splits": 3,
         "computed_pairs": 10**9,
@@ -80,6 +81,7 @@ def full_report(texts: tuple[str, ...] = ("a text",), *, units: int = 60_000, **
         "dead_letter_examples": [
             DeadLetterExample(text(at), text(at + 1), at, text(at + 2), text(at + 3)) for at in range(300)
         ],
+        "reuse": ReuseRecord(text(0), text(1), "", [text(2), text(3)], ReuseCheck(400, 0.001, 0.01, True)),
         "throughput": Throughput(4096.0, list(range(60))),
         "slowest_units": [UnitTime(text(at), at, float(at), at / 2) for at in range(300)],
     }
@@ -101,6 +103,7 @@ def findings(texts: tuple[str, ...] = ("a text",)) -> dict[str, Any]:
         "movement_first_stage": movement.to_dict(),
         "metrics": {
             "qrels": texts[0],
+            "compared_with": texts[-1],
             "queries": 99,
             "means": {"ndcg_at_10": 0.5},
             "since_earlier": changes,
