@@ -7,10 +7,13 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from engine import forks
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from nights import change_report, night
 from outputs import Output, finished
 from typer.testing import CliRunner
@@ -134,6 +137,34 @@ def test_a_gated_output_counts_as_complete_once_it_is_accepted(nights: Path) -> 
     assert clean(nights, keep=4).deleted == [str(nights / "old"), str(nights / "a")]
 
 
+ENDS: dict[str, Change] = {
+    "complete": lambda output: None,
+    "gated": lambda output: None,
+    "failed": fail,
+    "interrupted": interrupt,
+    "killed": kill,
+}
+
+
+@settings(max_examples=25)
+@given(st.permutations(range(6)), st.lists(st.sampled_from([*ENDS, "complete"]), min_size=6, max_size=6), st.data())
+def test_whatever_the_nights_are_only_older_ones_than_those_that_stay_go(
+    days: list[int], ends: list[str], data: st.DataObject
+) -> None:
+    with TemporaryDirectory() as path:
+        folder = Path(path) / "nights"
+        for day, end in zip(days, ends, strict=True):
+            ENDS[end](night(folder, f"{end}-{day}", day=day, gated=end == "gated"))
+        names = sorted(there(folder), key=lambda name: int(name[-1]))
+        complete = [name for name in names if name.startswith("complete")]
+        keep = data.draw(st.integers(1, 6))
+        clean(folder, keep=keep)
+        assert [name for name in names if name in there(folder) and name in complete] == complete[-keep:]
+        older = names[: names.index(complete[-keep])] if len(complete) >= keep else []
+        assert {*names} - {*there(folder)} == {name for name in older if not name.startswith("killed")}
+        assert clean(folder, keep=keep).deleted == []
+
+
 UNKNOWN: dict[str, tuple[Change, str]] = {
     "killed": (kill, "no report says when"),
     "damaged": (lambda output: (output.run / MANIFEST).write_text("{}"), "its records cannot be used"),
@@ -181,7 +212,7 @@ def clean_armed(folder: str, crash_at: str) -> None:
 
 
 STEPS = ["lock_taken", "deletion_marked", "deletion_begun", "lock_released"]
-CRASHES = [*(f"{step}:1" for step in STEPS), *(f"files_deleted:{number}" for number in range(1, 6))]
+CRASHES = [*(f"{step}:1" for step in STEPS), *(f"files_deleted:{number}" for number in range(1, 8))]
 
 
 @pytest.mark.parametrize("crash_at", CRASHES)
@@ -193,6 +224,9 @@ def test_killed_at_any_step_the_output_is_whole_or_known_as_being_deleted(tmp_pa
     process.start()
     process.join(60)
     assert process.exitcode == crash_points.EXIT_CODE
+    if not any(path.is_file() for path in output.path.rglob("*")):
+        assert output_status(str(output.path)).state == "no_run"
+        return
     is_marked_for_deletion = (output.run / DELETING).exists()
     assert output_status(str(output.path)).state == ("deleting" if is_marked_for_deletion else "complete")
     assert is_marked_for_deletion == (crash_at != "lock_taken:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,6 +58,26 @@ def test_of_equal_times_the_last_name_is_the_newest(nights: Path) -> None:
     for name in "abc":
         end_at(Output(nights / name, name=""), FIRST)
     assert latest(nights) == "c"
+
+
+def written_at(output: Output, time: datetime) -> None:
+    os.utime(output.run / REPORT, (time.timestamp(), time.timestamp()))
+
+
+def test_reports_are_read_from_the_newest_file_on_and_only_as_far_as_needed(
+    nights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A report may be large."""
+    for day, name in enumerate("cba"):
+        written_at(Output(nights / name, name=""), FIRST + timedelta(days=day, seconds=1))
+    (nights / "c" / "run" / REPORT).write_text("{")
+    written_at(Output(nights / "c", name=""), FIRST)
+    assert (latest(nights), caplog.messages) == ("a", [])
+    written_at(Output(nights / "b", name=""), FIRST + timedelta(days=9))
+    assert (latest(nights), caplog.messages) == ("a", [])
+    written_at(Output(nights / "c", name=""), FIRST + timedelta(days=9))
+    assert latest(nights) == "a"
+    assert "c is left out" in caplog.messages[0]
 
 
 UNFIT: dict[str, Callable[[Output], object]] = {

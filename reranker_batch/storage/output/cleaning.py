@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.report import utc_time
 from reranker_batch.errors import CommitError, ConfigError, LockedError
 from reranker_batch.storage.filesystem import Folder
@@ -15,7 +14,7 @@ from reranker_batch.storage.output.deleting import delete_output, refuse_foreign
 from reranker_batch.storage.output.latest import folders_in, links_in
 from reranker_batch.storage.output.reuse_source import read_record
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
-from reranker_batch.storage.output.status import OutputStatus, output_status
+from reranker_batch.storage.output.status import SERVED, State, output_status
 from reranker_batch.storage.places import is_within
 
 _NO_RUN = "no output of a run"
@@ -37,20 +36,12 @@ class Cleaned:
 class _Night:
     output: Folder
     name: str
-    status: OutputStatus | None
-    problem: str = ""
-    """Why there is no status."""
+    state: State | None
+    message: str
+    """Of the state, or why there is none."""
+    finished_at: datetime | None = None
     needs: tuple[str, ...] = ()
     """The outputs whose scores this run reuses, and with which it will be compared."""
-
-    @property
-    def state(self) -> str:
-        return "" if self.status is None else self.status.state
-
-    @property
-    def finished_at(self) -> datetime | None:
-        report = None if self.status is None else self.status.report
-        return None if report is None else utc_time(report.finished_at)
 
     @property
     def age(self) -> tuple[datetime, str]:
@@ -72,21 +63,22 @@ def clean_outputs(folder: str, *, keep: int, dry_run: bool = False) -> Cleaned:
     if keep < 1:
         raise ConfigError(f"--keep {keep}: at least one complete output stays. Use 1 or more.")
     at = Folder.at(folder)
-    nights = list(in_threads(_look, [(name, at.folder(name)) for name in folders_in(at)]))
+    nights = [_look(name, at.folder(name)) for name in folders_in(at)]
     cleaned = Cleaned()
     for night in _doomed(nights, links_in(at), keep, cleaned):
         _delete(night, cleaned, dry_run=dry_run)
     return cleaned
 
 
-def _look(item: tuple[str, Folder]) -> _Night:
-    name, output = item
+def _look(name: str, output: Folder) -> _Night:
+    """Without the report, which may be large."""
     try:
         status = output_status(output.uri)
         needs = _needs(RunState(output)) if status.state in _UNFINISHED else ()
     except (CommitError, ConfigError) as error:
         return _Night(output, name, None, f"its records cannot be used: {error}")
-    return _Night(output, name, status, needs=needs)
+    finished_at = None if status.report is None else utc_time(status.report.finished_at)
+    return _Night(output, name, status.state, status.message, finished_at, needs)
 
 
 def _needs(state: RunState) -> tuple[str, ...]:
@@ -98,7 +90,7 @@ def _needs(state: RunState) -> tuple[str, ...]:
 
 def _doomed(nights: Sequence[_Night], links: Sequence[str], keep: int, cleaned: Cleaned) -> list[_Night]:
     """Those to delete, the oldest first; `cleaned` gets the others with why they stay."""
-    complete = sorted((night for night in nights if night.status and night.status.is_served), key=_age, reverse=True)
+    complete = sorted((night for night in nights if night.state in SERVED), key=_age, reverse=True)
     newest = {night.name for night in complete[:keep]}
     oldest_kept = complete[keep - 1].age if len(complete) >= keep else None
     doomed = []
@@ -117,15 +109,15 @@ def _age(night: _Night) -> tuple[datetime, str]:
 
 def _why_kept(night: _Night, oldest_kept: tuple[datetime, str] | None) -> str:
     """Why an output that is none of the newest stays, '' where it can go as far as its own records tell."""
-    if night.status is None:
-        return night.problem
+    if night.state is None:
+        return night.message
     state = night.state.replace("_", " ")
     if night.state == "deleting":
         return ""
     if night.state == "no_run":
         return _NO_RUN
     if night.state == "running":
-        return f"running: {night.status.message}"
+        return f"running: {night.message}"
     if night.finished_at is None:
         return f"{state}, and no report says when. Delete it by hand if it is not needed"
     if oldest_kept is None or night.age > oldest_kept:

@@ -13,7 +13,8 @@ from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.report import utc_time
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.run_state import MANIFEST, REPORT, RunState
+from reranker_batch.storage.output.parts import SCORES
+from reranker_batch.storage.output.run_state import MANIFEST, REPORT, SUCCESS, RunState
 from reranker_batch.storage.output.status import output_status
 from reranker_batch.storage.places import is_within
 from reranker_batch.storage.retrying import retried
@@ -22,21 +23,19 @@ from reranker_batch.uris import LATEST, latest_folder
 
 logger = logging.getLogger(__name__)
 
-_CLOCKS_DIFFER_BY = timedelta(minutes=5)
+_SOON = timedelta(minutes=5)
+_CLOCKS_DIFFER_BY = timedelta(hours=6)
+"""Those of the machine that ran and of the store, at most."""
 
 
 @dataclass(frozen=True)
 class MarkedOutput:
-    """An output with a success marker."""
+    """An output with a success marker and a report, which has not been read."""
 
     output: Folder
     name: str
-    finished_at: datetime
-
-    @property
-    def age(self) -> tuple[datetime, str]:
-        """Sorts by the time of the run's end. Of equal times the name that sorts last is the newest."""
-        return self.finished_at, self.name
+    written_at: datetime
+    """When the store got the report: after the run had ended, by the clock of the store."""
 
 
 def named_output(value: str, *, exclude: str | None = None) -> str | None:
@@ -54,28 +53,30 @@ def latest_output(folder: str, *, exclude: str | None = None) -> str | None:
 
     Outputs are looked for one level down, never deeper. Links are not followed, since they may lead elsewhere when a
     run is resumed. `exclude` is the output of the run that asks. What runs, failed or is gated does not count. An
-    output whose records cannot be read is left out with a warning.
+    output whose records cannot be read is left out with a warning. Of equal times the name that sorts last counts.
+    Reports are read from the newest file on, and only as many as can be the newest.
 
     Raises:
         ConfigError: `folder` is no folder, is an output itself, or cannot be listed.
     """
     if not folder.strip():
         raise ConfigError(f"{LATEST} needs the folder of the outputs behind it, such as {LATEST}out/nightly.")
-    for marked in sorted(marked_outputs(Folder.at(folder), exclude=exclude), key=lambda one: one.age, reverse=True):
-        if _is_served(marked):
-            _warn_of_clock(marked)
-            return marked.output.uri
-    return None
+    newest: tuple[datetime, str, Folder] | None = None
+    for marked in sorted(_marked_outputs(Folder.at(folder), exclude), key=lambda one: one.written_at, reverse=True):
+        if newest is not None and marked.written_at + _CLOCKS_DIFFER_BY < newest[0]:
+            break
+        finished_at = _finished_at(marked.output)
+        if finished_at is not None and (newest is None or (finished_at, marked.name) > newest[:2]):
+            newest = finished_at, marked.name, marked.output
+    if newest is None:
+        return None
+    _warn_of_clock(newest[0], newest[2])
+    return newest[2].uri
 
 
-def marked_outputs(folder: Folder, *, exclude: str | None = None) -> list[MarkedOutput]:
-    """The outputs directly below `folder` that have a success marker, in no order. Their other records are not read.
-
-    Raises:
-        ConfigError: See `latest_output`.
-    """
-    outputs = {name: folder.folder(name) for name in folders_in(folder)}
-    others = [item for item in outputs.items() if exclude is None or not is_within(item[1].uri, exclude)]
+def _marked_outputs(folder: Folder, exclude: str | None) -> list[MarkedOutput]:
+    outputs = [(name, folder.folder(name)) for name in folders_in(folder)]
+    others = [item for item in outputs if exclude is None or not is_within(item[1].uri, exclude)]
     return [marked for marked in in_threads(_marked, others) if marked is not None]
 
 
@@ -116,30 +117,33 @@ def _is_link(folder: Folder, entry: Entry) -> bool:
 
 def _marked(item: tuple[str, Folder]) -> MarkedOutput | None:
     name, output = item
-    state = RunState(output)
+    paths = [output.child(SCORES, SUCCESS), RunState(output).path_of(REPORT)]
     try:
-        report = state.read(REPORT) if state.is_complete else None
-        return None if report is None else MarkedOutput(output, name, utc_time(report["finished_at"]))
-    except (CommitError, ConfigError, TypeError, ValueError) as error:
-        logger.warning("%s is left out, since its run/%s cannot be used: %s", output.uri, REPORT, error)
+        marker, report = retried(lambda: output.filesystem.get_file_info(paths), f"Reading {output.uri}")
+    except OSError as error:
+        raise ConfigError(f"{output.uri} cannot be read: {error}") from error
+    if not (marker.is_file and report.is_file):
         return None
+    return MarkedOutput(output, name, report.mtime or datetime.max.replace(tzinfo=UTC) - _CLOCKS_DIFFER_BY)
 
 
-def _is_served(marked: MarkedOutput) -> bool:
+def _finished_at(output: Folder) -> datetime | None:
+    """When its run ended; None where it is not to be served, which the log says."""
     try:
-        status = output_status(marked.output.uri)
+        status = output_status(output.uri)
     except (CommitError, ConfigError) as error:
-        logger.warning("%s is left out: %s", marked.output.uri, error)
-        return False
-    if not status.is_served:
-        logger.warning("%s is left out: %s. %s", marked.output.uri, status.state.replace("_", " "), status.message)
-    return status.is_served
+        logger.warning("%s is left out: %s", output.uri, error)
+        return None
+    if not status.is_served or status.report is None:
+        logger.warning("%s is left out: %s. %s", output.uri, status.state.replace("_", " "), status.message)
+        return None
+    return utc_time(status.report.finished_at)
 
 
-def _warn_of_clock(marked: MarkedOutput) -> None:
-    if marked.finished_at > datetime.now(UTC) + _CLOCKS_DIFFER_BY:
+def _warn_of_clock(finished_at: datetime, output: Folder) -> None:
+    if finished_at > datetime.now(UTC) + _SOON:
         logger.warning(
             "%s ended at %s, which is still to come by the clock of this machine. It counts as the newest until then.",
-            marked.output.uri,
-            marked.finished_at.isoformat(),
+            output.uri,
+            finished_at.isoformat(),
         )

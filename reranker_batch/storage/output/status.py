@@ -15,6 +15,7 @@ from reranker_batch.storage.output.run_state import DELETING, MANIFEST, REPORT, 
 State = Literal[
     "complete", "accepted", "too_many_failed", "gated", "failed", "running", "interrupted", "deleting", "no_run"
 ]
+SERVED: tuple[State, ...] = ("complete", "accepted")
 _EXIT_NO_RUN, _EXIT_RUNNING = 2, 1
 
 
@@ -32,7 +33,7 @@ class OutputStatus:
 
     @property
     def is_served(self) -> bool:
-        return self.state in ("complete", "accepted")
+        return self.state in SERVED
 
     @property
     def exit_code(self) -> int:
