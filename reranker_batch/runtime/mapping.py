@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -25,14 +26,16 @@ def on_ray(call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator
     """
     shared = ray.put(call)
     starts = range(0, len(items), _ITEMS_A_TASK)
-    tasks = [_call_each.remote(shared, items[start : start + _ITEMS_A_TASK]) for start in starts]
+    left = deque(_call_each.remote(shared, items[start : start + _ITEMS_A_TASK]) for start in starts)
     try:
-        for task in tasks:
-            yield from ray.get(task)
+        while left:
+            results = ray.get(left[0])
+            left.popleft()  # a task that is cancelled just after its end makes Ray abort this process
+            yield from results
     except RayError as error:
         raise ReplicaError(f"Ray could not read the published parts. {described(error)}.") from error
     finally:
-        for task in tasks:
+        for task in left:
             with suppress(RayError):
                 ray.cancel(task)
 
