@@ -191,7 +191,8 @@ class RunReport:
         """Whether both tell of the same parts with the same status, whatever attempt made them."""
         of_parts = ("status", "totals", "units", "units_published", "parts", "missing", "skipped_files")
         of_rankings = ("movement_first_stage", "movement", "metrics", "findings_digest", "gates")
-        names = (*of_parts, *of_rankings)
+        of_pairs = ("histograms", "truncation", "dead_letter_examples")
+        names = (*of_parts, *of_pairs, *of_rankings)
         return other is not None and all(getattr(self, name) == getattr(other, name) for name in names)
 
     def to_dict(self) -> dict[str, Any]:

@@ -165,6 +165,9 @@ def edit(output: Output, name: str, change: Callable[[Any], Any]) -> None:
         ({"units_published": 9}, "units are published, the plan has"),
         ({"parts": []}, "it does not list unit 00000-0000000000"),
         ({"skipped_files": {"c.parquet": "too short"}}, "its skipped files are not those of the manifest"),
+        ({"truncation": {"query": 1, "document": 0, "pair": 0}}, "they are not what the parts add up to"),
+        ({"histograms": {}}, "they are not what the parts add up to"),
+        ({"dead_letter_examples": []}, "they are not those of the parts"),
     ],
     ids=str,
 )
@@ -232,6 +235,8 @@ def test_a_unit_that_was_removed_everywhere_is_found(output: Output) -> None:
     assert problems(output) == [
         f"run/plan.json: Rows {span.row_start} to {span.row_stop - 1} of a.parquet belong to no unit.",
         "run/report.json: movement and metrics are not those that were computed from the parts that it lists.",
+        "histograms and truncation: they are not what the parts add up to",
+        "dead_letter_examples: they are not those of the parts",
     ]
     with pytest.raises(CommitError, match=r"plan.json is not the plan of this run. Rows"):
         output.resume()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.mapping import Mapper, in_threads
 from reranker_batch.core.report import RunReport
+from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
@@ -144,13 +145,16 @@ def _status_problems(report: RunReport, gate: Gate | None, *, is_marked: bool) -
         yield "scores/_SUCCESS is not there: the run is not complete."
 
 
-def _total_problems(parts: Iterable[PublishedPart], report: RunReport) -> list[str]:
+def _total_problems(parts: Sequence[PublishedPart], report: RunReport) -> Iterator[str]:
     counted, told = sum((part.record.counts for part in parts), Counts()).to_dict(), report.totals.to_dict()
-    return [
-        f"{name}: the parts add up to {value}, the report says {told[name]}"
-        for name, value in counted.items()
-        if value != told[name]
-    ]
+    for name, value in counted.items():
+        if value != told[name]:
+            yield f"{name}: the parts add up to {value}, the report says {told[name]}"
+    summary = sum((part.record.summary for part in parts), UnitSummary())
+    if (summary.histograms, summary.truncation) != (report.histograms, report.truncation):
+        yield "histograms and truncation: they are not what the parts add up to"
+    if list(summary.examples) != report.dead_letter_examples:
+        yield "dead_letter_examples: they are not those of the parts"
 
 
 def _check_parts(state: RunState, record: Record, each: Mapper) -> tuple[list[PublishedPart], list[str]]:
