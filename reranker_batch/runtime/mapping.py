@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 import ray
@@ -21,23 +19,20 @@ _RETRIES = 5
 def on_ray(call: Callable[[Item], Result], items: Sequence[Item], /) -> Iterator[Result]:
     """See `Mapper`; a task takes some hundred items, in threads. Tasks of a lost node run again on another.
 
+    Tasks that are left when the caller stops run to their end: cancelling one that has just ended makes Ray abort the
+    process that asks for it.
+
     Raises:
         ReplicaError: Ray has lost tasks more often than they are tried again.
     """
     shared = ray.put(call)
     starts = range(0, len(items), _ITEMS_A_TASK)
-    left = deque(_call_each.remote(shared, items[start : start + _ITEMS_A_TASK]) for start in starts)
+    tasks = [_call_each.remote(shared, items[start : start + _ITEMS_A_TASK]) for start in starts]
     try:
-        while left:
-            results = ray.get(left[0])
-            left.popleft()  # a task that is cancelled just after its end makes Ray abort this process
-            yield from results
+        for task in tasks:
+            yield from ray.get(task)
     except RayError as error:
-        raise ReplicaError(f"Ray could not read the published parts. {described(error)}.") from error
-    finally:
-        for task in left:
-            with suppress(RayError):
-                ray.cancel(task)
+        raise ReplicaError(f"A task on Ray failed. {described(error)}.") from error
 
 
 @ray.remote(max_retries=_RETRIES)
