@@ -43,10 +43,10 @@ _WHOLE_UNITS = threading.BoundedSemaphore(2)
 def asked_source(config: JobConfig) -> str | None:
     """`reuse.from`, the same whatever the working directory."""
     asked = config.reuse.source
-    folder = None if asked is None else latest_folder(asked)
-    if asked is None or folder is None:
-        return None if asked is None else absolute(asked)
-    return LATEST + absolute(folder)
+    if asked is None:
+        return None
+    folder = latest_folder(asked)
+    return absolute(asked) if folder is None else LATEST + absolute(folder)
 
 
 def recorded_reuse(config: JobConfig, state: RunState) -> ReuseRecord | None:

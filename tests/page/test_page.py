@@ -32,7 +32,7 @@ from reranker_batch.storage.output.lock import hold_lock
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 NOT_SHOWN = ("/parts/", "/precision/sum_logit_difference", "/totals/reused", "/reuse/check/")
-"""Records of single parts, a sum whose mean is shown, and what stands in the report twice."""
+"""Records of single parts, a sum whose mean is shown, and values that the report has twice."""
 EMPTY = ("/histograms/", "/truncation/", "/throughput/", "/computed_")
 
 

@@ -424,9 +424,9 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
     schema = pa.schema([("query_id", pa.string()), ("query", pa.string()), ("candidates", pa.list_(struct))])
     expected = []
     for number, part in enumerate(np.array_split(np.arange(len(rows)), files)):
-        held = [rows[at] for at in part]
-        pq.write_table(pa.Table.from_pylist(held, schema), folder / f"{number}.parquet", row_group_size=group)
-        for row, values in enumerate(held):
+        file_rows = [rows[at] for at in part]
+        pq.write_table(pa.Table.from_pylist(file_rows, schema), folder / f"{number}.parquet", row_group_size=group)
+        for row, values in enumerate(file_rows):
             for index, candidate in enumerate(values["candidates"] or []):
                 document = None if candidate is None else candidate["text"]
                 doc_id = None if candidate is None else candidate["doc_id"]
@@ -438,10 +438,10 @@ def test_nested_units_give_back_every_candidate_once_and_in_order(
     assert plan.num_queries == len(rows)
     good, bad, queries = [], [], []
     for unit, read in zip(plan.units, units, strict=True):
-        held = read.queries.to_pylist()
-        queries += [place_of(unit, query["row"]) for query in held]
+        queries_read = read.queries.to_pylist()
+        queries += [place_of(unit, query["row"]) for query in queries_read]
         for place in read.candidates.to_pylist():
-            query = held[place["query_at"]]
+            query = queries_read[place["query_at"]]
             assert query["row"] == place["row"]
             good.append(
                 (
@@ -496,7 +496,7 @@ def test_pair_units_give_back_every_row_once_and_split_no_query(
     assert [row["doc_id"] for row in found] == [row[2] for row in rows]
     assert [f"{row['document']}" for row in found] == [row[3] for row in rows]
     places = zip(plan.units, units, strict=True)
-    assert [place for unit, held in places for place in unit.places_of(held.candidates["row"].to_numpy())[1]] == [
+    assert [place for unit, read in places for place in unit.places_of(read.candidates["row"].to_numpy())[1]] == [
         *range(len(rows))
     ]
     assert [row["index"] for row in found] == [int(row[3].partition("/")[2]) for row in rows]

@@ -178,12 +178,9 @@ def check_dead_letters(output: Folder, part: PublishedPart, *, is_there: bool) -
     """
     recorded, unit_id = part.record.dead_letters, part.record.unit_id
     path = output.child(DEAD_LETTERS, part_name(unit_id))
+    _check_presence(path, "dead letters", unit_id, is_recorded=recorded is not None, is_there=is_there)
     if recorded is None:
-        if is_there:
-            raise CommitError(f"{path} is there, but the unit's part records no dead letters.", unit_id=unit_id)
         return
-    if not is_there:
-        raise CommitError(f"{path} is missing.", unit_id=unit_id)
     if _read(output, DEAD_LETTERS, unit_id).as_dead_letters() != recorded:
         raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
 
@@ -196,16 +193,20 @@ def check_memo(output: Folder, part: PublishedPart, *, is_there: bool) -> None:
     """
     recorded, unit_id = part.record.memo, part.record.unit_id
     path = output.child(MEMO, part_name(unit_id))
-    if recorded is None:
-        if is_there:
-            raise CommitError(f"{path} is there, but the unit's part records no memo.", unit_id=unit_id)
-        return
-    if recorded.num_rows > part.record.counts.scored:
+    if recorded is not None and recorded.num_rows > part.record.counts.scored:
         raise CommitError(f"{path} has more rows than the unit has scores.", unit_id=unit_id)
-    if not is_there:
-        raise CommitError(f"{path} is missing.", unit_id=unit_id)
+    _check_presence(path, "memo", unit_id, is_recorded=recorded is not None, is_there=is_there)
+    if recorded is None:
+        return
     if _read(output, MEMO, unit_id).as_memo() != recorded:
         raise CommitError(f"{path} is not the file that was published with the unit's part.", unit_id=unit_id)
+
+
+def _check_presence(path: str, content: str, unit_id: str, *, is_recorded: bool, is_there: bool) -> None:
+    if is_there and not is_recorded:
+        raise CommitError(f"{path} is there, but the unit's part records no {content}.", unit_id=unit_id)
+    if is_recorded and not is_there:
+        raise CommitError(f"{path} is missing.", unit_id=unit_id)
 
 
 def read_table(output: Folder, folder: str, unit_id: str) -> pa.Table:
