@@ -44,12 +44,12 @@ class Job:
             top_n=self.config.ranking.top_n,
             return_documents=self.config.ranking.return_documents,
             activation=self.backend.activation,
-            passthrough=tuple(self.config.input.columns.passthrough),
+            passthrough=tuple(self.plan.source.reading.columns.passthrough),
         )
 
     def settings(self, device: Device) -> Settings:
         """Every setting that can change an output value."""
-        limits, source, results = self.limits, self.config.input, self.results
+        limits, results = self.limits, self.results
         return Settings(
             scoring={
                 "version": CUTTING_VERSION,
@@ -67,7 +67,7 @@ class Job:
                 "top_n": results.top_n,
                 "return_documents": results.return_documents,
                 "activation": results.activation.to_dict(),
-                "input": {"layout": source.layout, "columns": source.columns.model_dump()},
+                "input": self.plan.source.reading.model_dump(),
             },
         )
 
