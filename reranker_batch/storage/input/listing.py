@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,7 +17,6 @@ from reranker_batch.storage.input.table_formats import refuse_tables_around, ref
 from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.uris import BUILTIN, is_uri, split_options
 
-_SUFFIXES = (".parquet", ".pq")
 _OTHER_SUFFIXES = (
     *(".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".html", ".log", ".crc"),
     *(".orc", ".avro", ".arrow", ".feather", ".ipc", ".lance", ".gz", ".bz2", ".zst", ".zip", ".tar", ".py", ".sql"),
@@ -25,6 +24,28 @@ _OTHER_SUFFIXES = (
 _PROBE_THREADS = 16
 _SHOWN_FILES = 3
 _NO_FILE = "neither a file nor a folder"
+
+
+@dataclass(frozen=True)
+class DataFiles:
+    """Which files of a folder are data."""
+
+    shown: str
+    """For messages, as in "holds no Parquet file"."""
+    suffixes: tuple[str, ...]
+    """Of the files that are data by their names."""
+    begins: Callable[[bytes], bool]
+    """Whether a file of no known suffix that begins so is data."""
+    head_bytes: int
+    """How much of it that takes."""
+
+    def is_named(self, name: str) -> bool:
+        return name.lower().endswith(self.suffixes)
+
+
+PARQUET = DataFiles(
+    "Parquet", (".parquet", ".pq"), lambda head: head.startswith((MAGIC, ENCRYPTED_MAGIC)), head_bytes=len(MAGIC)
+)
 
 
 @dataclass(frozen=True)
@@ -49,13 +70,13 @@ class Listing:
     their output, such as `_SUCCESS`, are not among them."""
 
 
-def list_input(path_or_uri: str) -> Listing:
+def list_input(path_or_uri: str, data: DataFiles = PARQUET, *, key: str = "input.path") -> Listing:
     """All files that a file, folder, glob or URI means, each once, whatever links lead to it.
 
-    Of a folder that is every `*.parquet` and `*.pq` at any depth, and every file of no known suffix that begins like a
-    Parquet file, as Hive and Athena write them. Names that begin with `.`, or with `_` and have no `=`, are left out,
-    as Spark and Hive do with their own leftovers. A glob takes what it matches, whatever its suffix. What exists under
-    the very name wins over what the name matches as a pattern.
+    Of a folder that is every file at any depth with a suffix of `data`, such as `*.parquet`, and every file of no known
+    suffix that begins like one, as Hive and Athena write them. Names that begin with `.`, or with `_` and have no `=`,
+    are left out, as Spark and Hive do with their own leftovers. A glob takes what it matches, whatever its suffix. What
+    exists under the very name wins over what the name matches as a pattern. `key` is the config key for messages.
 
     Raises:
         InputError: Nothing is there, or it is a table whose files alone do not say which rows it has.
@@ -63,14 +84,14 @@ def list_input(path_or_uri: str) -> Listing:
     """
     place = absolute(path_or_uri)
     try:
-        listing = _list_exact(place) or _list_glob(place)
+        listing = _list_exact(place, data, key) or _list_glob(place, data, key)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path_or_uri} cannot be listed: {first_line(error)}. Check input.path.") from error
+        raise InputError(f"{path_or_uri} cannot be listed: {first_line(error)}. Check {key}.") from error
     if listing is None:
-        raise InputError(f"{path_or_uri} does not exist. Check input.path{_relative_hint(path_or_uri)}.")
+        raise InputError(f"{path_or_uri} does not exist. Check {key}{_relative_hint(path_or_uri)}.")
     if not listing.files:
         more = f" Left out: {shown_left_out(listing.left_out)}." if listing.left_out else ""
-        raise InputError(f"{path_or_uri} holds no Parquet file. Check input.path.{more}")
+        raise InputError(f"{path_or_uri} holds no {data.shown} file. Check {key}.{more}")
     return listing
 
 
@@ -80,7 +101,7 @@ def shown_left_out(left_out: Mapping[str, str]) -> str:
     return shown + (f" and {len(left_out) - _SHOWN_FILES:,} more" if len(left_out) > _SHOWN_FILES else "")
 
 
-def _list_exact(place: str) -> Listing | None:
+def _list_exact(place: str, data: DataFiles, key: str) -> Listing | None:
     try:
         filesystem, path = resolve(place)
     except ConfigError:
@@ -91,26 +112,26 @@ def _list_exact(place: str) -> Listing | None:
     if entry is None:
         return None
     if entry.kind == "other":
-        raise InputError(f"{place} is neither a file nor a folder. Check input.path.")
+        raise InputError(f"{place} is neither a file nor a folder. Check {key}.")
     if entry.kind == "file":
         return Listing(_parent(place), (_listed(entry, posixpath.dirname(path)),))
     refuse_tables_around(filesystem, [path])
-    return _listing(filesystem, place, path, _data_below(filesystem, path))
+    return _listing(filesystem, place, path, _data_below(filesystem, path, data))
 
 
-def _list_glob(place: str) -> Listing | None:
+def _list_glob(place: str, data: DataFiles, key: str) -> Listing | None:
     if is_builtin(place) or not has_glob(place):
         return None
     root, pattern = split_glob(place)
     filesystem, path = resolve(root)
     matched = matches(filesystem, path, pattern)
     refuse_tables_around(filesystem, [entry.path for entry in matched.entries])
-    folders = [_data_below(filesystem, entry.path) for entry in matched.entries if entry.kind == "folder"]
+    folders = [_data_below(filesystem, entry.path, data) for entry in matched.entries if entry.kind == "folder"]
     left_out = {entry.path: _NO_FILE for entry in matched.entries if entry.kind == "other"} | matched.left_out
     named = Tree([entry for entry in matched.entries if entry.kind == "file"], left_out)
     listing = _listing(filesystem, root, path, named, *folders)
     if not listing.files:
-        raise InputError(f"{place} matches no file. Check input.path.")
+        raise InputError(f"{place} matches no file. Check {key}.")
     return listing
 
 
@@ -123,62 +144,57 @@ def _listing(filesystem: fs.FileSystem, root: str, path: str, *trees: Tree) -> L
     return Listing(root, tuple(files), dict(sorted(reasons.items())))
 
 
-def _data_below(filesystem: fs.FileSystem, folder: str) -> Tree:
+def _data_below(filesystem: fs.FileSystem, folder: str, data: DataFiles) -> Tree:
     """The data files of a folder at any depth."""
     tree = walk(filesystem, folder, into_hidden=False)
     refuse_tables_in(tree.entries)
-    data: list[Entry] = []
+    sure: list[Entry] = []
     unsure: list[Entry] = []
     left_out = dict(tree.left_out)
     for entry in tree.entries:
         name = relative(entry.path, folder)
         if is_hidden(name):
-            left_out |= _hidden(entry, name, folder)
-        elif entry.kind != "folder" and (reason := _reason_to_leave_out(entry)):
+            left_out |= _hidden(entry, name, folder, data)
+        elif entry.kind != "folder" and (reason := _reason_to_leave_out(entry, data)):
             left_out[entry.path] = reason
         elif entry.kind == "file":
-            (data if _has_suffix(name) else unsure).append(entry)
+            (sure if data.is_named(name) else unsure).append(entry)
     with ThreadPoolExecutor(_PROBE_THREADS) as pool:
-        is_data = list(pool.map(lambda entry: _begins_like_parquet(filesystem, entry.path), unsure))
-    data += [entry for entry, is_right in zip(unsure, is_data, strict=True) if is_right]
-    left_out |= {
-        e.path: "does not begin like Parquet" for e, is_right in zip(unsure, is_data, strict=True) if not is_right
-    }
-    return Tree(data, left_out)
+        is_data = list(pool.map(lambda entry: data.begins(_head(filesystem, entry.path, data)), unsure))
+    sure += [entry for entry, is_right in zip(unsure, is_data, strict=True) if is_right]
+    others = [entry for entry, is_right in zip(unsure, is_data, strict=True) if not is_right]
+    return Tree(sure, left_out | {entry.path: f"does not begin like {data.shown}" for entry in others})
 
 
-def _hidden(entry: Entry, name: str, folder: str) -> dict[str, str]:
+def _hidden(entry: Entry, name: str, folder: str, data: DataFiles) -> dict[str, str]:
     """A hidden folder stands for all that lies in it; of hidden files only data is worth a word."""
     parts = name.split("/")
     depth = next(at for at, part in enumerate(parts, start=1) if is_hidden(part))
-    if depth == len(parts) and entry.kind != "folder" and not _has_suffix(name):
+    if depth == len(parts) and entry.kind != "folder" and not data.is_named(name):
         return {}
     return {join(folder, *parts[:depth]): "hidden by its name"}
 
 
-def _reason_to_leave_out(entry: Entry) -> str | None:
+def _reason_to_leave_out(entry: Entry, data: DataFiles) -> str | None:
     if entry.kind == "other":
         return _NO_FILE
-    if _has_suffix(entry.path):
+    if data.is_named(entry.path):
         return None
     if entry.path.lower().endswith(_OTHER_SUFFIXES):
-        return "no Parquet by its name"
+        return f"no {data.shown} by its name"
     if entry.size_bytes == 0:
         return "empty"
     return None
 
 
-def _has_suffix(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES)
-
-
-def _begins_like_parquet(filesystem: fs.FileSystem, path: str) -> bool:
-    """A link that leads nowhere does not."""
+def _head(filesystem: fs.FileSystem, path: str, data: DataFiles) -> bytes:
+    """The first bytes of a file; none of a link that leads nowhere."""
     try:
         with filesystem.open_input_stream(path) as source:
-            return source.read(len(MAGIC)) in (MAGIC, ENCRYPTED_MAGIC)
+            head: bytes = source.read(data.head_bytes)
+            return head
     except FileNotFoundError:
-        return False
+        return b""
 
 
 def _parent(place: str) -> str:

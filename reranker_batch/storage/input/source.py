@@ -156,6 +156,18 @@ def _joined(batches: list[pa.RecordBatch], name: str, data_type: pa.DataType) ->
     return one_chunk(chunks, canonical_type(seen))
 
 
+def canonical_batches(opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted | None) -> Iterator[pa.Table]:
+    """The rows of a span, at most `batch_rows` at a time, in canonical types, a chunk a column.
+
+    Raises:
+        InputError: A wanted timestamp would lose digits. Names file and column.
+    """
+    schema = opened.footer.schema
+    names = [name for name in schema.names if wanted is None or name in wanted]
+    for batch in _exact_batches(opened, span, batch_rows, wanted):
+        yield pa.table({name: _joined([batch], name, schema.field(name).type) for name in names})
+
+
 def _exact_batches(
     opened: OpenedParquet, span: Span, batch_rows: int, wanted: Wanted | None
 ) -> Iterator[pa.RecordBatch]:

@@ -1,0 +1,67 @@
+"""Files as streams of unpacked bytes, never of another file than the one that was listed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import pyarrow as pa
+from pyarrow import fs
+
+from reranker_batch.core.units import FileIdentity
+from reranker_batch.errors import InputError, first_line
+from reranker_batch.storage.tables.pieces import Piece
+from reranker_batch.storage.tables.table_files import TableFiles
+
+
+class ByteSource(Protocol):
+    """Bytes in their order."""
+
+    def read(self, size: int) -> bytes: ...
+
+
+@contextmanager
+def open_bytes(files: TableFiles, piece: Piece, start: int = 0) -> Iterator[ByteSource]:
+    """The unpacked bytes of a piece's file, from `start` on.
+
+    Size and time are looked at before and after, also where reading failed, so that a file that was written meanwhile
+    is named as such.
+
+    Raises:
+        InputError: The file cannot be read or unpacked, or has changed since it was listed. Names it.
+    """
+    file = files.files[piece.file_index]
+    filesystem, path = files.place(piece.file_index)
+    try:
+        _refuse_changes(filesystem, path, file.path, piece.identity)
+        with filesystem.open_input_file(path) as source:
+            if file.compression == "none":
+                source.seek(start)
+                yield source
+            else:
+                with pa.CompressedInputStream(source, file.compression) as stream:
+                    yield stream
+    except (OSError, pa.ArrowException) as error:
+        _refuse_changes(filesystem, path, file.path, piece.identity)
+        packed = "" if file.compression == "none" else f" as {file.compression}"
+        raise InputError(f"{file.path} cannot be read{packed}: {first_line(error)}.") from error
+    except InputError:
+        _refuse_changes(filesystem, path, file.path, piece.identity)
+        raise
+    _refuse_changes(filesystem, path, file.path, piece.identity)
+
+
+def _refuse_changes(filesystem: fs.FileSystem, path: str, name: str, listed: FileIdentity) -> None:
+    try:
+        info = filesystem.get_file_info(path)
+    except OSError:
+        return
+    if info.type == fs.FileType.NotFound:
+        raise InputError(f"{name} is gone since it was listed. Put it back, or start again.")
+    size_bytes = listed.size_bytes if info.size is None or not listed.size_bytes else info.size
+    if changes := listed.changes_in(FileIdentity(size_bytes, info.mtime_ns, listed.footer_digest)):
+        raise InputError(
+            f"{name} has changed since it was listed: {', '.join(changes)}. Put the original back, or start again with "
+            "another output.path."
+        )
