@@ -39,6 +39,15 @@ MISSING_SCHEMA = pa.schema(
     [("problem", pa.large_string()), ("query_id", pa.large_string()), ("doc_id", pa.large_string())]
 )
 """A row for each candidate without a text, and for each row of a source whose id was there before."""
+PART_COUNTS = (
+    "queries",
+    "candidates",
+    "missing_queries",
+    "missing_documents",
+    "duplicate_queries",
+    "duplicate_documents",
+)
+"""Of `RowCounts`, what each part adds."""
 _PASS_BYTES = 64 << 20
 """Texts in memory at once; a query is never cut."""
 _GROUP_BYTES = 8 << 20

@@ -36,7 +36,7 @@ class Kept:
 
     rows: pa.Table
     """`query_id`, `doc_id`, `score` and `rank`, the place within the query from 1 on."""
-    duplicates: int
+    repeated: int
     identical: int
     cut: int
 
@@ -52,7 +52,7 @@ def keep(rows: pa.Table, order: Order, *, depth: int | None, drop_identical: boo
         rows = rows.filter(pc.not_equal(rows["query_id"], rows["doc_id"]))
     identical = total - len(rows)
     rows = rows.filter(pa.array(_is_first(rows)))
-    duplicates = total - identical - len(rows)
+    repeated = total - identical - len(rows)
     place = places_within(rows["query_id"])
     whole = pa.table(
         {
@@ -64,7 +64,7 @@ def keep(rows: pa.Table, order: Order, *, depth: int | None, drop_identical: boo
     )
     if depth is not None:
         whole = whole.filter(pa.array(place < depth))
-    return Kept(whole, duplicates, identical, len(rows) - len(whole))
+    return Kept(whole, repeated, identical, len(rows) - len(whole))
 
 
 def sort_rows(rows: pa.Table, order: Order) -> pa.Table:

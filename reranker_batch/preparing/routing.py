@@ -12,9 +12,9 @@ import pyarrow as pa
 from reranker_batch.core.buckets import HashArray, id_hashes
 from reranker_batch.core.ragged import LongArray, positions_of
 from reranker_batch.preparing.sources import TEXT_SCHEMA, TextTable
-from reranker_batch.preparing.splitting import SAMPLE, Numbered, sample_of
 from reranker_batch.preparing.work import Work, file_name
 from reranker_batch.storage.bucketed import new_bucket_file
+from reranker_batch.storage.tables.pieces import Piece
 
 ROUTED_SCHEMA = TEXT_SCHEMA.append(pa.field("is_counted", pa.bool_()))
 """`is_counted` in one of the buckets that a text goes to."""
@@ -56,26 +56,24 @@ class RouteTexts:
     num_pieces: int
     """Of the corpus."""
 
-    def __call__(self, item: tuple[int, Numbered | None]) -> int:
+    def __call__(self, item: tuple[int, Piece | None]) -> int:
         number, piece = item
         wanted = _wanted(self.work, 0 if piece is not None else number)
         rows = routed = 0
-        sample = list[str]()
         with new_bucket_file(self.work.folder, file_name("texts", number)) as file:
             for table in self._tables(number, piece):
                 rows += len(table)
-                sample += sample_of(table["id"], SAMPLE - len(sample))
                 documents, buckets, which = wanted.routes(id_hashes(table["id"]))
                 routed += int((which == 0).sum())
                 if len(documents):
                     texts = table.take(pa.array(documents)).append_column("is_counted", pa.array(which == 0))
                     file.add(texts, buckets)
-            file.facts.update(rows=rows, routed=routed, sample=sample)
+            file.facts.update(rows=rows, routed=routed)
         return rows
 
-    def _tables(self, number: int, piece: Numbered | None) -> Iterator[pa.Table]:
+    def _tables(self, number: int, piece: Piece | None) -> Iterator[pa.Table]:
         if piece is not None:
-            yield from self.source.read(*piece)
+            yield from self.source.read(number, piece)
             return
         for at in range(self.num_pieces):
             yield from self.work.open("corpus", at).tables(number)

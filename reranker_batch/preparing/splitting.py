@@ -14,10 +14,6 @@ from reranker_batch.preparing.work import Stage, Work, file_name
 from reranker_batch.storage.bucketed import new_bucket_file
 from reranker_batch.storage.tables.pieces import Piece
 
-SAMPLE = 20
-"""Ids that a file shows of itself, for a message."""
-_LONGEST_ID = 200
-
 Numbered = tuple[int, Piece]
 
 
@@ -50,13 +46,12 @@ class SplitTexts:
 
     def __call__(self, item: Numbered) -> int:
         number, piece = item
-        rows, sample = 0, list[str]()
+        rows = 0
         with new_bucket_file(self.work.folder, file_name(self.stage, number)) as file:
             for table in self.source.read(number, piece):
                 file.add(table, buckets_of(id_hashes(table["id"]), self.num_buckets))
                 rows += len(table)
-                sample += sample_of(table["id"], SAMPLE - len(sample))
-            file.facts.update(rows=rows, sample=sample)
+            file.facts["rows"] = rows
         return rows
 
 
@@ -83,18 +78,9 @@ class OrderQueries:
             file.write(work.document_buckets, kept.rows)
             file.facts.update(
                 rows=len(rows),
-                duplicates=kept.duplicates,
+                kept=len(kept.rows),
+                repeated=kept.repeated,
                 identical=kept.identical,
                 cut=kept.cut,
-                documents=sample_of(kept.rows["doc_id"], SAMPLE),
-                queries=sample_of(kept.rows["query_id"], SAMPLE),
             )
         return len(rows)
-
-
-def sample_of(ids: pa.ChunkedArray, count: int) -> list[str]:
-    """The first different ids, as they can be shown."""
-    if count <= 0:
-        return []
-    first = ids.slice(0, 4 * count).unique().slice(0, count).cast(pa.large_binary()).to_pylist()
-    return [value[:_LONGEST_ID].decode(errors="replace") for value in first]

@@ -29,6 +29,10 @@ Point = Literal[
     "deletion_marked",
     "deletion_begun",
     "files_deleted",
+    "prepare_begun",
+    "prepare_task_done",
+    "prepare_missing_written",
+    "prepare_recorded",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 VARIABLE = "RERANKER_BATCH_CRASH_AT"
