@@ -6,10 +6,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from reranker_batch.config.sections import Name, Place, Positive, Section
+from reranker_batch.config.columns import Column
+from reranker_batch.config.section import Section
+from reranker_batch.config.sections import Place, Positive
 
-Column = Name | Annotated[int, Field(ge=0, le=2**31 - 1)]
-"""A name, a dotted path, or a place counted from 0 in files without a header."""
 Texts = Column | Annotated[list[Column], Field(min_length=1)]
 
 
@@ -115,11 +115,8 @@ class PrepareConfig(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> PrepareConfig:
         texts = {"queries": self.queries.path, "corpus": self.corpus.path}
-        if not self.is_wanted:
-            if given := [name for name, path in texts.items() if path is not None]:
-                raise ValueError(f"{given[0]} needs a run: set prepare.run")
-        elif len(absent := [name for name, path in texts.items() if path is None]) == 1:
+        if self.is_wanted and len(absent := [name for name, path in texts.items() if path is None]) == 1:
             raise ValueError(
-                f"prepare.{absent[0]} is missing: a run needs queries and corpus; rows that carry their texts neither"
+                f"{absent[0]} is missing: a run of ids needs queries and corpus; rows that carry their texts neither"
             )
         return self

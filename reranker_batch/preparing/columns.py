@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from reranker_batch.config.prepare import Column, PrepareConfig, RunConfig, TextsConfig
+from reranker_batch.config.columns import Column
+from reranker_batch.config.prepare import PrepareConfig, RunConfig, TextsConfig
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.sources import RunTable, TextTable, column_at
 from reranker_batch.printing import listed
