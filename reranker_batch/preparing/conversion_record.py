@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 
 from reranker_batch.core.fingerprint import differences
@@ -142,8 +141,8 @@ class ConversionFolder:
                 self._tried(partial(self.folder.filesystem.delete_dir, self.folder.child(folder)))
 
     def _names(self, *inner: str) -> set[str]:
-        selector = pafs.FileSelector(self.folder.child(*inner) if inner else self.folder.path, allow_not_found=True)
-        return {info.base_name for info in self._tried(lambda: self.folder.filesystem.get_file_info(selector))}
+        names: set[str] = self._tried(partial(self.folder.names, *inner))
+        return names
 
     def _document(self, *names: str) -> Any:
         path = self.folder.child(*names)

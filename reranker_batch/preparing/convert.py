@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 
@@ -10,16 +10,10 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
 from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Task
+from reranker_batch.preparing.prepare import OnProgress, ignore
 from reranker_batch.preparing.source import Source
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.tables.pieces import Piece, pieces
-
-OnProgress = Callable[[str, int, int], None]
-"""Told the name of a stage, how many of its tasks are done, and how many there are."""
-
-
-def ignore(stage: str, done: int, total: int) -> None:
-    """For callers that show nothing."""
 
 
 def convert(source: Source, goal: str, each: Mapper, on_progress: OnProgress = ignore) -> ConversionRecord:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import CommitError
 from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.adaption import Adaption
 from reranker_batch.preparing.source import Source
@@ -18,6 +20,7 @@ from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.prepared import publish_table
+from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.reading import read_piece
@@ -73,29 +76,42 @@ class Convert:
             InputError: A row cannot be read or adapted. Names file and row.
             CommitError: A part cannot be written.
         """
-        parts: list[ConvertedPart] = []
-        for table in parts_of(self._rows(task), self.source.adaption):
-            name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
-            staging = self.goal.folder(STAGING)
-            rows = publish_table(self.goal, staging, name, table.schema, _groups(table), kind=b"rows")
-            reached("conversion_part_published")
-            parts.append(ConvertedPart(name, rows))
-        return parts
+        return publish_rows(self.goal, task, self._rows(task), self.source.adaption)
 
     def _rows(self, task: Task) -> Iterator[pa.Table]:
+        """The prepared rows, some MiB at a time."""
+        source, adaption = self.source, self.source.adaption
         for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
-            yield from adapted(self.source, piece, first_row)
+            for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
+                yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
 
 
-def adapted(source: Source, piece: Piece, first_row: int) -> Iterator[pa.Table]:
-    """The prepared rows of a piece, some MiB at a time.
+def publish_rows(goal: Folder, task: Task, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:
+    """Write prepared rows as the parts of a task.
 
     Raises:
-        InputError: A row cannot be read or adapted. Names file and row.
+        CommitError: A part cannot be written.
     """
-    adaption = source.adaption
-    for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-        yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+    parts: list[ConvertedPart] = []
+    for table in parts_of(tables, adaption):
+        name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
+        rows = publish_table(goal, goal.folder(STAGING), name, table.schema, _groups(table), kind=b"rows")
+        reached("conversion_part_published")
+        parts.append(ConvertedPart(name, rows))
+    return parts
+
+
+def drop_staging(goal: Folder) -> None:
+    """Delete what attempts to write parts have left. Raises CommitError when it cannot be deleted."""
+
+    def drop() -> None:
+        with suppress(FileNotFoundError):
+            goal.filesystem.delete_dir(goal.child(STAGING))
+
+    try:
+        retried(drop, f"Using {goal.uri}")
+    except OSError as error:
+        raise CommitError(f"{goal.uri} cannot be written: {error}") from error
 
 
 def parts_of(tables: Iterator[pa.Table], adaption: Adaption) -> Iterator[pa.Table]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,13 +13,11 @@ from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
 from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, map_of
 from reranker_batch.preparing.guessing import guesses
 from reranker_batch.storage.filesystem import is_builtin
-from reranker_batch.storage.input.listing import list_input
+from reranker_batch.storage.input.listing import list_input, shown_left_out
 from reranker_batch.storage.input.reading import mark_of
 from reranker_batch.storage.tables.pieces import footer_of
 from reranker_batch.storage.tables.reading import columns_seen
 from reranker_batch.storage.tables.table_files import TableFiles, open_table
-
-logger = logging.getLogger(__name__)
 
 _OPEN_FORMS = ("jsonl", "json")
 _TEXT_FORMS = ("csv", "tsv", "trec")
@@ -66,10 +63,7 @@ def look_at(config: InputConfig) -> Look:
     files = _opened(config)
     if files is None or (files.form == "parquet" and _is_prepared(files)):
         return Look(config)
-    look = _look(config, files)
-    for note in look.notes:
-        logger.warning("%s", note)
-    return look
+    return _look(config, files)
 
 
 def _opened(config: InputConfig) -> TableFiles | None:
@@ -133,6 +127,8 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
+    if files.left_out:
+        notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
     return Look(adapted, Source(files, adaption), notes)
 
 
