@@ -9,7 +9,9 @@ from reranker_batch.config.job import prepared_place
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
 from reranker_batch.preparing.convert import convert
+from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.prepare import OnProgress, ignore
+from reranker_batch.preparing.record import PreparedRecord
 from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Look, Source, look_at
 from reranker_batch.storage.filesystem import Folder
@@ -68,3 +70,25 @@ def ready_input(config: JobConfig, look: Look) -> InputConfig:
     """What planning and reading use: the files themselves, or what they are converted to."""
     conversion = Conversion.of(config, look)
     return look.config if conversion is None else look.config.model_copy(update={"path": conversion.goal})
+
+
+def making_of(config: JobConfig, look: Look) -> Preparation | Conversion | None:
+    """What has to be made before the input is read, None where nothing has to.
+
+    Raises:
+        ConfigError: Nothing says where it goes.
+    """
+    return Preparation.of(config) or Conversion.of(config, look)
+
+
+def make_ready(
+    config: JobConfig, each: Mapper, on_progress: OnProgress = ignore
+) -> PreparedRecord | ConversionRecord | None:
+    """Make the input of a job, or finish that; None where it is read as it is. The caller has the lock.
+
+    Raises:
+        ConfigError, InputError: A table or a folder cannot be used.
+        RerankerBatchError: It failed; the same call goes on from there.
+    """
+    making = making_of(config, look_at_input(config))
+    return None if making is None else making.run(each, on_progress)

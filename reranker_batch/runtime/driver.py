@@ -35,13 +35,11 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
     """
     with standby(is_wanted=not is_ray_named(config.runtime)) as child:
         from reranker_batch.job.job import open_job, open_model
-        from reranker_batch.preparing.preparation import Preparation
-        from reranker_batch.preparing.ready import Conversion, look_at_input
+        from reranker_batch.preparing.ready import look_at_input, making_of
 
         opened = open_model(config)  # what a run would refuse is refused before a long preparation
         look = look_at_input(config)
-        making = Preparation.of(config) or Conversion.of(config, look)
-        if making is not None:
+        if (making := making_of(config, look)) is not None:
             from reranker_batch.runtime.preparing import make_ready
 
             make_ready(making, config.runtime, show_progress=show_progress)
