@@ -50,10 +50,12 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gte": ("gte", {"type_vocab_size": 1}),
     "modernbert, last layer local": ("modernbert", _MODERNBERT),
     "modernbert, last layer global": ("modernbert", _MODERNBERT | {"num_hidden_layers": 4}),
+    "modernbert, mean pooling": ("modernbert", _MODERNBERT | {"classifier_pooling": "mean"}),
     "eurobert, grouped heads": (
         "eurobert",
         {"num_key_value_heads": 2, "classifier_pooling": "bos", "mask_token_id": 4},
     ),
+    "eurobert, mean pooling": ("eurobert", {"classifier_pooling": "mean", "mask_token_id": 4}),
 }
 PACKED = tuple(name for name, (kind, _) in _CONFIGS.items() if kind in transformers.CONFIG_MAPPING)
 

@@ -53,7 +53,8 @@ class Shape:
     def flops(self, pair_tokens: Sequence[int]) -> float:
         """Work of the plain model on these pairs without padding: matrix products of the layers, and attention.
 
-        All tokens count in all layers, also where an engine is clever and leaves some out.
+        All tokens count in all layers, also where an engine is clever and leaves some out. A token of a local layer
+        attends to its window alone.
         """
         config = json.loads((folder_of(self) / "config.json").read_text(encoding="utf-8"))
         hidden, inner = config["hidden_size"], config["intermediate_size"]
@@ -61,16 +62,30 @@ class Shape:
         head = config.get("head_dim") or hidden // heads
         keys = config.get("num_key_value_heads") or heads
         is_causal = config["model_type"] == "qwen3"
-        weights = hidden * head * (2 * heads + 2 * keys) + (3 if is_causal else 2) * hidden * inner
-        attention = heads * head * (2 if is_causal else 4)
-        tokens, squares = sum(pair_tokens), sum(length**2 for length in pair_tokens)
-        return float(config["num_hidden_layers"] * (2 * weights * tokens + attention * squares))
+        matrices = 3 if config["model_type"] in _GATED else 2
+        weights = hidden * head * (2 * heads + 2 * keys) + matrices * hidden * inner
+        work = config["num_hidden_layers"] * 2 * weights * sum(pair_tokens)
+        for kind in config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]:
+            window = config["local_attention"] + 1 if kind == "sliding_attention" else max(pair_tokens)
+            seen = sum(length * min(length, window) for length in pair_tokens)
+            work += heads * head * (2 if is_causal else 4) * seen
+        return float(work)
+
+
+_GATED = ("modernbert", "qwen3")
+"""Architectures whose feed-forward layers have a third matrix."""
 
 
 def _encoder(hidden: int, layers: int, heads: int, positions: int, **kwargs: Any) -> dict[str, Any]:
     sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
     sizes |= {"intermediate_size": 4 * hidden, "max_position_embeddings": positions, "initializer_range": hidden**-0.5}
     return sizes | {"num_labels": 1} | kwargs
+
+
+def _modernbert(hidden: int, layers: int, heads: int, inner: int, **kwargs: Any) -> dict[str, Any]:
+    """Two of three layers see 64 tokens on either side; the head reads the mean of all tokens."""
+    sizes = _encoder(hidden, layers, heads, 8192, model_type="modernbert", intermediate_size=inner)
+    return sizes | {"local_attention": 128, "classifier_pooling": "mean", "cls_token_id": 0, "sep_token_id": 1} | kwargs
 
 
 SHAPES = {
@@ -89,6 +104,8 @@ SHAPES = {
             8192,
             _encoder(1024, 24, 16, 8194, model_type="xlm-roberta", vocab_size=250002, type_vocab_size=1),
         ),
+        Shape("tiny-modernbert", 512, _modernbert(64, 4, 2, 96, vocab_size=TOKENIZER_SIZE)),
+        Shape("gte-reranker-modernbert-base", 8192, _modernbert(768, 22, 12, 1152, vocab_size=50368)),
         Shape(
             "qwen3-reranker-0.6b",
             8192,
@@ -110,7 +127,7 @@ SHAPES = {
         ),
     )
 }
-"""`tiny` is for trying the harness out; `mini` is the model that ships with the package."""
+"""The tiny ones are for trying the harness out; `mini` is the model that ships with the package."""
 
 
 def folder_of(shape: Shape) -> Path:
@@ -171,20 +188,46 @@ def _unigram(max_tokens: int) -> Any:
     return transformers.XLMRobertaTokenizer(vocab=[*vocab, ("<mask>", 0.0)], model_max_length=max_tokens)
 
 
-def _byte_bpe(max_tokens: int) -> Any:
-    import transformers
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+def _trained_bpe(words: Any, special: Sequence[str] = ()) -> Tokenizer:
+    from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
     backend = Tokenizer(models.BPE())
     backend.normalizer = normalizers.NFC()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
-    )
+    backend.pre_tokenizer = words
     trainer = trainers.BpeTrainer(
-        vocab_size=TOKENIZER_SIZE, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=TOKENIZER_SIZE,
+        special_tokens=list(special),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     backend.train_from_iterator([*_texts(), "yes\nno\n" * 1000], trainer)
+    return backend
+
+
+def _marked_bpe(max_tokens: int) -> Any:
+    import transformers
+    from tokenizers import pre_tokenizers, processors
+
+    names = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "unk": "[UNK]", "mask": "[MASK]"}
+    backend = _trained_bpe(pre_tokenizers.ByteLevel(False), [*names.values()])
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_tokens,
+        model_input_names=["input_ids", "attention_mask"],
+        **{f"{name}_token": token for name, token in names.items()},
+    )
+
+
+def _chat_bpe(max_tokens: int) -> Any:
+    import transformers
+    from tokenizers import Regex, pre_tokenizers
+
+    words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+"
+    split = [pre_tokenizers.Split(Regex(words), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    backend = _trained_bpe(pre_tokenizers.Sequence(split))
     backend.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
     backend.add_tokens(["<think>", "</think>"])
     return transformers.PreTrainedTokenizerFast(
@@ -198,4 +241,9 @@ def _byte_bpe(max_tokens: int) -> Any:
     )
 
 
-_TOKENIZERS: dict[str, Callable[[int], Any]] = {"bert": _wordpiece, "xlm-roberta": _unigram, "qwen3": _byte_bpe}
+_TOKENIZERS: dict[str, Callable[[int], Any]] = {
+    "bert": _wordpiece,
+    "xlm-roberta": _unigram,
+    "modernbert": _marked_bpe,
+    "qwen3": _chat_bpe,
+}

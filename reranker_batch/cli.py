@@ -316,10 +316,11 @@ def recipes(
     revision: Annotated[str | None, typer.Option(help="Of a hub model.")] = None,
     recipe: Annotated[str, typer.Option(help="As model.recipe.")] = "auto",
     instruct: Annotated[str | None, typer.Option(help="As model.instruct.")] = None,
+    positive_label: Annotated[str | None, typer.Option(help="As model.positive_label.")] = None,
 ) -> int:
     """List the model families that can be scored, each with its source; or show how one model would be, and try it."""
     if check is not None:
-        return _check_model(check, revision, recipe, instruct)
+        return _check_model(check, revision, recipe, instruct, positive_label)
     from reranker_batch.model.recipes import INSTRUCTS, RECIPES
 
     for item in RECIPES.values():
@@ -328,11 +329,13 @@ def recipes(
     return 0
 
 
-def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None) -> int:
+def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
     from reranker_batch.model.checks.inspection import inspect_model
     from reranker_batch.model.source.files import resolve_model
 
-    inspection = inspect_model(resolve_model(name, revision=revision), recipe=recipe, instruct=instruct)
+    positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
+    files = resolve_model(name, revision=revision)
+    inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
     show_rows(name, inspection.rows)
     return 0 if inspection.agrees else EXIT_FAILED
 

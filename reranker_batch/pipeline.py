@@ -347,7 +347,7 @@ def _nested_part(
     offsets = np.searchsorted(kept["query_at"].to_numpy(), np.arange(len(finite.queries) + 1))
     columns = {name: finite.queries[name] for name in finite.queries.column_names}
     columns["results"] = pa.LargeListArray.from_arrays(pa.array(offsets), structs)
-    columns["request_ids"] = _request_ids(finite)
+    columns |= _places(finite)
     columns |= {name: failures[name] for name in failures.column_names}
     return pa.table({name: columns[name] for name in schema.names}), schema
 
@@ -356,12 +356,17 @@ def _flat(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
-def _request_ids(finite: ScoredUnit) -> pa.Array:
-    spans, rows = finite.unit.places_of(finite.queries["row"].to_numpy())
-    files = [finite.unit.spans[at].file_index for at in spans]
-    places = zip(files, rows.tolist(), finite.queries["requests"].to_pylist(), strict=True)
-    ids = [[request_id_of(file, row, chunk) for chunk in range(count)] for file, row, count in places]
-    return pa.array(ids, pa.list_(pa.string()))
+def _places(finite: ScoredUnit) -> dict[str, pa.Array]:
+    """`file`, `row` and `request_ids` of every query."""
+    at, rows = finite.unit.places_of(finite.queries["row"].to_numpy())
+    spans = finite.unit.spans
+    places = zip(at.tolist(), rows.tolist(), finite.queries["requests"].to_pylist(), strict=True)
+    ids = [[request_id_of(spans[at].file_index, row, chunk) for chunk in range(count)] for at, row, count in places]
+    return {
+        "file": pa.array([span.file for span in spans], pa.string()).take(pa.array(at)),
+        "row": pa.array(rows),
+        "request_ids": pa.array(ids, pa.list_(pa.string())),
+    }
 
 
 def count_unit(unit: PreparedUnit | ScoredUnit) -> Counts:

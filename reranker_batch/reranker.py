@@ -72,6 +72,7 @@ class Reranker:
         revision: str | None = None,
         recipe: str = "auto",
         instruct: str | None = None,
+        positive_label: int | str | None = None,
         dtype: str = "auto",
         device: str = "auto",
         limits: str | Mapping[str, Any] = "none",
@@ -92,6 +93,7 @@ class Reranker:
             "revision": revision,
             "recipe": recipe,
             "instruct": instruct,
+            "positive_label": positive_label,
             "dtype": dtype,
         }
         asked |= {"device": device, "trust_remote_code": trust_remote_code}

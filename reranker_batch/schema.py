@@ -16,6 +16,8 @@ RESULT_FIELDS = [
 ]
 DOCUMENT_FIELD = pa.field("document", pa.string())
 QUERY_ID_FIELD = pa.field("query_id", pa.string())
+PLACE_FIELDS = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
+"""Where a query begins in the input: the file by its path below the input's root, the row counted from 0."""
 USAGE_FIELDS = [
     pa.field("total_tokens", pa.int64()),
     pa.field("requests", pa.int32()),
@@ -27,13 +29,14 @@ USAGE_FIELDS = [
 CUT_FIELD = pa.field("_cut", pa.uint8())
 """Of a candidate on its way: which of its texts were cut, in the bits of a memo row."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Counts up whenever a column of the output changes its name, type or meaning."""
 
 RESERVED_NAMES = frozenset(
     field.name
     for field in [
         QUERY_ID_FIELD,
+        *PLACE_FIELDS,
         *RESULT_FIELDS,
         DOCUMENT_FIELD,
         *USAGE_FIELDS,
@@ -56,15 +59,15 @@ def nested_schema(
     """A row per query; `results` holds its kept candidates by rank."""
     document = [DOCUMENT_FIELD] if return_documents else []
     result = pa.struct([*RESULT_FIELDS, *candidate_passthrough, *document])
-    return pa.schema([QUERY_ID_FIELD, pa.field("results", pa.list_(result)), *USAGE_FIELDS, *query_passthrough])
+    of_query = [QUERY_ID_FIELD, *PLACE_FIELDS, pa.field("results", pa.list_(result)), *USAGE_FIELDS]
+    return pa.schema([*of_query, *query_passthrough])
 
 
 DEAD_LETTER_FIELDS = [
     pa.field("query_id", pa.string()),
     pa.field("doc_id", pa.string()),
     pa.field("index", pa.int32()),
-    pa.field("file", pa.string()),
-    pa.field("row", pa.int64()),
+    *PLACE_FIELDS,
     pa.field("reason_code", pa.string()),
     pa.field("message", pa.string()),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import gpu
 import growth
+import models
 import numpy as np
 import proofs
 import pytest
@@ -123,6 +124,15 @@ def test_results_go_between_their_marks_and_nowhere_else() -> None:
         results.fill(page, "tpu", "new")
 
 
+def test_a_token_of_a_local_layer_works_for_its_window_alone() -> None:
+    """Four layers of 64 numbers and 96 inner ones in three matrices; two layers see 129 tokens at most."""
+    shape = models.SHAPES["tiny-modernbert"]
+    models.write(shape)
+    products = 4 * 2 * (4 * 64 * 64 + 3 * 64 * 96) * 300
+    attention = 4 * 64 * (2 * (100**2 + 200**2) + 2 * (100**2 + 200 * 129))
+    assert shape.flops([100, 200]) == products + attention
+
+
 @pytest.fixture
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Tiny models are slower on several threads, and very much so on a busy machine."""
@@ -180,21 +190,25 @@ def test_a_gpus_proofs_and_race_need_nothing_but_the_model_layer() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_small_race_runs_from_end_to_end(tmp_path: Path) -> None:
-    command = [sys.executable, "benchmarks/run.py", "--models", "tiny", "--workloads", "mixed", "--pairs", "20"]
+    shapes = ["tiny", "tiny-modernbert"]
+    command = [sys.executable, "benchmarks/run.py", "--models", *shapes, "--workloads", "mixed", "--pairs", "20"]
     chosen = ["--entries", "transformers:float32", "ours:float32", "transformers:auto", "--rounds", "2"]
     shown = subprocess.run(
         [*command, *chosen, "--warm-up", "4", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True
     )
     assert shown.returncode == 0, shown.stderr
-    (found,) = json.loads((tmp_path / "results.json").read_text())["cases"]
-    assert list(found["entries"]) == ["transformers:float32", "ours:float32"]
-    assert "auto" in found["left_out"]["transformers:auto"]
-    for entry in found["entries"].values():
-        assert len(entry["seconds"]) == 2
-        assert entry["largest_difference"] < 1e-5
-        assert entry["top10_overlap"] == 1.0
-        assert entry["computed_tokens"] >= found["tokens"]
-    assert len(found["peaks"]["float32"]) == 2
+    cases = json.loads((tmp_path / "results.json").read_text())["cases"]
+    assert [case["model"] for case in cases] == shapes
+    for found in cases:
+        assert list(found["entries"]) == ["transformers:float32", "ours:float32"]
+        assert "auto" in found["left_out"]["transformers:auto"]
+        for entry in found["entries"].values():
+            assert len(entry["seconds"]) == 2
+            assert entry["largest_difference"] < 1e-5
+            assert entry["top10_overlap"] == 1.0
+            assert entry["computed_tokens"] >= found["tokens"]
+        assert found["entries"]["ours:float32"]["computed_tokens"] == found["tokens"]
+        assert len(found["peaks"]["float32"]) == 2
     assert "ours:float32" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.svg").read_text().startswith("<svg")
 

@@ -94,6 +94,23 @@ def test_the_nested_layout_holds_the_same_results_a_row_a_query(tmp_path: Path) 
     assert {(row["code"], row["message"]) for row in nested} == {("", "")}
 
 
+@pytest.mark.parametrize("input_layout", ["nested", "pairs"])
+def test_a_row_of_the_nested_layout_tells_where_its_query_begins(tmp_path: Path, input_layout: str) -> None:
+    """With units of several files and of parts of a file; a query of the pairs layout has several rows."""
+    groups = [group for group in random_groups(40) if group[2]]
+    files = [groups[:2], groups[2:3], groups[3:]]
+    expected = []
+    for at, of_file in enumerate(files):
+        table = nested_table(of_file) if input_layout == "nested" else pairs_table(of_file)
+        write(table, tmp_path / "in" / f"{at}.parquet", row_group_size=3)
+        ids = table["query_id"].to_pylist()
+        expected += [(f"{at}.parquet", ids.index(query_id), query_id) for query_id, _, _ in of_file]
+    units = run_units(tmp_path / "in", input_layout=input_layout, layout="nested", unit_pairs=40)
+    assert len(units) > 2
+    found = table_of(units).select(["file", "row", "query_id"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == expected
+
+
 @pytest.mark.parametrize(
     ("formula", "requests", "total"),
     [("query_once", 2, 2 * 10 + 7 * 20), ("query_per_document", 2, 7 * 10 + 7 * 20)],

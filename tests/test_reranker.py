@@ -102,6 +102,9 @@ def test_a_table_has_the_rows_of_the_job(
         return_documents=True,
     )
     assert len(expected) > 4
+    if output_layout == "nested":
+        assert set(found["file"]) == {"table"}
+        expected = expected.with_columns(file=pl.lit("table"))
     assert_frame_equal(found, expected, rel_tol=0, abs_tol=1e-5)
 
 

@@ -109,6 +109,11 @@ class ModelConfig(Section):
         description="Instruction for models that take one: a text, or the name qa_retrieval or semantic_similarity. "
         "null is the default of the family.",
     )
+    positive_label: Count | Name | None = Field(
+        None,
+        description="For a model whose head has two labels: the index or the name of the one that means relevant. The "
+        "logit is then its own less the other's. null is for a head with one label.",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Precision of the model. auto is float32 on a CPU and bfloat16 on a GPU."
     )

@@ -39,7 +39,12 @@ class LocalModel:
         """
         files = _resolved(config, with_weights=with_weights)
         detected = choose_recipe(
-            files.folder, files.config(), model=files.name, name=config.recipe, instruct=config.instruct
+            files.folder,
+            files.config(),
+            model=files.name,
+            name=config.recipe,
+            instruct=config.instruct,
+            positive=config.positive_label,
         )
         pinned = config.model_copy(update={"revision": files.revision})
         hashes = files.hashes(with_weights=with_weights) if hashed else None
@@ -70,6 +75,7 @@ class LocalModel:
                 "name": self.recipe.name,
                 "version": self.recipe.version,
                 "instruct": self.recipe.resolved_instruct,
+                "positive_label": self.recipe.positive_label,
                 "prompt": None if prompt is None else {**asdict(prompt), "pieces": list(prompt.pieces)},
             },
         }

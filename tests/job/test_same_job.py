@@ -30,8 +30,8 @@ from reranker_batch.model.recipes import RECIPES, Prompt
 from reranker_batch.storage.filesystem import resolve
 
 UNTRIED = object()
-"""The mini model takes no instruction and no other recipe, a local folder has no revision, and some gates need a key of
-another section."""
+"""The mini model takes no instruction and no other recipe, and has one label; a local folder has no revision, and some
+gates need a key of another section."""
 PROMPTED = cast(Prompt, RECIPES["qwen3-reranker"].prompt)
 
 
@@ -73,6 +73,7 @@ KEYS: dict[str, tuple[str | None, Any, list[str]]] = {
     "model.revision": (None, UNTRIED, []),
     "model.recipe": ("scoring", UNTRIED, []),
     "model.instruct": ("scoring", UNTRIED, []),
+    "model.positive_label": ("scoring", UNTRIED, []),
     "model.dtype": ("scoring", "bfloat16", ["model.dtype"]),
     "model.device": (None, "cpu", []),
     "model.trust_remote_code": ("scoring", True, ["model.trust_remote_code"]),
@@ -168,6 +169,7 @@ def test_a_model_whose_files_changed_is_another_model(folder: Path, file: str) -
         ({"version": 9}, "scoring.recipe.version"),
         ({"name": "other"}, "scoring.recipe.name"),
         ({"instruct": "Find it."}, "scoring.recipe.instruct"),
+        ({"positive_label": 1}, "scoring.recipe.positive_label"),
         ({"prompt": replace(PROMPTED, negative="never")}, "scoring.recipe.prompt.negative"),
         ({"prompt": replace(PROMPTED, pieces=(*PROMPTED.pieces[:-1], "!"))}, "scoring.recipe.prompt.pieces"),
         ({"activation": Activation(shift=1.5)}, "output.activation.shift"),

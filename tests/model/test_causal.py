@@ -28,7 +28,7 @@ from reranker_batch.model.forward.choosing import choose_causal_forward
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import RECIPES, Recipe, is_causal
 from reranker_batch.model.source.files import read_config
-from reranker_batch.model.source.loading import answer_weights
+from reranker_batch.model.source.heads import answer_weights
 
 GetFolder = Callable[[str], Path]
 Pairs = list[tuple[str, str]]

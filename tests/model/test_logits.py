@@ -32,6 +32,7 @@ TEMPLATES = {
     "electra": ("[CLS]", "[SEP]", "[SEP]"),
     "distilbert": ("[CLS]", "[SEP]", "[SEP]"),
     "modernbert": ("[CLS]", "[SEP]", "[SEP]"),
+    "modernbert-mean": ("[CLS]", "[SEP]", "[SEP]"),
     "deberta-v2": ("[CLS]", "[SEP]", "[SEP]"),
     "xlm-roberta": ("<s>", "</s></s>", "</s>"),
     "gte": ("<s>", "</s></s>", "</s>"),

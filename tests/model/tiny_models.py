@@ -150,6 +150,7 @@ _TOKENIZERS: dict[str, Callable[[], transformers.PreTrainedTokenizerBase]] = {
     "gte": xlmr,
     "roberta": roberta,
     "modernbert": byte_bpe,
+    "modernbert-mean": byte_bpe,
     "deberta-v2": deberta,
 }
 
@@ -169,6 +170,7 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     "roberta": _sizes(2, type_vocab_size=1),
     # Local attention of 16 is shorter than the longest pair, so that the sliding window is in play.
     "modernbert": _sizes(local_attention=16),
+    "modernbert-mean": _sizes(local_attention=16, classifier_pooling="mean"),
     "deberta-v2": _sizes(
         type_vocab_size=0,
         relative_attention=True,
@@ -181,7 +183,12 @@ _CONFIGS: dict[str, dict[str, Any]] = {
     ),
 }
 
-FAMILIES = tuple(name for name in _CONFIGS if name in transformers.CONFIG_MAPPING)
+
+def _model_type(family: str) -> str:
+    return family.removesuffix("-mean")
+
+
+FAMILIES = tuple(name for name in _CONFIGS if _model_type(name) in transformers.CONFIG_MAPPING)
 
 
 def save_tokenizer(family: str, folder: Path) -> transformers.PreTrainedTokenizerBase:
@@ -194,7 +201,7 @@ def save_model(family: str, folder: Path, *, seed: int = 0, **overrides: Any) ->
     """Write a folder as a hub would hold it. Weights are large enough that scores differ visibly."""
     tokenizer = save_tokenizer(family, folder)
     config = transformers.AutoConfig.for_model(
-        family,
+        _model_type(family),
         **_CONFIGS[family]
         | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
         | {"eos_token_id": None, "cls_token_id": None, "sep_token_id": None}

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from engine import NanScorer
 from outputs import Output, finished
 
 from reranker_batch.core.counts import Counts
@@ -120,6 +121,27 @@ def test_rows_that_no_run_would_have_written_are_found(
 ) -> None:
     rewrite(output, change)
     assert any(problem in found for found in problems(output)), problems(output)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        with_column("row", set_at(1, 0)),
+        with_column("row", lambda row: row[::-1]),
+        with_column("row", lambda row: row + 1000),
+        with_column("row", set_at(0, -1)),
+        with_column("row", set_at(0, None)),
+        with_column("file", set_at(0, "other.parquet")),
+        with_column("file", set_at(0, None)),
+    ],
+)
+def test_a_query_that_stands_at_another_place_is_found(tmp_path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    output = finished(tmp_path)
+    nested = replace(output, name="nested")
+    replace(output.job(), output=str(nested.path), output_layout="nested").run(NanScorer())
+    assert not problems(nested)
+    rewrite(nested, change)
+    assert any("file and row of its queries are not places" in found for found in problems(nested))
 
 
 @pytest.mark.parametrize(

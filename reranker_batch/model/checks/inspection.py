@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from reranker_batch.core.inputs import as_tokens
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
-from reranker_batch.model.recipes import Detected, choose_recipe
+from reranker_batch.model.recipes import Detected, Recipe, choose_recipe, label_names
 from reranker_batch.model.source.files import ModelFiles
 
 _PAIR = ("what is a panda?", "A bear.")
@@ -29,6 +31,7 @@ def inspect_model(
     *,
     recipe: str = "auto",
     instruct: str | None = None,
+    positive: int | str | None = None,
     dtype: str = "float32",
     device: str = "auto",
 ) -> Inspection:
@@ -37,14 +40,16 @@ def inspect_model(
     Raises:
         ModelError: A check failed.
     """
-    detected = choose_recipe(files.folder, files.config(), model=files.name, name=recipe, instruct=instruct)
+    detected = choose_recipe(
+        files.folder, files.config(), model=files.name, name=recipe, instruct=instruct, positive=positive
+    )
     encoder = load_pair_encoder(files.folder, recipe=detected.recipe, trust_remote_code=files.trust_remote_code)
     scorer = start_scorer(
         files.folder, recipe=detected.recipe, dtype=dtype, device=device, trust_remote_code=files.trust_remote_code
     )
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
     scores = detected.recipe.activation.scores(logits)
-    rows = [*_about(detected), *_input(encoder)]
+    rows = [*_about(detected, files.config()), *_input(encoder)]
     rows += [
         ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
         for (query, document), logit, score in zip(SCORED_PAIRS, logits, scores, strict=True)
@@ -59,15 +64,26 @@ def inspect_model(
     return Inspection(rows, agrees)
 
 
-def _about(detected: Detected) -> list[tuple[str, str]]:
+def _about(detected: Detected, config: Mapping[str, Any]) -> list[tuple[str, str]]:
     recipe = detected.recipe
     return [
         ("recipe", f"{recipe.name} (version {recipe.version})"),
         ("because", detected.reason),
         *(("note", note) for note in detected.notes),
         ("instruction", recipe.resolved_instruct or ("none" if recipe.uses_instruct else "not taken")),
+        *_label(recipe, config),
         ("relevance_score", str(recipe.activation)),
     ]
+
+
+def _label(recipe: Recipe, config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which label the logit is of, where there are two."""
+    if recipe.positive_label is None:
+        return []
+    one, other = (
+        f"{index} ({label_names(config)[index]!r})" for index in (recipe.positive_label, 1 - recipe.positive_label)
+    )
+    return [("logit", f"of label {one} less that of {other}")]
 
 
 def _input(encoder: ModelPairEncoder) -> list[tuple[str, str]]:

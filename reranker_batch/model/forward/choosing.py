@@ -26,7 +26,7 @@ from reranker_batch.model.forward.packed import PackedForward
 from reranker_batch.model.forward.padded import Forward, PaddedForward, use_plain_outputs
 from reranker_batch.model.forward.prepacking import prepack
 from reranker_batch.model.forward.widening import in_float32
-from reranker_batch.model.source.loading import answer_weights
+from reranker_batch.model.source.heads import answer_weights
 
 logger = logging.getLogger(__name__)
 _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."

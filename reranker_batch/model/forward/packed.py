@@ -1,10 +1,10 @@
 """A forward pass without padding: the pairs of a micro-batch follow each other in one sequence.
 
 Embeddings, linear layers and norms do not depend on the pair that a token belongs to. Attention does: it goes through
-transformers' attention interface and is computed by a kernel of `kernels.py`. In the last layer, once its keys and
-values are known, only the tokens that the head reads are computed. Both give the logits of the padded pass, which
-`choosing.py` checks at load: a family whose attention does not go through the interface would get wrong scores without
-an error.
+transformers' attention interface and is computed by a kernel of `kernels.py`. Where the head reads the first token of
+each pair, the last layer computes only these, once its keys and values are known; where it reads the mean of a pair,
+that is taken sequence by sequence. All this gives the logits of the padded pass, which `choosing.py` checks at load: a
+family whose attention does not go through the interface would get wrong scores without an error.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from reranker_batch.core.ragged import LongArray, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.forward.kernels import SequenceBounds, VarlenKernel
 from reranker_batch.model.forward.padded import send, takes_token_types
+from reranker_batch.model.forward.pooling import PooledPairs, reads_mean
 from reranker_batch.model.quiet import quiet_loading
 
 _NAME = "packed"
@@ -144,11 +145,13 @@ class PackedForward:
             model.set_attn_implementation(_NAME)
         if model.config._attn_implementation != _NAME:
             raise ModelError(_NO_INTERFACE)
-        self._narrow = _NarrowLayer(_layers(model)[-1])
+        self._head: PooledPairs | _NarrowLayer = (
+            PooledPairs(model.base_model) if reads_mean(model) else _NarrowLayer(_layers(model)[-1])
+        )
 
     def release(self) -> None:
         """Restore the model."""
-        self._narrow.release()
+        self._head.release()
         self._model.set_attn_implementation(self._was)
 
     def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:

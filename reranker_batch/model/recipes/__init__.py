@@ -9,10 +9,10 @@ from reranker_batch.model.recipes.detection import (
     choose_recipe,
     has_answer_head,
     is_causal,
-    num_labels,
     takes_prompt,
 )
 from reranker_batch.model.recipes.instructs import INSTRUCTS, find_instruct
+from reranker_batch.model.recipes.labels import label_names, num_labels
 from reranker_batch.model.recipes.recipe import Kind, Piece, Prompt, Recipe
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "find_instruct",
     "has_answer_head",
     "is_causal",
+    "label_names",
     "num_labels",
     "takes_prompt",
 ]

@@ -15,6 +15,7 @@ from reranker_batch.model.folder.st_settings import default_prompt, stated_answe
 from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
 from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
+from reranker_batch.model.recipes.labels import positive_label
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
@@ -50,12 +51,19 @@ class Detected:
 
 
 def choose_recipe(
-    folder: Path, config: Mapping[str, Any], *, model: str, name: str | None = "auto", instruct: str | None = None
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    model: str,
+    name: str | None = "auto",
+    instruct: str | None = None,
+    positive: int | str | None = None,
 ) -> Detected:
     """The recipe for a model folder, and the log line that says which; `config` is its config.json.
 
     `model` is the name it was asked for by, `name` a recipe chosen outright, `instruct` an instruction by name or word
-    for word. Without one, the default prompt in sentence-transformers' settings is the instruction.
+    for word. Without one, the default prompt in sentence-transformers' settings is the instruction. `positive` is the
+    relevant label of a head with two, by index or name.
 
     Raises:
         ModelError: The family is not known, is not scored by a single label, or does not fit `name`; nothing but a
@@ -64,14 +72,14 @@ def choose_recipe(
     prompt = default_prompt(folder)
     asked = find_instruct(instruct) or prompt
     detected = _detect(folder, config, model, asked) if name in (None, "auto") else _named(str(name), config, asked)
-    recipe = detected.recipe
-    if not is_causal(config):
-        _require_single_label(config)
+    recipe, label = detected.recipe, _positive_label(config, positive)
+    if label is not None:
+        recipe = replace(recipe, positive_label=label)
     if instruct and not recipe.uses_instruct:
         logger.warning("model.instruct is ignored: models of the recipe %s take no instruction", recipe.name)
     notes = tuple(_notes(recipe, config, prompt))
     logger.info("recipe of %s: %s (%s)%s", model, recipe.name, detected.reason, "".join(f"; {note}" for note in notes))
-    return replace(detected, notes=notes)
+    return replace(detected, recipe=recipe, notes=notes)
 
 
 def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
@@ -185,21 +193,12 @@ def _served(recipe: Recipe) -> str:
     return f"{', '.join(sorted(recipe.model_types))} as *{' or *'.join(recipe.architectures)}"
 
 
-def _require_single_label(config: Mapping[str, Any]) -> None:
-    labels = num_labels(config)
-    if labels != 1:
-        raise ModelError(
-            f"The model has {labels} labels ({_seen(config)}), and a reranker has one: which of them "
-            "would be the relevance is unknown. Use a model trained with num_labels=1."
-        )
-
-
-def num_labels(config: Mapping[str, Any]) -> int:
-    """Labels of the head: as transformers reads a config.json, which means two where nothing is said."""
-    id2label = config.get("id2label")
-    if id2label:
-        return len(id2label)
-    return int(config.get("num_labels") or 2)
+def _positive_label(config: Mapping[str, Any], asked: int | str | None) -> int | None:
+    if not is_causal(config):
+        return positive_label(config, asked, seen=_seen(config))
+    if asked is not None:
+        raise ModelError(f"model.positive_label={asked!r}: the model ({_seen(config)}) has no labels. Remove it.")
+    return None
 
 
 def is_causal(config: Mapping[str, Any]) -> bool:

@@ -109,6 +109,8 @@ class Recipe:
     prompt: Prompt | None = None
     instruct: str | None = None
     """The instruction asked for; None means the vendor's default."""
+    positive_label: int | None = None
+    """The label that means relevant, for a head with two; None for one with a single label."""
     max_tokens: int | None = None
     """Tokens of a pair that the vendor's own code reads, where that is less than the model could."""
     repositories: str | None = None

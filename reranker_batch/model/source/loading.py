@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -19,6 +19,7 @@ from reranker_batch.model.folder.weights import require_all_used, require_sizes,
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, has_answer_head
 from reranker_batch.model.source.devices import precision_on
+from reranker_batch.model.source.heads import fold_labels
 
 logger = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -160,18 +161,6 @@ def _attention(config: Any, auto_class: Any) -> dict[str, str]:
     return {"attn_implementation": "sdpa" if model_class._supports_sdpa else "eager"}
 
 
-def answer_weights(model: PreTrainedModel, answer_ids: Sequence[int]) -> torch.Tensor:
-    """What turns the last hidden state of a causal model into the logit, in float32 of shape [hidden].
-
-    That is the weight of its single label; or the head's row of the positive answer, less that of the negative one.
-    """
-    head: Any = model.get_output_embeddings()
-    if head is None:
-        return cast(torch.Tensor, cast(Any, model).score.weight[0].detach().float())
-    rows = head.weight.detach()[list(answer_ids)].float()
-    return cast(torch.Tensor, rows[0] - rows[1] if len(answer_ids) > 1 else rows[0].clone())
-
-
 def _load_message(folder: Path, error: Exception) -> str:
     from transformers import __version__
 
@@ -200,7 +189,9 @@ def _require_all_weights(folder: Path, model: PreTrainedModel, missing: Collecti
 
 
 def _require_one_logit(folder: Path, model: PreTrainedModel, recipe: Recipe) -> None:
-    if model.config.num_labels != 1:
+    if model.config.num_labels == 2 and recipe.positive_label is not None:
+        fold_labels(model, recipe.positive_label)
+    elif model.config.num_labels != 1:
         raise ModelError(
             f"The model in {folder} has {model.config.num_labels} labels, and the recipe {recipe.name} reads one. "
             "Use a model trained with num_labels=1."

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.schema import QUERY_ID_FIELD, RESULT_FIELDS, USAGE_FIELDS
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.schema import PLACE_FIELDS, QUERY_ID_FIELD, RESULT_FIELDS, USAGE_FIELDS
 
 _NUMBERS = ["index", "rank", "relevance_score", "logit"]
 _ROUNDING = 2
@@ -28,16 +29,19 @@ class RowRules:
     top_n: int | None
     activation: Activation
 
-    def problems(self, table: pa.Table, counts: Counts) -> Iterator[str]:
-        """What is wrong with the rows of a part whose record says `counts`."""
+    def problems(self, table: pa.Table, counts: Counts, unit: WorkUnit) -> Iterator[str]:
+        """What is wrong with the rows of the part of `unit` whose record says `counts`."""
         if wrong := list(self._schema_problems(table)):
             yield from wrong
             return
         results = self._results(table)
         if len(results.rank) != counts.kept:
             yield f"{len(results.rank)} candidates, its record says {counts.kept}"
-        if self.layout == "nested" and len(table) != counts.queries:
-            yield f"{len(table)} queries, its record says {counts.queries}"
+        if self.layout == "nested":
+            if len(table) != counts.queries:
+                yield f"{len(table)} queries, its record says {counts.queries}"
+            if not _are_in_order(table, unit):
+                yield "file and row of its queries are not places of its unit, each once and in their order"
         yield from results.order_problems(self.top_n)
         yield from results.score_problems(self.activation)
 
@@ -45,7 +49,7 @@ class RowRules:
         fields = {field.name: field.type for field in table.schema}
         expected = [QUERY_ID_FIELD, *RESULT_FIELDS]
         if self.layout == "nested":
-            expected = [QUERY_ID_FIELD, *USAGE_FIELDS]
+            expected = [QUERY_ID_FIELD, *PLACE_FIELDS, *USAGE_FIELDS]
             if not pa.types.is_list(results := fields.get("results", pa.null())):
                 yield "it has no column of results"
                 return
@@ -66,6 +70,16 @@ class RowRules:
         flat = pc.list_flatten(lists)
         columns = {name: pc.struct_field(flat, name) for name in _NUMBERS}
         return _Results.of(columns, pc.list_parent_indices(lists).to_numpy())
+
+
+def _are_in_order(table: pa.Table, unit: WorkUnit) -> bool:
+    files = pa.array([span.file for span in unit.spans], pa.string())
+    at = pc.fill_null(pc.index_in(table["file"], files), -1).to_numpy().astype(np.int64)
+    rows = pc.fill_null(table["row"], -1).to_numpy()
+    starts, stops = (np.array([getattr(span, name) for span in unit.spans]) for name in ("row_start", "row_stop"))
+    if (at < 0).any() or (rows < starts[at]).any() or (rows >= stops[at]).any():
+        return False
+    return bool((np.diff(unit.offsets[at] + rows - starts[at]) > 0).all())
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ class _PartCheck:
             part = read_unit_parts(self.output, recorded, fingerprint=self.fingerprint, keep_rows=True)
         except CommitError as error:
             return None, [str(error)]
-        problems = [*self.rules.problems(part.rows, part.record.counts), *self._count_problems(unit, part)]
+        problems = [*self.rules.problems(part.rows, part.record.counts, unit), *self._count_problems(unit, part)]
         return replace(part, rows=None), [f"{SCORES}/{part_name(unit.unit_id)}: {problem}" for problem in problems]
 
     def _count_problems(self, unit: WorkUnit, part: PublishedPart) -> Iterator[str]:
