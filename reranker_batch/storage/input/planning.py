@@ -23,6 +23,12 @@ from reranker_batch.storage.input.layout import InputLayout, layout_of
 from reranker_batch.storage.input.likely_ids import id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns
+from reranker_batch.storage.input.partitions import (
+    constants_of,
+    partitions_above,
+    refuse_other_values,
+    with_constants,
+)
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.input.statistics import may_hold_null_ids, value_ranges
 from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
@@ -57,6 +63,8 @@ class InputPlan:
     """See `Listing.left_out`."""
     warnings: tuple[str, ...] = ()
     """Likely mistakes; each has been logged."""
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+    """Columns that are read and stand in the names of the folders above the files' root."""
 
     @property
     def num_pairs(self) -> int:
@@ -66,6 +74,7 @@ class InputPlan:
         """The identity of each file, to detect a changed input; the location does not matter."""
         return {
             "skipped": dict.fromkeys(self.skipped, True),
+            "partitions": dict(self.partitions),
             "files": {file.path: {"num_rows": file.num_rows, **asdict(file.identity)} for file in self.files},
         }
 
@@ -98,7 +107,19 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reu
     num_queries = sum(len(of_file.starts) for of_file in runs) if runs else sum(file.num_rows for file in files)
     warnings = _warn(listing, opened)
     source = InputSource(listing.root, config, columns)
-    return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings)
+    above = _partitions_above(listing.root, opened, config.columns)
+    return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings, above)
+
+
+def _partitions_above(root: str, opened: Sequence[OpenedFile], names: Columns) -> dict[str, str | None]:
+    used = {name for one in opened for name in one.constants} & _asked(names)
+    return {name: value for name, value in partitions_above(resolve(root)[1]).items() if name in used}
+
+
+def _asked(names: Columns) -> set[str]:
+    """The columns that decide what is scored and what comes out."""
+    single = (names.query_id, names.query, names.doc_id, names.document)
+    return {name for name in (*single, *names.passthrough) if name is not None}
 
 
 def _auto_aim(files: Sequence[InputFile], num_pairs: int, *, is_reuse: bool) -> int:
@@ -137,7 +158,7 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], 
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
         try:
-            return _open(listed, footer, config)
+            return _open(listed, footer, root, config)
         except InputError as error:
             return str(error)
 
@@ -160,17 +181,20 @@ def _warn(listing: Listing, opened: Sequence[OpenedFile]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> OpenedFile:
+def _open(listed: ListedFile, footer: Footer, folder: str, config: InputConfig) -> OpenedFile:
     if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
         raise InputError(
             f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
             f"{footer.size_bytes} now, so somebody is writing it."
         )
-    layout, schema = layout_of(config), footer.schema
-    columns = layout.inspect(schema, listed.path)
+    layout, own = layout_of(config), footer.schema
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
+    constants = constants_of(folder, listed.path, layout.own_names(own))
+    refuse_other_values(listed.path, _asked(layout.names), own, groups)
+    schema = with_constants(own, constants)
+    columns = layout.inspect(schema, listed.path)
     rows = tuple(group.num_rows for group in groups)
-    columns = replace(columns, ranges=value_ranges(groups, schema, _passthrough_places(layout, columns)))
+    columns = replace(columns, ranges=value_ranges(groups, own, _passthrough_places(layout, columns)))
     file = InputFile(
         listed.path,
         footer.metadata.num_rows,
@@ -179,12 +203,13 @@ def _open(listed: ListedFile, footer: Footer, config: InputConfig) -> OpenedFile
         layout.num_pairs(groups, schema),
         sum(group.total_byte_size for group in groups),
     )
-    has_null_ids = may_hold_null_ids(groups, schema, layout.names.query_id)
+    query_id = layout.names.query_id
+    has_null_ids = query_id in constants or may_hold_null_ids(groups, own, query_id)
     fields = layout.id_fields(schema, columns.shape)
     likely = likely_ids(
         schema, layout.names, columns, listed.path, document_fields=fields, is_row_a_query=layout.is_row_a_query
     )
-    return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, likely)
+    return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, constants, likely)
 
 
 def _passthrough_places(layout: InputLayout, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:
