@@ -23,6 +23,8 @@ OWNERS = {
     "pyarrow.fs": "storage",
     "fsspec": "storage",
     "obstore": "storage",
+    "deltalake": "storage",
+    "pyiceberg": "storage",
     "ir_measures": "evaluation",
     "scipy": "evaluation",
 }

@@ -18,12 +18,14 @@ from reranker_batch.storage.filesystem import join, resolve
 from reranker_batch.storage.input.columns import FileColumns
 from reranker_batch.storage.input.cutting import cut_input
 from reranker_batch.storage.input.footers import Footer, check_pages, read_footer
+from reranker_batch.storage.input.iceberg import refuse_other_names
 from reranker_batch.storage.input.input_file import InputFile, OpenedFile
 from reranker_batch.storage.input.layout import InputLayout, layout_of
 from reranker_batch.storage.input.likely_ids import id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns
 from reranker_batch.storage.input.partitions import (
+    Partitions,
     constants_of,
     partitions_above,
     refuse_other_values,
@@ -106,7 +108,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reu
     )
     num_queries = sum(len(of_file.starts) for of_file in runs) if runs else sum(file.num_rows for file in files)
     warnings = _warn(listing, opened)
-    source = InputSource(listing.root, config, columns)
+    source = InputSource(listing.root, config, columns, listing.has_partitions)
     above = _partitions_above(listing.root, opened, config.columns)
     return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings, above)
 
@@ -158,7 +160,7 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], 
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
         try:
-            return _open(listed, footer, root, config)
+            return _open(listed, footer, listing, config)
         except InputError as error:
             return str(error)
 
@@ -181,7 +183,7 @@ def _warn(listing: Listing, opened: Sequence[OpenedFile]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _open(listed: ListedFile, footer: Footer, folder: str, config: InputConfig) -> OpenedFile:
+def _open(listed: ListedFile, footer: Footer, listing: Listing, config: InputConfig) -> OpenedFile:
     if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
         raise InputError(
             f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
@@ -189,8 +191,7 @@ def _open(listed: ListedFile, footer: Footer, folder: str, config: InputConfig) 
         )
     layout, own = layout_of(config), footer.schema
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
-    constants = constants_of(folder, listed.path, layout.own_names(own))
-    refuse_other_values(listed.path, _asked(layout.names), own, groups)
+    constants = _constants(listed, listing, footer, layout)
     schema = with_constants(own, constants)
     columns = layout.inspect(schema, listed.path)
     rows = tuple(group.num_rows for group in groups)
@@ -210,6 +211,19 @@ def _open(listed: ListedFile, footer: Footer, folder: str, config: InputConfig) 
         schema, layout.names, columns, listed.path, document_fields=fields, is_row_a_query=layout.is_row_a_query
     )
     return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, constants, likely)
+
+
+def _constants(listed: ListedFile, listing: Listing, footer: Footer, layout: InputLayout) -> Partitions:
+    """The columns in the names of a file's folders; what the file says itself must be what is asked for."""
+    groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
+    asked = _asked(layout.names)
+    if listing.table and listing.table.field_names:
+        schema = footer.metadata.schema.to_arrow_schema()
+        refuse_other_names(listing.table.field_names, listed.path, schema, asked | {layout.names.candidates})
+    if not listing.has_partitions:
+        return {}
+    refuse_other_values(listed.path, asked, footer.schema, groups)
+    return constants_of(resolve(listing.root)[1], listed.path, layout.own_names(footer.schema))
 
 
 def _passthrough_places(layout: InputLayout, columns: FileColumns) -> dict[str, tuple[str, str | None, pa.DataType]]:

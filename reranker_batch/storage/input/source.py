@@ -53,6 +53,8 @@ class InputSource:
     root: str
     config: InputConfig
     columns: InputColumns
+    has_partitions: bool = True
+    """Whether names of folders are columns."""
 
     @property
     def layout(self) -> InputLayout:
@@ -127,7 +129,9 @@ class _Reading:
                     f"{span.row_stop}: the plan is not that of this file.",
                     unit_id=self.unit.unit_id,
                 )
-            constants = constants_of(folder, span.file, self.source.layout.own_names(schema))
+            constants: Partitions = {}
+            if self.source.has_partitions:
+                constants = constants_of(folder, span.file, self.source.layout.own_names(schema))
             columns = {name: _joined(batches, name, schema.field(name).type) for name in names}
             return pa.table(columns | self._constant_columns(constants, num_rows))
 
