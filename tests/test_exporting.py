@@ -72,7 +72,7 @@ def order_by_trec_eval(run: dict[str, dict[str, float]]) -> dict[str, list[str]]
 
 def as_run(path: Path) -> dict[str, dict[str, float]]:
     run: dict[str, dict[str, float]] = {}
-    for scored_doc in ir_measures.read_trec_run(str(path)):
+    for scored_doc in ir_measures.read_trec_run(str(path)):  # type: ignore[no-untyped-call]
         run.setdefault(scored_doc.query_id, {})[scored_doc.doc_id] = scored_doc.score
     return run
 
