@@ -102,5 +102,5 @@ def pad_id_of(model: PreTrainedModel) -> int:
 def takes_token_types(model: PreTrainedModel) -> bool:
     """Whether the model has more than one token type."""
     config: Any = model.config
-    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    takes = "token_type_ids" in inspect.signature(model.base_model.forward).parameters
     return takes and (getattr(config, "type_vocab_size", None) or 0) > 1
