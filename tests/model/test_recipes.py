@@ -192,6 +192,9 @@ def test_a_repository_whose_answer_is_one_token_is_not_advised_a_recipe_with_two
         (QWEN3, "model.recipe=qwen3-reranker"),
         (config("qwen3", "Qwen3ForSequenceClassification"), "model.recipe=qwen3-reranker"),
         (config("gemma", "GemmaForCausalLM"), "model.recipe=bge-reranker-v2-gemma"),
+        (config("gemma", "GemmaForSequenceClassification"), "model.recipe=bge-reranker-v2-gemma"),
+        (config("qwen2", "Qwen2ForSequenceClassification", hidden_size=896), "model.recipe=mxbai-rerank-base-v2"),
+        (config("qwen2", "Qwen2ForSequenceClassification", hidden_size=1536), "model.recipe=mxbai-rerank-large-v2"),
     ],
 )
 def test_a_model_that_may_be_any_language_model_is_not_guessed(
