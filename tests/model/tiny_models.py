@@ -57,7 +57,7 @@ def wordpiece() -> transformers.PreTrainedTokenizerBase:
     return transformers.BertTokenizer(vocab=backend.get_vocab(), model_max_length=MAX_TOKENS)
 
 
-def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
+def unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
     backend = Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token=unknown, show_progress=False)
@@ -67,12 +67,12 @@ def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
 
 
 def xlmr() -> transformers.PreTrainedTokenizerBase:
-    vocab = _unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
+    vocab = unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
     return transformers.XLMRobertaTokenizer(vocab=[*vocab, ("<mask>", 0.0)], model_max_length=MAX_TOKENS)
 
 
 def deberta() -> transformers.PreTrainedTokenizerBase:
-    vocab = _unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
+    vocab = unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
     return transformers.DebertaV2Tokenizer(vocab=[*vocab, ("[MASK]", 0.0)], model_max_length=MAX_TOKENS)
 
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.inputs import TokenInputs
-from reranker_batch.core.packing import pack_micro_batches
+from reranker_batch.core.packing import pack_equal_lengths, pack_micro_batches
 from reranker_batch.core.ragged import LongArray, Ragged, positions_of
 
 
@@ -63,6 +63,19 @@ class PaddedForward:
             tensors["token_type_ids"] = (column >= first[:, None]).long()
         logits: torch.Tensor = self._model(**tensors).logits
         return logits[:, 0]
+
+
+class EvenForward(PaddedForward):
+    """The plain pass without padding: pairs of a micro-batch have one length.
+
+    It gives the logits of each pair alone, and is for models whose logits padding changes, and what others are compared
+    with.
+    """
+
+    name = "one length at a time"
+
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
+        return pack_equal_lengths(inputs.costs, max_batch_tokens=max_batch_tokens)
 
 
 def use_plain_outputs(model: PreTrainedModel) -> None:

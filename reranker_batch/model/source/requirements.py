@@ -124,7 +124,8 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
     """Refuse weights that plain transformers would not compute with as they were trained.
 
     Raises:
-        ModelError: They are quantized, or made for positions that transformers no longer computes.
+        ModelError: They are quantized, made for positions that transformers no longer computes, or for attention that
+            depends on earlier pairs.
     """
     quantized = config.get("quantization_config") or config.get("compression_config")
     if quantized:
@@ -138,6 +139,12 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
         raise ModelError(
             f"Model {name} was trained with position_embedding_type={positions!r}, which transformers no longer "
             "computes: its scores would be wrong without an error. Use a model with absolute positions."
+        )
+    if config.get("model_type") == "big_bird" and config.get("attention_type", "block_sparse") != "original_full":
+        raise ModelError(
+            f"Model {name} attends in sparse blocks (attention_type in config.json), and transformers leaves that for "
+            'good after the first short pair: scores would depend on the pairs before. Set "attention_type": '
+            '"original_full", with which every pair is read as transformers reads short ones.'
         )
 
 
