@@ -159,6 +159,22 @@ def plan(
 
 
 @_command
+def prepare(config: ConfigPath, overrides: Overrides = None) -> int:
+    """Join a run with its queries and its corpus, or group rows of pairs, as `prepare` in the config says.
+
+    The result is ordinary input. `run` does this itself; the same command again finishes what was begun.
+    """
+    from reranker_batch.config.prepare_job import PrepareJob
+    from reranker_batch.preparing.summary import summary_rows as prepared_rows
+    from reranker_batch.runtime import driver
+
+    job_config = PrepareJob.load(config, overrides=overrides or ())
+    record = driver.prepare(job_config, show_progress=True)
+    show_rows("Prepared", prepared_rows(record))
+    return 0
+
+
+@_command
 def verify(
     output: Annotated[str, typer.Argument(help="The output.path of a finished run.")],
     ray_address: Annotated[

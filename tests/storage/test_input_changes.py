@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.footers import check_pages, open_parquet
@@ -77,7 +77,7 @@ def test_a_file_that_is_replaced_while_the_plan_is_made_is_refused(
     filesystem, path = fs.LocalFileSystem(), str(tmp_path / "f.parquet")
     change(tmp_path / "f.parquet")
     with pytest.raises(InputError, match=CHANGED):
-        scan_queries(filesystem, path, file.identity, KeyColumns(config.columns, {}, has_null_ids=False))
+        scan_queries(filesystem, path, file.identity, KeyColumns(Columns(), {}, has_null_ids=False))
     with pytest.raises(InputError, match=CHANGED):
         check_pages(filesystem, path, file.identity)
 

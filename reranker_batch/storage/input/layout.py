@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from reranker_batch.config import Columns, InputConfig
+from reranker_batch.config import Columns, Reading
 from reranker_batch.storage.input.candidates import UnitCandidates, UnitTable
 from reranker_batch.storage.input.columns import FileColumns, InputColumns, Shape, Wanted
 from reranker_batch.storage.input.input_file import OpenedFile
@@ -71,7 +71,8 @@ class InputLayout(Protocol):
         """
 
 
-def layout_of(config: InputConfig) -> InputLayout:
-    """The layout that a config asks for."""
-    layouts: dict[str, type[NestedLayout] | type[PairsLayout]] = {"nested": NestedLayout, "pairs": PairsLayout}
-    return layouts[config.layout](config.columns)
+def layout_of(reading: Reading) -> InputLayout:
+    """The layout that rows are read with."""
+    if reading.layout == "pairs":
+        return PairsLayout(reading.columns)
+    return NestedLayout(reading.columns, is_reference=reading.prepared == "reference")

@@ -44,6 +44,8 @@ class NestedLayout:
     """See `InputLayout`."""
 
     names: Columns
+    is_reference: bool = False
+    """Whether texts were looked up by their ids, so that a null is one that was not there."""
     is_row_a_query = True
 
     def inspect(self, schema: pa.Schema, file: str) -> FileColumns:
@@ -114,6 +116,9 @@ class NestedLayout:
             field.name: _field(inner, field.name, field.type, len(parents)) for field in columns.candidate_passthrough
         }
         candidates = candidate_table(rows, parents, parents, index, ids, documents, passthrough, cause)
+        if self.is_reference:
+            mark(cause, cause == Cause.NULL_QUERY, Cause.MISSING_QUERY)
+            mark(cause, cause == Cause.NULL_DOCUMENT, Cause.MISSING_DOCUMENT)
         whole = UnitCandidates(queries, candidates, cause, details)
         return _with_textless(whole, np.flatnonzero(is_unequal & (lengths == 0)))
 

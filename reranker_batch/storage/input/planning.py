@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 
-from reranker_batch.config import Columns, InputConfig
+from reranker_batch.config import Columns, InputConfig, Reading
 from reranker_batch.core.memo import MEMO_COLUMN
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, auto_unit_pairs_with_reuse
 from reranker_batch.errors import ConfigError, InputError, first_line
@@ -31,6 +31,7 @@ from reranker_batch.storage.input.partitions import (
     refuse_other_values,
     with_constants,
 )
+from reranker_batch.storage.input.reading import mark_of, reading_of
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.input.statistics import may_hold_null_ids, value_ranges
 from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
@@ -92,14 +93,16 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reu
         InputError: Nothing is there, or files cannot be used: all of them are named, each with what is wrong.
         ConfigError: The path cannot be used.
     """
-    refuse_own_names(config.columns)
     listing = retried(lambda: list_input(config.path), f"Listing {config.path}")
-    opened, skipped = _open_all(listing, config)
-    columns = merge_columns(((one.file.path, one.columns) for one in opened), config.columns.passthrough)
+    footers = _footers(listing, config)
+    reading = _reading(listing, config, footers)
+    refuse_own_names(reading.columns)
+    opened, skipped = _open_all(listing, config, footers, layout_of(reading))
+    columns = merge_columns(((one.file.path, one.columns) for one in opened), reading.columns.passthrough)
     files = [one.file for one in opened]
     num_pairs = sum(sum(file.row_group_pairs) for file in files)
     aim = _auto_aim(files, num_pairs, is_reuse=is_reuse) if unit_pairs == "auto" else unit_pairs
-    runs = layout_of(config).scan_queries(listing.root, opened)
+    runs = layout_of(reading).scan_queries(listing.root, opened)
     units = cut_input(
         files,
         unit_pairs=aim,
@@ -108,8 +111,8 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reu
     )
     num_queries = sum(len(of_file.starts) for of_file in runs) if runs else sum(file.num_rows for file in files)
     warnings = _warn(listing, opened)
-    source = InputSource(listing.root, config, columns, listing.has_partitions)
-    above = _partitions_above(listing.root, opened, config.columns)
+    source = InputSource(listing.root, reading, columns, listing.has_partitions)
+    above = _partitions_above(listing.root, opened, reading.columns)
     return InputPlan(source, tuple(files), tuple(units), num_queries, skipped, listing.left_out, warnings, above)
 
 
@@ -146,11 +149,11 @@ def refuse_own_names(names: Columns) -> None:
         )
 
 
-def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], dict[str, str]]:
-    """The usable files, and the problem of each other file by path."""
+def _footers(listing: Listing, config: InputConfig) -> list[Footer | str]:
+    """Of each file, or what is wrong with it."""
     filesystem, root = resolve(listing.root)
 
-    def open_one(listed: ListedFile) -> OpenedFile | str:
+    def read_one(listed: ListedFile) -> Footer | str:
         try:
             path = join(root, listed.path)
             footer = retried(lambda: read_footer(filesystem, path), f"Reading {path}")
@@ -159,12 +162,32 @@ def _open_all(listing: Listing, config: InputConfig) -> tuple[list[OpenedFile], 
                 retried(lambda: check_pages(filesystem, path, identity), f"Reading {path}")
         except (InputError, OSError) as error:
             return f"{listed.path} cannot be used: {first_line(error)}."
+        return footer
+
+    return _in_threads(read_one, listing.files, _FOOTER_THREADS)
+
+
+def _reading(listing: Listing, config: InputConfig, footers: Sequence[Footer | str]) -> Reading:
+    named = zip(listing.files, footers, strict=True)
+    whole = [(listed.path, footer) for listed, footer in named if isinstance(footer, Footer)]
+    return reading_of(config, [(path, footer.schema, mark_of(footer.metadata.metadata)) for path, footer in whole])
+
+
+def _open_all(
+    listing: Listing, config: InputConfig, footers: Sequence[Footer | str], layout: InputLayout
+) -> tuple[list[OpenedFile], dict[str, str]]:
+    """The usable files, and the problem of each other file by path."""
+
+    def open_one(at: int) -> OpenedFile | str:
+        footer = footers[at]
+        if isinstance(footer, str):
+            return footer
         try:
-            return _open(listed, footer, listing, config)
+            return _open(listing.files[at], footer, listing, layout)
         except InputError as error:
             return str(error)
 
-    results = _in_threads(open_one, listing.files, _FOOTER_THREADS)
+    results = [open_one(at) for at in range(len(footers))]
     named = zip(listing.files, results, strict=True)
     problems = {listed.path: result for listed, result in named if isinstance(result, str)}
     if problems and (len(problems) == len(results) or not config.skip_bad_files):
@@ -183,13 +206,13 @@ def _warn(listing: Listing, opened: Sequence[OpenedFile]) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _open(listed: ListedFile, footer: Footer, listing: Listing, config: InputConfig) -> OpenedFile:
+def _open(listed: ListedFile, footer: Footer, listing: Listing, layout: InputLayout) -> OpenedFile:
     if listed.size_bytes not in (0, footer.size_bytes):  # 0 where the store does not tell
         raise InputError(
             f"{listed.path} cannot be used: it had {listed.size_bytes} bytes when it was listed and has "
             f"{footer.size_bytes} now, so somebody is writing it."
         )
-    layout, own = layout_of(config), footer.schema
+    own = footer.schema
     groups = [footer.metadata.row_group(number) for number in range(footer.metadata.num_row_groups)]
     constants = _constants(listed, listing, footer, layout)
     schema = with_constants(own, constants)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import Reading
 from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
@@ -51,14 +51,14 @@ class InputSource:
     """The input of a run, for any process that reads its units. Small, and holds no open file."""
 
     root: str
-    config: InputConfig
+    reading: Reading
     columns: InputColumns
     has_partitions: bool = True
     """Whether names of folders are columns."""
 
     @property
     def layout(self) -> InputLayout:
-        return layout_of(self.config)
+        return layout_of(self.reading)
 
     def read(self, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES) -> UnitRows:
         """Read the queries and candidates of a unit. Memory is bounded by the unit and `max_bytes`.
