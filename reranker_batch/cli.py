@@ -278,6 +278,31 @@ def redrive(
 
 
 @_command
+def export(
+    output: Annotated[str, typer.Argument(help="The output.path of a complete or accepted run.")],
+    target: Annotated[str, typer.Argument(help="The file to write; .gz or .zst at its end compress it.")],
+    file_format: Annotated[str, typer.Option("--format", help="trec, msmarco, mteb or jsonl.")],
+    tag: Annotated[str | None, typer.Option(help="trec: the name of the run.")] = None,
+    subset: Annotated[str | None, typer.Option(help="mteb: the subset of the task; default.")] = None,
+    split: Annotated[str | None, typer.Option(help="mteb: the split of the task; test.")] = None,
+) -> None:
+    """Write the results of an output into a file that evaluation tools read."""
+    from reranker_batch.exporting.export import export as export_output
+    from reranker_batch.storage.places import check_access
+
+    check_access(output, target)
+    exported = export_output(output, target, format=file_format, tag=tag, subset=subset, split=split)
+    for number, what in (
+        (exported.repeated_queries, "rows have the query id of an earlier row, which is the one that is written"),
+        (exported.repeated_documents, "times a document was already in the list of its query: its best place counts"),
+        (exported.empty_queries, "queries have no results and are not in the file"),
+    ):
+        if number:
+            complain(f"warning: {number:,} {what}")
+    say(f"{target}: {exported.documents:,} results of {exported.queries:,} queries.")
+
+
+@_command
 def clean(
     folder: Annotated[str, typer.Argument(help="The folder that holds the outputs of all nights of one job.")],
     keep: Annotated[int, typer.Option(metavar="N", help="Complete outputs that stay: the newest.")],

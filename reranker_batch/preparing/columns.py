@@ -81,9 +81,7 @@ class _Seen:
 
     def _named(self, key: str, name: str) -> str:
         if name not in self.names and name.partition(".")[0] not in self.names:
-            raise InputError(
-                f"{self.key}.{key}: there is no column {name!r}. Columns: {listed(self.names, most=12)}."
-            )
+            raise InputError(f"{self.key}.{key}: there is no column {name!r}. Columns: {listed(self.names, most=12)}.")
         return name
 
 

@@ -154,9 +154,7 @@ def joined(columns: list[pa.Array], separator: str = " ") -> pa.Array:
     if len(texts) == 1:
         return texts[0]
     plain = [pc.if_else(pc.equal(text, ""), None, text) for text in texts]
-    whole = pc.binary_join_element_wise(
-        *plain, pa.scalar(separator, pa.large_string()), null_handling="skip"
-    )
+    whole = pc.binary_join_element_wise(*plain, pa.scalar(separator, pa.large_string()), null_handling="skip")
     stripped = pc.utf8_trim_whitespace(whole)
     is_null = texts[0].is_null()
     for text in texts[1:]:

@@ -156,5 +156,3 @@ def _index_bytes(source: pa.NativeFile) -> bytes:
         raise ValueError("it does not end as such a file does")
     length = int.from_bytes(tail[:8], "little")
     return bytes(source.read_at(length, size - _TAIL_BYTES - length))
-
-

@@ -44,6 +44,9 @@ class InputLayout(Protocol):
     def id_fields(self, schema: pa.Schema, shape: Shape | None) -> list[pa.Field] | None:
         """Columns or fields that could hold document ids; None if the file does not show its shape."""
 
+    def own_names(self, schema: pa.Schema) -> set[str]:
+        """What a file with these columns says itself, or alone can say, so that the names of its folders do not."""
+
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         """Where the queries of each file begin; None if each row is a query.
 

@@ -66,6 +66,12 @@ class NestedLayout:
         struct = candidate_struct(schema.field(self.names.candidates).type)
         return [*(schema if struct is None else struct)]
 
+    def own_names(self, schema: pa.Schema) -> set[str]:
+        own = {*schema.names, *self.lists("parallel_lists")}
+        position = schema.get_field_index(self.names.candidates)
+        struct = candidate_struct(schema.field(position).type) if position >= 0 else None
+        return own if struct is None else own | {field.name for field in struct}
+
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         return None
 

@@ -42,12 +42,18 @@ class _ConfigOutput(_Read):
     memo: bool
 
 
+class _Model(_Read):
+    name: str
+    revision: str | None = None
+
+
 class _Report(_Read):
     compare_with: str | None = None
 
 
 class _Config(_Read):
     input: InputConfig
+    model: _Model
     output: _ConfigOutput
     report: _Report = _Report()
     reuse: dict[str, Any] = {}
