@@ -10,7 +10,7 @@ import pyarrow as pa
 from reranker_batch.config import ColumnsConfig, InputConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
-from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, map_of
+from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.guessing import guesses
 from reranker_batch.storage.filesystem import is_builtin
 from reranker_batch.storage.input.listing import list_input, shown_left_out
@@ -97,7 +97,7 @@ def _is_prepared(files: TableFiles) -> bool:
 
 def _look(config: InputConfig, files: TableFiles) -> Look:
     try:
-        seen = columns_seen(files)
+        seen = _seen(config, files)
     except InputError:
         if files.form == "parquet":
             return Look(config)
@@ -114,6 +114,16 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
         if found is not None:
             return found
         return _refused(config, files, seen, error)
+
+
+def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
+    """The columns of a sample. Ids may be numbers and texts in one column, which no other column may."""
+    try:
+        return columns_seen(files)
+    except InputError:
+        if files.form not in _OPEN_FORMS:
+            raise
+        return columns_seen(files, likely_ids(config.columns))
 
 
 def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:

@@ -1,5 +1,6 @@
 """Raw rows of every shape become the same nested rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ def resolved(table: pa.Table, layout: str = "nested", *, is_open: bool = True, *
     return Resolver(table.schema, ColumnsConfig.model_validate(columns), "in.jsonl", is_open=is_open).adaption(layout)
 
 
-def adapted(rows: list[dict[str, Any]], layout: str = "nested", **columns: Any) -> list[dict[str, Any]]:
-    table = json_table(rows, ())
+def adapted(rows: Sequence[Any], layout: str = "nested", **columns: Any) -> list[dict[str, Any]]:
+    table = json_table(list(rows), ())
     places = RowPlaces("in.jsonl", np.arange(len(rows), dtype=np.int64))
     found: list[dict[str, Any]] = adapt(table, resolved(table, layout, **columns), places).to_pylist()
     return found
@@ -32,7 +33,12 @@ def test_structs_with_paths_and_a_query_that_is_an_object() -> None:
         {"query": {"text": None, "qid": None}, "candidates": [{"docid": None, "doc": {"contents": None}}, None]},
         {"query": None, "candidates": None},
     ]
-    columns = {"query": "query.text", "query_id": "query.qid", "doc_id": "docid", "document": "doc.contents"}
+    columns: dict[str, Any] = {
+        "query": "query.text",
+        "query_id": "query.qid",
+        "doc_id": "docid",
+        "document": "doc.contents",
+    }
     assert adapted(rows, **columns, passthrough=["score"]) == [
         {"query_id": "7", "query": "q", "candidates": [{"doc_id": "d", "text": "c", "score": 1.5}]},
         {
@@ -81,7 +87,7 @@ def test_several_lists_of_structs_with_other_fields() -> None:
         {"query_id": "r", "query": "r", "positive_passages": [], "negative_passages": None},
         {"query_id": "s", "query": "s", "positive_passages": None, "negative_passages": None},
     ]
-    columns = {"candidates": ["positive_passages", "negative_passages"], "doc_id": "docid"}
+    columns: dict[str, Any] = {"candidates": ["positive_passages", "negative_passages"], "doc_id": "docid"}
     found = adapted(rows, **columns, document=["title", "text"], passthrough=["level"])
     assert found[0]["candidates"] == [
         {"doc_id": "p", "text": "T x", "level": None, "list": "positive_passages"},
