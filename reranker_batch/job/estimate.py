@@ -13,10 +13,10 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.core.units import WorkUnit, auto_unit_pairs
-from reranker_batch.job.job import Job, open_model, plan_of
+from reranker_batch.job.job import Job, open_job, open_model, plan_of
 from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import count_unit, prepare_unit
-from reranker_batch.preparing.ready import Conversion, look_at_input, ready_input
+from reranker_batch.preparing.ready import Conversion, look_at_input
 from reranker_batch.preparing.sample import convert_sample
 
 _SAMPLE_PAIRS = 4_000
@@ -89,11 +89,11 @@ def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
     look = look_at_input(config)
     conversion = Conversion.of(config, look)
     if conversion is None or conversion.is_complete:
-        return _estimate(Job(config, *opened, plan_of(config, look, ready_input(config, look))), pace)
+        return _estimate(open_job(config, opened=opened, look=look), pace)
     with TemporaryDirectory(prefix="reranker-batch-") as folder:
         scale = convert_sample(conversion.source, folder)
         plan = plan_of(config, look, look.config.model_copy(update={"path": folder}))
-        estimate = _estimate(Job(config, *opened, plan), pace)
+        estimate = _estimate(Job(look.known(config), *opened, plan), pace)
     files = len(conversion.source.files.files)
     return replace(estimate, files=files) if scale == 1 else _scaled_up(estimate, files, scale, config)
 

@@ -142,7 +142,7 @@ def open_job(
     """
     backend, limits = opened or open_model(config, with_weights=with_weights)
     look = look or look_at_input(config)
-    return Job(config, backend, limits, plan_of(config, look, ready_input(config, look)))
+    return Job(look.known(config), backend, limits, plan_of(config, look, ready_input(config, look)))
 
 
 def plan_of(config: JobConfig, look: Look, ready: InputConfig) -> InputPlan:

@@ -15,7 +15,8 @@ from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.adaption import Adaption
 from reranker_batch.preparing.source import Source
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.filesystem import Folder, resolve
+from reranker_batch.storage.input.partitions import constant_column, constants_of
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
@@ -83,7 +84,21 @@ class Convert:
         source, adaption = self.source, self.source.adaption
         for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
             for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-                yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+                table = with_partitions(raw.table, source, raw.file)
+                yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+
+
+def with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
+    """The table with the columns that stand in the names of the folders of its file, as far as they are wanted.
+
+    Raises:
+        InputError: Such a column stands there twice with different values.
+    """
+    folder = resolve(source.files.root)[1]
+    for name, value in constants_of(folder, file, table.column_names).items():
+        if name in source.adaption.wanted:
+            table = table.append_column(name, constant_column(value, len(table)))
+    return table
 
 
 def publish_rows(goal: Folder, task: Task, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:

@@ -9,7 +9,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from reranker_batch.preparing.adapter import RowPlaces, adapt
-from reranker_batch.preparing.converting import Task, drop_staging, publish_rows
+from reranker_batch.preparing.converting import Task, drop_staging, publish_rows, with_partitions
 from reranker_batch.preparing.sizing import UNPACKED, bytes_a_row
 from reranker_batch.preparing.source import Source
 from reranker_batch.storage.filesystem import Folder
@@ -56,7 +56,8 @@ class _Sample:
                 break
             num_rows += len(raw.table)
             num_bytes += bytes_a_row(raw.table) * len(raw.table)
-            yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers))
+            table = with_partitions(raw.table, source, raw.file)
+            yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers))
         seen = num_rows if source.files.form == "parquet" else num_bytes
         self.read += self.size_of(piece) if is_whole else seen
 

@@ -7,13 +7,14 @@ from typing import Literal
 
 import pyarrow as pa
 
-from reranker_batch.config import ColumnsConfig, InputConfig
+from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
 from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.guessing import guesses
-from reranker_batch.storage.filesystem import is_builtin
+from reranker_batch.storage.filesystem import is_builtin, resolve
 from reranker_batch.storage.input.listing import list_input, shown_left_out
+from reranker_batch.storage.input.partitions import constants_of, with_constants
 from reranker_batch.storage.input.reading import mark_of
 from reranker_batch.storage.tables.pieces import footer_of
 from reranker_batch.storage.tables.reading import columns_seen
@@ -44,6 +45,10 @@ class Look:
     """What was recognised without being asked for."""
     hint: str = ""
     """Which columns may be meant, if those of the config turn out not to be there."""
+
+    def known(self, job: JobConfig) -> JobConfig:
+        """The settings of a job with what was recognised."""
+        return job.model_copy(update={"input": self.config})
 
 
 def look_at(config: InputConfig) -> Look:
@@ -117,13 +122,18 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
 
 
 def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
-    """The columns of a sample. Ids may be numbers and texts in one column, which no other column may."""
+    """The columns of a sample, with those that stand in the names of folders.
+
+    Ids may be numbers and texts in one column, which no other column may.
+    """
     try:
-        return columns_seen(files)
+        seen = columns_seen(files)
     except InputError:
         if files.form not in _OPEN_FORMS:
             raise
-        return columns_seen(files, likely_ids(config.columns))
+        seen = columns_seen(files, likely_ids(config.columns))
+    folder = resolve(files.root)[1]
+    return with_constants(seen, constants_of(folder, files.files[0].path, seen.names))
 
 
 def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:

@@ -163,3 +163,15 @@ def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
 def test_a_file_without_rows_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no rows: in.jsonl is empty"):
         look_at_input(job(lines(tmp_path / "in.jsonl"), tmp_path / "out"))
+
+
+def test_names_of_folders_are_columns(tmp_path: Path) -> None:
+    for date in ("2026-11-20", "2026-11-21"):
+        lines(tmp_path / "in" / f"date={date}" / "a.jsonl", '{"query": "q", "pos": ["a"], "neg": []}')
+    output = tmp_path / "date=2026-11-22" / "out"
+    config = job(tmp_path / "in", output, columns={"passthrough": ["date"]})
+    pairs_of(config)
+    plan = plan_input(ready_input(config, look_at_input(config)), unit_pairs="auto")
+    [unit] = plan.units
+    assert plan.source.read(unit).queries["date"].to_pylist() == ["2026-11-20", "2026-11-21"]
+    assert [pair[0] for pair in pairs_of(config)] == ["date=2026-11-20/a.jsonl#0", "date=2026-11-21/a.jsonl#0"]
