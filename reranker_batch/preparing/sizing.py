@@ -12,10 +12,10 @@ from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import read_piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
-_BUCKET_BYTES = 128 << 20
+_BUCKET_BYTES = 64 << 20
 """Texts of the candidates of a bucket of queries."""
 _BUCKET_ROWS = 400_000
-_DOCUMENT_ROWS = 4_000_000
+_DOCUMENT_ROWS = 3_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
 MAX_BUCKETS = 4_096
 UNPACKED = 4
@@ -32,12 +32,17 @@ def buckets_for(run: RunTable, corpus: TextTable) -> tuple[int, int]:
     return min(MAX_BUCKETS, max(1, queries)), max(1, math.ceil(rows / _DOCUMENT_ROWS))
 
 
+def row_buckets_for(files: TableFiles) -> int:
+    """Buckets of queries whose rows carry their texts."""
+    return min(MAX_BUCKETS, max(1, math.ceil(unpacked_bytes(files) / _BUCKET_BYTES)))
+
+
 def estimated_rows(run: RunTable) -> int:
     """Candidates of a run, from its first rows."""
     first = next(iter(pieces(run.files, _SAMPLE_BYTES)), None)
     if first is None:
         return 0
-    raw = next(read_piece(run.files, first), None)
+    raw = next(read_piece(run.files, first, ids=(run.query_id, run.doc_id)), None)
     rows = next(run.read(0, first), None)
     if raw is None or rows is None or not len(raw.table):
         return 0
