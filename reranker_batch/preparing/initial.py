@@ -22,10 +22,14 @@ from reranker_batch.schema import is_list_like
 from reranker_batch.storage.input.columns import is_text
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.places import is_within
+from reranker_batch.storage.tables.pieces import pieces
+from reranker_batch.storage.tables.reading import read_piece
+from reranker_batch.storage.tables.table_files import open_table
 from reranker_batch.storage.values import id_strings, list_values, one_chunk
 
 _MODEL = "builtin:mini"
 _WIDTH = 110
+_RUN_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,22 @@ def _of_folder(tables: TableFolder) -> _Draft:
     ]
     if tables.is_judged:
         comments.append("No run was there, so the judged documents are scored. Name your run in prepare.run.")
-    return _Draft(comments, {"prepare": tables.section()})
+    section = tables.section()
+    if not tables.is_judged and _has_ranks(tables.run):
+        comments.append("The third column of the run has whole numbers, which are taken for ranks.")
+        section["run_format"] = "msmarco"
+    return _Draft(comments, {"prepare": section})
+
+
+def _has_ranks(run: str) -> bool:
+    """Whether a run has three columns without a header, the third of whole numbers."""
+    files = open_table(run, has_header=False, key="prepare.run")
+    if files.form != "tsv":
+        return False
+    rows = next(read_piece(files, pieces(files)[0]), None)
+    if rows is None or rows.table.num_columns != _RUN_COLUMNS:
+        return False
+    return bool(pc.all(pc.match_substring_regex(rows.table.column(2), "^[0-9]+$")).as_py())
 
 
 def _of_table(place: str) -> _Draft:
