@@ -29,7 +29,7 @@ def conform(array: pa.Array, target: pa.DataType) -> pa.Array:
     if pa.types.is_struct(target):
         return _conform_struct(array, target)
     if pa.types.is_large_list(target) or pa.types.is_list(target):
-        return _list_of(array, conform(list_values(array), target.value_type), target)
+        return list_of(array, conform(list_values(array), target.value_type), target)
     if pa.types.is_map(target):
         keys, items = list_values(map_entries(array)).flatten()
         return _map_of(array, conform(keys, target.key_type), conform(items, target.item_type), target)
@@ -66,7 +66,7 @@ def map_entries(array: pa.MapArray) -> pa.ListArray:
     )
 
 
-def _list_of(like: pa.Array, values: pa.Array, data_type: pa.DataType) -> pa.Array:
+def list_of(like: pa.Array, values: pa.Array, data_type: pa.DataType) -> pa.Array:
     """`values` in lists as long as those of `like`, null where they are."""
     offsets = offsets_of(list_lengths(like))
     if pa.types.is_large_list(data_type):
@@ -189,7 +189,7 @@ def scrubbed(array: pa.Array) -> pa.Array:
         values = array.cast(pa.large_binary()).to_pylist()
         return pa.array([None if value is None else value.decode(errors="replace") for value in values], array.type)
     if pa.types.is_large_list(array.type):
-        return _list_of(array, scrubbed(list_values(array)), array.type)
+        return list_of(array, scrubbed(list_values(array)), array.type)
     if pa.types.is_map(array.type):
         keys, items = list_values(map_entries(array)).flatten()
         return _map_of(array, scrubbed(keys), scrubbed(items), array.type)

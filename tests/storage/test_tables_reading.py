@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,104 +15,136 @@ import pytest
 from fuzzing import fuzzed_by
 from hypothesis import given
 from hypothesis import strategies as st
+from raw_tables import jsonl, places_of, read, rows_of, tsv, written
 
 from reranker_batch.errors import InputError
 from reranker_batch.storage.tables.pieces import pieces
-from reranker_batch.storage.tables.reading import columns_seen, read_piece
-from reranker_batch.storage.tables.table_files import TableFiles, open_table
+from reranker_batch.storage.tables.reading import columns_seen
+from reranker_batch.storage.tables.table_files import open_table
 
 ROWS = [
     {"query_id": "007", "query": "caf\u00e9 \u2028 x\x85y", "when": "2024-01-01"},
     {"query_id": "8", "query": 'a "quoted" \r text', "when": ""},
+    {"query_id": "9", "query": "null", "when": "NaN"},
 ]
 
 
-def rows_of(files: TableFiles, piece_bytes: int = 1 << 20, **asked: Any) -> list[dict[str, Any]]:
-    read = [
-        rows.table.to_pylist()
-        for piece in pieces(files, piece_bytes)
-        for rows in read_piece(files, pickle.loads(pickle.dumps(piece)), **asked)
-    ]
-    return [row for table in read for row in table]
+def csv_of(rows: list[dict[str, str]], quoting: int = csv.QUOTE_ALL) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*rows[0]], quoting=quoting)  # type: ignore[arg-type]  # typeshed has literals
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
-def jsonl(rows: list[Any]) -> bytes:
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+CONTENTS = {
+    "a.jsonl": jsonl(ROWS),
+    "a.ndjson": jsonl(ROWS).replace(b"\n", b"\r\n"),
+    "lines.json": jsonl(ROWS),
+    "array.json": json.dumps(ROWS, indent=2).encode(),
+    "a.csv": csv_of(ROWS),
+    "a.tsv": tsv(ROWS),
+    "crlf.tsv": tsv(ROWS).replace(b"\n", b"\r\n"),
+}
 
 
-def tsv(rows: list[dict[str, Any]], *, header: bool = True) -> bytes:
-    lines = [[*rows[0]]] if header else []
-    return "".join("\t".join(line) + "\n" for line in [*lines, *([*row.values()] for row in rows)]).encode()
+@pytest.mark.parametrize("name", CONTENTS)
+@pytest.mark.parametrize("is_marked", [False, True], ids=["plain", "bom"])
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst", "no suffix"])
+def test_all_forms_give_the_same_rows(tmp_path: Path, name: str, is_marked: bool, packed: str) -> None:
+    content = (b"\xef\xbb\xbf" if is_marked else b"") + CONTENTS[name]
+    if packed == ".gz":
+        content = gzip.compress(content[:40]) + gzip.compress(content[40:])
+    if packed == ".zst":
+        content = b"".join(pa.compress(part, "zstd", asbytes=True) for part in (content[:40], content[40:]))
+    path = tmp_path / ("rows" if packed == "no suffix" else name + packed)
+    assert rows_of(written(path, content), 30) == ROWS
 
 
-def written(path: Path, content: bytes) -> TableFiles:
-    path.write_bytes(content)
-    return open_table(str(path))
+def test_parquet_is_read_by_row_groups_in_plain_types(tmp_path: Path) -> None:
+    table = pa.table({"id": range(10), "text": pa.array(["x"] * 10, pa.dictionary(pa.int8(), pa.string()))})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=3)
+    files = open_table(str(tmp_path / "a.parquet"))
+    assert [(piece.start, piece.stop) for piece in pieces(files, 1)] == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert len(pieces(files)) == 1
+    assert rows_of(files, 1) == table.to_pylist()
+    assert places_of(files, 1)[-1] == "a.parquet, row 9"
+    [rows] = read(files, wanted=["text"])
+    assert rows.table.schema == pa.schema([("text", pa.large_string())])
 
 
-def test_all_forms_give_the_same_rows(tmp_path: Path) -> None:
-    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
-    packed = pa.compress(jsonl(ROWS), "zstd", asbytes=True)
-    assert rows_of(open_table(str(tmp_path / "a.parquet"))) == ROWS
-    assert rows_of(written(tmp_path / "a.jsonl", jsonl(ROWS))) == ROWS
-    assert rows_of(written(tmp_path / "a.jsonl.zst", packed)) == ROWS
-    assert rows_of(written(tmp_path / "a.tsv", tsv(ROWS))) == ROWS
-    assert rows_of(written(tmp_path / "a.tsv.gz", gzip.compress(tsv(ROWS)))) == ROWS
-    assert rows_of(written(tmp_path / "a.ndjson", b"\xef\xbb\xbf" + jsonl(ROWS)[:-1])) == ROWS
+def test_ids_of_parquet_become_texts(tmp_path: Path) -> None:
+    rows = [{"qid": 7, "c": [{"d": {"id": 1}, "n": 1}, None]}, {"qid": None, "c": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    [first, second] = rows_of(open_table(str(tmp_path / "a.parquet")), ids=["qid", "c.d.id"])
+    assert first == {"qid": "7", "c": [{"d": {"id": "1"}, "n": 1}, None]}
+    assert second == {"qid": None, "c": None}
+    with pytest.raises(InputError, match=r"'c.d' in a.parquet is struct.*one value"):
+        rows_of(open_table(str(tmp_path / "a.parquet")), ids=["c.d"])
 
 
 def test_a_run_has_columns_between_blanks(tmp_path: Path) -> None:
     content = b"1 Q0 d1  1\t0.5 tag\r\n\r\n  2\tQ0 d\xc3\xa9 2 0.25 tag  \n"
-    assert [[*row.values()] for row in rows_of(written(tmp_path / "run", content))] == [
-        ["1", "Q0", "d1", "1", "0.5", "tag"],
-        ["2", "Q0", "d\u00e9", "2", "0.25", "tag"],
-    ]
+    for name in ("run", "run.trec"):
+        assert [[*row.values()] for row in rows_of(written(tmp_path / name, content), 5)] == [
+            ["1", "Q0", "d1", "1", "0.5", "tag"],
+            ["2", "Q0", "d\u00e9", "2", "0.25", "tag"],
+        ]
 
 
 def test_files_without_a_header_have_numbered_columns(tmp_path: Path) -> None:
-    (tmp_path / "top.tsv").write_bytes(b"1\t\ta\n2\tb\t\n")
-    files = open_table(str(tmp_path / "top.tsv"), has_header=False)
-    assert rows_of(files) == [{"0": "1", "1": "", "2": "a"}, {"0": "2", "1": "b", "2": ""}]
-    assert rows_of(files, wanted=["1"]) == [{"1": ""}, {"1": "b"}]
+    for name, content in (("top.tsv", b"1\t\ta\n2\tb\t\n"), ("top.csv", b"1,,a\n2,b,\n")):
+        files = written(tmp_path / name, content, has_header=False)
+        assert rows_of(files) == [{"0": "1", "1": "", "2": "a"}, {"0": "2", "1": "b", "2": ""}]
+        assert rows_of(files, wanted=["1"]) == [{"1": ""}, {"1": "b"}]
 
 
-def test_ids_of_numbers_and_texts_are_texts(tmp_path: Path) -> None:
-    rows = [{"q": {"id": 1}, "c": [{"id": "a", "n": 1}]}, {"q": {"id": "x"}, "c": [{"id": 2**70, "n": None}]}]
-    files = written(tmp_path / "a.jsonl", jsonl(rows))
-    read = rows_of(files, ids=["q.id", "c.id"])
-    assert [row["q"]["id"] for row in read] == ["1", "x"]
-    assert [row["c"][0] for row in read] == [{"id": "a", "n": 1}, {"id": str(2**70), "n": None}]
-    with pytest.raises(InputError, match="'q.id'"):
-        rows_of(files)
+@pytest.mark.parametrize("name", CONTENTS)
+def test_rows_are_counted_where_no_column_is_wanted(tmp_path: Path, name: str) -> None:
+    files = written(tmp_path / name, CONTENTS[name])
+    assert sum(len(rows.table) for rows in read(files, 30, wanted=["absent"])) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.tsv", "a.trec"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, name: str) -> None:
+    for content in (b"", b"\n", b"\xef\xbb\xbf"):
+        files = written(tmp_path / name, content)
+        assert rows_of(files) == []
+        assert columns_seen(files).names == []
 
 
 def test_a_bad_line_is_named_by_its_number_in_the_file(tmp_path: Path) -> None:
     content = jsonl(ROWS * 50) + b"\n" + b"{oops\n" + jsonl(ROWS)
     for piece_bytes in (1, 64, 1 << 20):
-        with pytest.raises(InputError, match=r"a.jsonl, line 102 is not JSON"):
+        with pytest.raises(InputError, match=r"a.jsonl, line 152 is not JSON: .* at character 2"):
             rows_of(written(tmp_path / "a.jsonl", content), piece_bytes)
+    with pytest.raises(InputError, match="a.tsv, line 6 has 2 columns; the first line has 3 .query_id, query, when"):
+        rows_of(written(tmp_path / "a.tsv", tsv(ROWS) + b"\nx\ty\n"), 7)
+    with pytest.raises(InputError, match="a.csv, line 5 has 2 columns"):
+        rows_of(written(tmp_path / "a.csv", csv_of(ROWS) + b"x,y\r\n"))
 
 
 def test_columns_seen_are_those_of_a_sample(tmp_path: Path) -> None:
-    seen = columns_seen(written(tmp_path / "a.jsonl", jsonl([{"a": 1, "b": [{"c": "x"}]}])))
-    assert seen.names == ["a", "b"]
-    assert columns_seen(written(tmp_path / "a.tsv", tsv(ROWS))).names == ["query_id", "query", "when"]
+    content = jsonl([{"a": 1, "b": [{"c": "x"}]}, {"a": 1.5, "d": None}])
+    seen = columns_seen(written(tmp_path / "a.jsonl", content))
+    assert seen.names == ["a", "b", "d"]
+    assert seen.field("a").type == pa.float64()
+    assert columns_seen(written(tmp_path / "a.tsv", tsv(ROWS))).names == [*ROWS[0]]
+
+
+LINES = st.lists(st.text(st.characters(exclude_characters="\n\t", codec="utf-8"), max_size=12), max_size=20)
 
 
 @fuzzed_by(100, 3_000)
-@given(
-    lines=st.lists(st.text(st.characters(exclude_characters="\n\t", codec="utf-8"), max_size=12), max_size=20),
-    piece_bytes=st.integers(1, 40),
-    is_ended=st.booleans(),
-)
+@given(lines=LINES, piece_bytes=st.integers(1, 40), is_ended=st.booleans(), blanks=st.integers(0, 2))
 def test_every_line_is_in_one_piece(
-    lines: list[str], piece_bytes: int, is_ended: bool, tmp_path_factory: pytest.TempPathFactory
+    lines: list[str], piece_bytes: int, is_ended: bool, blanks: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    path = tmp_path_factory.mktemp("t") / "a.tsv"
-    content = "\n".join(f"{at}\t{line}" for at, line in enumerate(lines)).encode()
-    path.write_bytes(content + (b"\n" if is_ended and lines else b""))
-    files = open_table(str(path), has_header=False)
-    expected = [(str(at), line.removesuffix("\r")) for at, line in enumerate(lines)]
-    if lines and not is_ended and lines[-1].endswith("\r"):
-        return
+    ends = ["\n" * (blanks + 1)] * len(lines)
+    if lines and not is_ended and not lines[-1].endswith("\r"):
+        ends[-1] = ""
+    content = "".join(f"{at}\t{line}{end}" for at, (line, end) in enumerate(zip(lines, ends, strict=True)))
+    files = written(tmp_path_factory.mktemp("t") / "a.tsv", content.encode(), has_header=False)
+    expected: list[tuple[Any, ...]] = [(str(at), line.removesuffix("\r")) for at, line in enumerate(lines)]
     assert [tuple(row.values()) for row in rows_of(files, piece_bytes)] == expected
+    assert places_of(files, piece_bytes) == [f"a.tsv, line {at * (blanks + 1) + 1}" for at in range(len(lines))]

@@ -27,13 +27,16 @@ from reranker_batch.storage.input.table_formats import (
 from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.uris import BUILTIN, is_uri, split_options
 
-_OTHER_SUFFIXES = (
+OTHER_SUFFIXES = (
     *(".csv", ".tsv", ".txt", ".md", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".xml", ".html", ".log", ".crc"),
     *(".orc", ".avro", ".arrow", ".feather", ".ipc", ".lance", ".gz", ".bz2", ".zst", ".zip", ".tar", ".py", ".sql"),
 )
 _PROBE_THREADS = 16
 _SHOWN_FILES = 3
 _NO_FILE = "neither a file nor a folder"
+
+
+Begins = Callable[[fs.FileSystem, str], bool]
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,21 @@ class DataFiles:
     """For messages, as in "holds no Parquet file"."""
     suffixes: tuple[str, ...]
     """Of the files that are data by their names."""
-    begins: Callable[[bytes], bool]
-    """Whether a file of no known suffix that begins so is data."""
-    head_bytes: int
-    """How much of it that takes."""
+    begins: Begins
+    """Whether a file of no known suffix begins like data."""
+    others: tuple[str, ...] = OTHER_SUFFIXES
+    """Known suffixes of files that are no data."""
 
     def is_named(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes)
 
 
-PARQUET = DataFiles(
-    "Parquet", (".parquet", ".pq"), lambda head: head.startswith((MAGIC, ENCRYPTED_MAGIC)), head_bytes=len(MAGIC)
-)
+def _begins_like_parquet(filesystem: fs.FileSystem, path: str) -> bool:
+    with filesystem.open_input_stream(path) as source:
+        return source.read(len(MAGIC)) in (MAGIC, ENCRYPTED_MAGIC)
+
+
+PARQUET = DataFiles("Parquet", (".parquet", ".pq"), _begins_like_parquet)
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ def _data_below(filesystem: fs.FileSystem, folder: str, data: DataFiles) -> Tree
         elif entry.kind == "file":
             (sure if data.is_named(name) else unsure).append(entry)
     with ThreadPoolExecutor(_PROBE_THREADS) as pool:
-        is_data = list(pool.map(lambda entry: data.begins(_head(filesystem, entry.path, data)), unsure))
+        is_data = list(pool.map(lambda entry: _begins_like_data(filesystem, entry.path, data), unsure))
     sure += [entry for entry, is_right in zip(unsure, is_data, strict=True) if is_right]
     others = [entry for entry, is_right in zip(unsure, is_data, strict=True) if not is_right]
     return Tree(sure, left_out | {entry.path: f"does not begin like {data.shown}" for entry in others})
@@ -220,21 +226,19 @@ def _reason_to_leave_out(entry: Entry, data: DataFiles) -> str | None:
         return _NO_FILE
     if data.is_named(entry.path):
         return None
-    if entry.path.lower().endswith(_OTHER_SUFFIXES):
+    if entry.path.lower().endswith(data.others):
         return f"no {data.shown} by its name"
     if entry.size_bytes == 0:
         return "empty"
     return None
 
 
-def _head(filesystem: fs.FileSystem, path: str, data: DataFiles) -> bytes:
-    """The first bytes of a file; none of a link that leads nowhere."""
+def _begins_like_data(filesystem: fs.FileSystem, path: str, data: DataFiles) -> bool:
+    """A link that leads nowhere does not."""
     try:
-        with filesystem.open_input_stream(path) as source:
-            head: bytes = source.read(data.head_bytes)
-            return head
+        return data.begins(filesystem, path)
     except FileNotFoundError:
-        return b""
+        return False
 
 
 def _parent(place: str) -> str:

@@ -6,8 +6,6 @@ import json
 import posixpath
 from typing import Literal, NamedTuple, get_args
 
-import pyarrow as pa
-
 from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC
 
 Form = Literal["parquet", "jsonl", "json", "csv", "tsv", "trec"]
@@ -26,77 +24,67 @@ _SUFFIXES: dict[str, Form] = {
     ".tsv": "tsv",
     ".trec": "trec",
 }
-_COMPRESSED: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
-_MAGICS: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-SUFFIXES = (
-    *_SUFFIXES,
-    *(inner + outer for inner in _SUFFIXES if inner not in (".parquet", ".pq") for outer in _COMPRESSED),
-)
-"""Of files that are taken for data by their names."""
+PACKED_SUFFIXES: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+_PACKED_MAGICS: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _TREC_COLUMNS = (4, 6)
+_TREC_ITERATIONS = (b"Q0", b"q0", b"0")
 
 
 class NamedForm(NamedTuple):
-    """What a name says: None where it says nothing."""
+    """What a name says; None where it says nothing."""
 
     form: Form | None
     compression: Compression | None
 
 
 def form_by_name(path: str) -> NamedForm:
-    """The form and compression that the suffixes of a name stand for."""
+    """The form and the compression that the suffixes of a name stand for. The form of `.json` is another one if its
+    first line says so."""
     stem, suffix = posixpath.splitext(path.lower())
-    compression = _COMPRESSED.get(suffix)
-    if compression is not None:
-        suffix = posixpath.splitext(stem)[1]
-    form = _SUFFIXES.get(suffix)
-    return NamedForm(form, compression if compression or form is None else "none")
+    compression = PACKED_SUFFIXES.get(suffix)
+    form = _SUFFIXES.get(posixpath.splitext(stem)[1] if compression else suffix)
+    return NamedForm(form, compression or ("none" if form else None))
 
 
-def compression_of(head: bytes) -> Compression:
-    """How a file that begins so is compressed."""
-    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), "none")
+def suffixes_of(*forms: Form) -> tuple[str, ...]:
+    """The suffixes of files of these forms, packed ones too."""
+    plain = [suffix for suffix, form in _SUFFIXES.items() if form in forms]
+    packed = [suffix + outer for suffix in plain if _SUFFIXES[suffix] != "parquet" for outer in PACKED_SUFFIXES]
+    return (*plain, *packed)
 
 
-def unpacked(head: bytes, compression: Compression) -> bytes:
-    """What the first bytes of a compressed file unpack to, as far as they go; nothing where they are damaged."""
-    if compression == "none":
-        return head
-    content = b""
-    try:
-        with pa.CompressedInputStream(pa.BufferReader(head), compression) as stream:
-            while len(content) < len(head) and (more := stream.read(1 << 12)):
-                content += more
-    except OSError:
-        pass
-    return content
+def compression_by_head(head: bytes) -> Compression:
+    """How a file that begins so is packed."""
+    return next((name for magic, name in _PACKED_MAGICS.items() if head.startswith(magic)), "none")
 
 
-def form_by_head(head: bytes, *, is_whole: bool) -> Form | None:
-    """The form of a file that begins so; None where it may be anything.
-
-    Of JSON, an array is `json` and an object in the first line is `jsonl` where more follows. `is_whole` says that
-    nothing follows `head`.
-    """
+def form_by_head(head: bytes, *, is_all: bool) -> Form | None:
+    """The form of a file that begins so, None where it may be anything; `is_all` says that nothing follows."""
     if head.startswith((MAGIC, ENCRYPTED_MAGIC)):
         return "parquet"
-    head = head.removeprefix(BOM)
-    if head.lstrip()[:1] in (b"[", b"{"):
-        return json_form(head, is_whole=is_whole)
-    line = head.lstrip(b"\r\n").partition(b"\n")[0]
+    head = head.removeprefix(BOM).lstrip()
+    if head.startswith((b"[", b"{")):
+        return json_form(head, is_all=is_all)
+    line = head.partition(b"\n")[0]
     columns = line.split()
-    if len(columns) in _TREC_COLUMNS and columns[1] in (b"Q0", b"q0", b"0"):
+    if len(columns) in _TREC_COLUMNS and columns[1] in _TREC_ITERATIONS:
         return "trec"
-    if b"\t" in line:
-        return "tsv"
-    return "csv" if b"," in line else None
+    if b"\0" in line or head.startswith(_UTF16):
+        return None
+    return "tsv" if b"\t" in line else "csv" if b"," in line else None
 
 
-def json_form(head: bytes, *, is_whole: bool) -> Form:
-    """`jsonl` where the first line is a whole object and more follows."""
-    first, _, rest = head.removeprefix(BOM).lstrip().partition(b"\n")
-    if first[:1] == b"[" or (is_whole and not rest.strip()):
+def json_form(head: bytes, *, is_all: bool) -> Form:
+    """`jsonl` where the first line is a whole object and more follows, or nothing stands there; else `json`.
+
+    A file of one line that is an object may be either.
+    """
+    first, _, rest = head.removeprefix(BOM).strip(b" \t\r\n").partition(b"\n")
+    if not first:
+        return "jsonl"
+    if first.startswith(b"[") or (is_all and not rest):
         return "json"
     try:
         json.loads(first.decode(errors="replace"))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from reranker_batch.errors import InputError
 from reranker_batch.storage.tables.forms import BOM
-from reranker_batch.storage.tables.opening import open_bytes
+from reranker_batch.storage.tables.opening import ByteSource, open_bytes
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
@@ -29,7 +29,7 @@ class Lines:
 
     def place(self, number: int) -> str:
         """File and line, counted from 1, of a line by its number in the piece, which counts from 0."""
-        return f"{self.file}, line {self.lines_before() + number + 1:,}"
+        return f"{self.file}, line {self.lines_before() + number + 1}"
 
     def lines_before(self) -> int:
         """How many lines of the file precede the piece. Reads all of them."""
@@ -50,51 +50,55 @@ class Lines:
         Raises:
             InputError: The file cannot be read, is UTF-16, or has a line over `MAX_LINE_BYTES`.
         """
-        number = 0
-        for block in self._blocks():
-            yield number, block
-            number += block.count(b"\n")
+        with open_bytes(self.files, self.piece, max(0, self.piece.start - 1)) as source:
+            if begin := self._begin(source):
+                yield from self._whole_lines(source, *begin)
 
-    def _blocks(self) -> Iterator[bytes]:
-        piece = self.piece
-        position = max(0, piece.start - 1)
-        num_lines, rest, is_inside = 0, b"", piece.start == 0
-        with open_bytes(self.files, piece, position) as source:
-            while chunk := source.read(BLOCK_BYTES):
-                data = rest + chunk if rest else chunk
-                if not is_inside:
-                    first = data.find(b"\n") + 1
-                    rest, is_inside = b"", first > 0
-                    position += first if is_inside else len(data)
-                    if not is_inside:
-                        continue
-                    if piece.stop is not None and position >= piece.stop:
-                        return
-                    data = data[first:]
-                elif position == 0 and not rest:
-                    self._refuse_utf16(data)
-                    if data.startswith(BOM):
-                        data, position = data[len(BOM) :], len(BOM)
-                end = -1 if piece.stop is None else data.find(b"\n", max(0, piece.stop - 1 - position))
-                if end >= 0:
-                    yield data[: end + 1]
-                    return
-                cut = data.rfind(b"\n") + 1
-                if cut:
-                    yield data[:cut]
-                    num_lines += data.count(b"\n")
-                position += cut
-                rest = data[cut:]
-                if len(rest) > MAX_LINE_BYTES:
-                    raise self.too_long(num_lines)
-            if rest:
-                yield rest
+    def _begin(self, source: ByteSource) -> tuple[int, bytes] | None:
+        """The byte at which the first line begins and some bytes from there; None where no line begins in the piece."""
+        position, chunk = max(0, self.piece.start - 1), source.read(BLOCK_BYTES)
+        if self.piece.start == 0:
+            data = without_bom(chunk, self.file)
+            return len(chunk) - len(data), data
+        while (first := chunk.find(b"\n") + 1) == 0 and chunk:
+            position += len(chunk)
+            chunk = source.read(BLOCK_BYTES)
+        position += first
+        is_outside = self.piece.stop is not None and position >= self.piece.stop
+        return None if is_outside else (position, chunk[first:])
 
-    def too_long(self, number: int) -> InputError:
+    def _whole_lines(self, source: ByteSource, position: int, data: bytes) -> Iterator[tuple[int, bytes]]:
+        number, stop = 0, self.piece.stop
+        while True:
+            if len(data) > MAX_LINE_BYTES and data.find(b"\n", 0, MAX_LINE_BYTES + 1) < 0:
+                raise self._too_long(number)
+            end = -1 if stop is None else data.find(b"\n", max(0, stop - 1 - position))
+            if end >= 0:
+                yield number, data[: end + 1]
+                return
+            cut = data.rfind(b"\n") + 1
+            if cut:
+                yield number, data[:cut]
+                number += data.count(b"\n")
+            position, data = position + cut, data[cut:]
+            if not (chunk := source.read(BLOCK_BYTES)):
+                break
+            data += chunk
+        if data:
+            yield number, data
+
+    def _too_long(self, number: int) -> InputError:
         return InputError(
             f"{self.place(number)} has more than {MAX_LINE_BYTES >> 20} MiB. Check that the file has a row a line."
         )
 
-    def _refuse_utf16(self, data: bytes) -> None:
-        if data.startswith(_UTF16):
-            raise InputError(f"{self.file} is UTF-16. Write it as UTF-8.")
+
+def without_bom(head: bytes, file: str) -> bytes:
+    """The first bytes of a file without the mark of the byte order.
+
+    Raises:
+        InputError: The mark is that of UTF-16.
+    """
+    if head.startswith(_UTF16):
+        raise InputError(f"{file} is UTF-16. Write it as UTF-8.")
+    return head.removeprefix(BOM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -11,6 +12,8 @@ from pyarrow import fs
 
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError, first_line
+from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.tables.forms import Compression
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
@@ -35,13 +38,8 @@ def open_bytes(files: TableFiles, piece: Piece, start: int = 0) -> Iterator[Byte
     filesystem, path = files.place(piece.file_index)
     try:
         _refuse_changes(filesystem, path, file.path, piece.identity)
-        with filesystem.open_input_file(path) as source:
-            if file.compression == "none":
-                source.seek(start)
-                yield source
-            else:
-                with pa.CompressedInputStream(source, file.compression) as stream:
-                    yield stream
+        with filesystem.open_input_file(path) as source, _unpacked(_Steady(source, start), file.compression) as content:
+            yield content
     except (OSError, pa.ArrowException) as error:
         _refuse_changes(filesystem, path, file.path, piece.identity)
         packed = "" if file.compression == "none" else f" as {file.compression}"
@@ -50,6 +48,36 @@ def open_bytes(files: TableFiles, piece: Piece, start: int = 0) -> Iterator[Byte
         _refuse_changes(filesystem, path, file.path, piece.identity)
         raise
     _refuse_changes(filesystem, path, file.path, piece.identity)
+
+
+class _Steady(io.RawIOBase):
+    """Bytes of a file from a place on; a read that fails for a reason that can pass is repeated."""
+
+    def __init__(self, file: pa.NativeFile, start: int) -> None:
+        self._file, self._position = file, start
+
+    def readable(self) -> bool:
+        return True
+
+    def size(self) -> int:
+        size: int = self._file.size()
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        data = bytes(retried(lambda: self._file.read_at(size, self._position), "Reading a file of rows"))
+        self._position += len(data)
+        return data
+
+
+@contextmanager
+def _unpacked(source: _Steady, compression: Compression) -> Iterator[ByteSource]:
+    if compression == "none":
+        yield source
+        return
+    if source.size() == 0:
+        raise OSError("it is empty (0 bytes)")
+    with pa.CompressedInputStream(pa.PythonFile(source, "r"), compression) as stream:
+        yield stream
 
 
 def _refuse_changes(filesystem: fs.FileSystem, path: str, name: str, listed: FileIdentity) -> None:

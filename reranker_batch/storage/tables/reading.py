@@ -10,6 +10,8 @@ import pyarrow as pa
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.promotion import common_type
+from reranker_batch.storage.tables.csv_rows import csv_batches
+from reranker_batch.storage.tables.json_document import json_document_batches
 from reranker_batch.storage.tables.json_lines import json_line_batches
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.parquet_rows import parquet_batches
@@ -38,7 +40,7 @@ class RawRows:
         """File and line, or row, of a row of `table`, for a message. May read what precedes it in the file."""
         number = int(self.numbers[row])
         if self.lines.files.form == "parquet":
-            return f"{self.file}, row {self.lines.piece.start + number:,}"
+            return f"{self.file}, row {self.lines.piece.start + number}"
         return self.lines.place(number)
 
 
@@ -56,8 +58,22 @@ def read_piece(
             does not fit the others. Names file and line.
     """
     lines = Lines(files, piece)
+    types: dict[str, pa.DataType] = {}
     for table, numbers in _batches(lines, wanted, ids):
+        for field in table.schema:
+            types[field.name] = _fitting(lines, field, types.get(field.name, pa.null()), int(numbers[0]))
         yield RawRows(table, numbers, lines)
+
+
+def _fitting(lines: Lines, field: pa.Field, before: pa.DataType, number: int) -> pa.DataType:
+    """The type of a column over all rows so far."""
+    fitting = common_type(before, field.type)
+    if fitting is None:
+        raise InputError(
+            f"Column {field.name!r} of {lines.file} has values of different types: {before} before "
+            f"{lines.place(number)}, and {field.type} in the lines from there. Write the column with one type."
+        )
+    return fitting
 
 
 def _batches(
@@ -65,12 +81,12 @@ def _batches(
 ) -> Iterator[tuple[pa.Table, LongArray]]:
     form = lines.files.form
     if form == "parquet":
-        return parquet_batches(lines.files, lines.piece, wanted)
+        return parquet_batches(lines.files, lines.piece, wanted, ids)
     if form == "jsonl":
         return json_line_batches(lines, wanted, ids)
     if form in ("tsv", "trec"):
         return separated_batches(lines, wanted, is_tsv=form == "tsv")
-    raise InputError(f"{lines.file} is {form}, which cannot be read. Write it as JSON lines or TSV.")
+    return csv_batches(lines, wanted) if form == "csv" else json_document_batches(lines, wanted, ids)
 
 
 def columns_seen(files: TableFiles) -> pa.Schema:

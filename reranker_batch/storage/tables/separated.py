@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.errors import InputError
+from reranker_batch.storage.tables.columns import TextColumns, table_of, text_columns
 from reranker_batch.storage.tables.forms import BOM
 from reranker_batch.storage.tables.lines import MAX_LINE_BYTES, Lines
 from reranker_batch.storage.tables.opening import open_bytes
 
 _NEWLINE, _RETURN, _TAB, _BLANK = b"\n\r\t "
-_SHOWN_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -35,12 +34,8 @@ def separated_batches(
     Raises:
         InputError: A line has another number of columns than the first line of the file.
     """
-    names = first_fields(lines, is_tsv=is_tsv)
-    header = names if lines.files.has_header else None
-    columns = header or [str(number) for number in range(len(names))]
-    if header:
-        _refuse_doubled(lines, header)
-    is_header_due = header is not None and lines.piece.start == 0
+    columns = text_columns(lines, first_fields(lines, is_tsv=is_tsv))
+    is_header_due = lines.files.has_header and lines.piece.start == 0
     for first, block in lines.blocks():
         fields = tab_fields(block) if is_tsv else blank_fields(block)
         numbers = np.flatnonzero(fields.counts) + first
@@ -48,40 +43,32 @@ def separated_batches(
             fields = Fields(fields.values.slice(int(fields.counts[numbers[0] - first])), fields.counts)
             numbers, is_header_due = numbers[1:], False
         counts = fields.counts[numbers - first]
-        if len(wrong := np.flatnonzero(counts != len(columns))):
-            raise _wrong_count(lines, int(numbers[wrong[0]]), int(counts[wrong[0]]), columns)
+        for at in np.flatnonzero(counts != len(columns.names))[:1]:
+            columns.check(int(numbers[at]), int(counts[at]))
         if len(numbers):
             yield _table(fields.values, columns, wanted), numbers
 
 
-def _table(values: pa.Array, columns: Sequence[str], wanted: Collection[str] | None) -> pa.Table:
-    kept = [(at, name) for at, name in enumerate(columns) if wanted is None or name in wanted]
-    if not kept:
-        kept = [*enumerate(columns)][:1]
-    starts = np.arange(0, len(values), len(columns), dtype=np.int64)
-    return pa.table({name: values.take(pa.array(starts + at)) for at, name in kept})
+def _table(values: pa.Array, columns: TextColumns, wanted: Collection[str] | None) -> pa.Table:
+    starts = np.arange(0, len(values), len(columns.names), dtype=np.int64)
+    kept = columns.kept(wanted)
+    return table_of({name: values.take(pa.array(starts + at)) for at, name in kept}, len(starts))
 
 
 def first_fields(lines: Lines, *, is_tsv: bool) -> list[str]:
     """The fields of the first line of the file that is not empty; none where there is no such line.
 
     Raises:
-        InputError: They are not valid UTF-8.
+        InputError: The file cannot be read.
     """
     head = b""
     with open_bytes(lines.files, lines.piece) as source:
         while not (line := _first_line(head)) and len(head) <= MAX_LINE_BYTES and (more := source.read(1 << 16)):
             head = (head + more).removeprefix(BOM)
-        line = line or head
-    fields = tab_fields(line) if is_tsv else blank_fields(line)
+    fields = (tab_fields if is_tsv else blank_fields)(line or head)
     count = int(fields.counts[np.flatnonzero(fields.counts)[:1]].sum())
     names = fields.values.slice(0, count).cast(pa.large_binary()).to_pylist()
-    try:
-        return [name.decode() for name in names]
-    except UnicodeDecodeError:
-        if not lines.files.has_header:
-            return [""] * count
-        raise InputError(f"The header of {lines.file} is not valid UTF-8.") from None
+    return [name.decode(errors="surrogateescape") for name in names]
 
 
 def _first_line(head: bytes) -> bytes:
@@ -132,16 +119,3 @@ def _without_empty(fields: Fields) -> Fields:
     is_kept = np.ones(len(fields.values), dtype=bool)
     is_kept[starts[is_empty]] = False
     return Fields(fields.values.filter(pa.array(is_kept)), np.where(is_empty, 0, fields.counts))
-
-
-def _wrong_count(lines: Lines, number: int, count: int, columns: Sequence[str]) -> InputError:
-    shown = ", ".join(columns[:_SHOWN_COLUMNS]) + (", …" if len(columns) > _SHOWN_COLUMNS else "")
-    return InputError(
-        f"{lines.place(number)} has {count} columns; the first line has {len(columns)} ({shown}). Check the line, and "
-        "that the file has this form."
-    )
-
-
-def _refuse_doubled(lines: Lines, header: Sequence[str]) -> None:
-    if twice := [name for name in header if header.count(name) > 1]:
-        raise InputError(f"Column name {twice[0]!r} stands twice in the header of {lines.file}. Rename one.")
