@@ -78,7 +78,7 @@ def _rows(lines: Lines) -> Iterator[Row]:
 
 def _texts(lines: Lines) -> Iterator[str]:
     for _, block in lines.blocks():
-        for line in block.split(b"\n"):
+        for line in block.removesuffix(b"\n").split(b"\n"):
             text = line.decode(errors="surrogateescape")
             yield text.removesuffix("\r").replace("\r", _RETURN) + text[len(text.removesuffix("\r")) :] + "\n"
 

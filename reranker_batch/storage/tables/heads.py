@@ -32,24 +32,29 @@ def read_head(filesystem: fs.FileSystem, path: str) -> Head:
         while True:
             raw = bytes(source.read_at(min(num_bytes, size_bytes), 0))
             compression = compression_by_head(raw)
-            head = Head(compression, _unpacked(raw, compression), is_all=num_bytes >= size_bytes)
+            content, is_all = _unpacked(raw, compression, num_bytes)
+            head = Head(compression, content, is_all and num_bytes >= size_bytes)
             if head.is_all or num_bytes >= _MAX_HEAD_BYTES or not _is_cut_json(head.content):
                 return head
             num_bytes *= 4
 
 
-def _unpacked(raw: bytes, compression: Compression) -> bytes:
+def _unpacked(raw: bytes, compression: Compression, num_bytes: int) -> tuple[bytes, bool]:
+    """At least `num_bytes` of what these bytes unpack to, or all of it and True."""
     if compression == "none":
-        return raw
-    parts, size = [], 0
+        return raw, True
+    parts: list[bytes] = []
+    size = 0
     try:
         with pa.CompressedInputStream(pa.BufferReader(raw), compression) as stream:
-            while size < max(_HEAD_BYTES, len(raw)) and (part := bytes(stream.read(1 << 12))):
+            while size < num_bytes:
+                if not (part := bytes(stream.read(1 << 12))):
+                    return b"".join(parts), True
                 parts.append(part)
                 size += len(part)
     except OSError:  # the rest of the file is missing
         pass
-    return b"".join(parts)
+    return b"".join(parts), False
 
 
 def _is_cut_json(content: bytes) -> bool:

@@ -11,7 +11,7 @@ from reranker_batch.storage.tables.opening import ByteSource, open_bytes
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 

@@ -17,6 +17,8 @@ from reranker_batch.storage.tables.forms import Compression
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
+_READ_BYTES = 4 << 20
+
 
 class ByteSource(Protocol):
     """Bytes in their order."""
@@ -51,10 +53,14 @@ def open_bytes(files: TableFiles, piece: Piece, start: int = 0) -> Iterator[Byte
 
 
 class _Steady(io.RawIOBase):
-    """Bytes of a file from a place on; a read that fails for a reason that can pass is repeated."""
+    """Bytes of a file from a place on; a read that fails for a reason that can pass is repeated.
+
+    Reads grow, so that a look at the first line is cheap, and a store is asked for some MiB at a time.
+    """
 
     def __init__(self, file: pa.NativeFile, start: int) -> None:
         self._file, self._position = file, start
+        self._ahead, self._passed, self._num_bytes = b"", 0, 0
 
     def readable(self) -> bool:
         return True
@@ -64,8 +70,15 @@ class _Steady(io.RawIOBase):
         return size
 
     def read(self, size: int = -1) -> bytes:
-        data = bytes(retried(lambda: self._file.read_at(size, self._position), "Reading a file of rows"))
-        self._position += len(data)
+        """Fewer bytes than asked for only where some are at hand, or at the end."""
+        if self._passed == len(self._ahead):
+            self._num_bytes = max(size, min(2 * self._num_bytes, _READ_BYTES))
+            self._ahead = bytes(
+                retried(lambda: self._file.read_at(self._num_bytes, self._position), "Reading a file of rows")
+            )
+            self._position, self._passed = self._position + len(self._ahead), 0
+        data = self._ahead[self._passed : self._passed + size]
+        self._passed += len(data)
         return data
 
 

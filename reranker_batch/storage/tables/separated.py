@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
@@ -14,7 +15,9 @@ from reranker_batch.storage.tables.forms import BOM
 from reranker_batch.storage.tables.lines import MAX_LINE_BYTES, Lines
 from reranker_batch.storage.tables.opening import open_bytes
 
-_NEWLINE, _RETURN, _TAB, _BLANK = b"\n\r\t "
+_NEWLINE, _TAB, _BLANK = b"\n\t "
+
+ByteArray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -79,34 +82,34 @@ def _first_line(head: bytes) -> bytes:
 
 def tab_fields(block: bytes) -> Fields:
     """Every tab separates, so an empty field is one too. A carriage return before a newline belongs to it."""
-    data = np.frombuffer(block if block.endswith(b"\n") else block + b"\n", dtype=np.uint8)
-    is_newline = data == _NEWLINE
-    is_end = is_newline | (data == _TAB)
-    is_kept = ~is_end
-    is_kept[:-1] &= ~((data[:-1] == _RETURN) & is_newline[1:])
-    return _without_empty(_fields(data, is_kept, is_end, is_newline))
+    block = _with_newlines(block)
+    data = np.frombuffer(block, dtype=np.uint8)
+    marks = np.flatnonzero((data == _TAB) | (data == _NEWLINE))
+    fields = _fields(block.translate(None, b"\t\n"), data, marks, np.ones(len(marks), dtype=bool))
+    return _without_empty(fields)
 
 
 def blank_fields(block: bytes) -> Fields:
     """Runs of blanks and tabs separate, and those at either end of a line do not count."""
-    data = np.frombuffer(block if block.endswith(b"\n") else block + b"\n", dtype=np.uint8)
-    is_newline = data == _NEWLINE
-    is_kept = ~(is_newline | (data == _TAB) | (data == _BLANK))
-    is_kept[:-1] &= ~((data[:-1] == _RETURN) & is_newline[1:])
-    is_end = np.zeros(len(data), dtype=bool)
-    is_end[1:] = is_kept[:-1] & ~is_kept[1:]
-    return _fields(data, is_kept, is_end, is_newline)
+    block = _with_newlines(block)
+    data = np.frombuffer(block, dtype=np.uint8)
+    marks = np.flatnonzero((data == _TAB) | (data == _BLANK) | (data == _NEWLINE))
+    return _fields(block.translate(None, b"\t \n"), data, marks, np.diff(marks, prepend=-1) > 1)
 
 
-def _fields(data: np.ndarray, is_kept: np.ndarray, is_end: np.ndarray, is_newline: np.ndarray) -> Fields:
-    """Fields are what is kept up to each end."""
-    ends = np.flatnonzero(is_end)
-    offsets = np.concatenate([[0], np.cumsum(is_kept)[ends]]).astype(np.int64)
-    counts = np.diff(np.searchsorted(ends, np.flatnonzero(is_newline), side="right"), prepend=0)
-    values = pa.Array.from_buffers(
-        pa.large_string(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data[is_kept].tobytes())]
-    )
-    return Fields(values, counts.astype(np.int64))
+def _with_newlines(block: bytes) -> bytes:
+    """Each line with a newline, and no carriage return before it."""
+    block = block if block.endswith(b"\n") else block + b"\n"
+    return block.replace(b"\r\n", b"\n") if b"\r" in block else block
+
+
+def _fields(content: bytes, data: ByteArray, marks: LongArray, is_end: npt.NDArray[np.bool_]) -> Fields:
+    """`content` is `data` without what stands at `marks`, some of which end a field."""
+    stops = (marks - np.arange(len(marks)))[is_end]
+    offsets = pa.py_buffer(np.concatenate([[0], stops]).astype(np.int64))
+    values = pa.Array.from_buffers(pa.large_string(), len(stops), [None, offsets, pa.py_buffer(content)])
+    ends_before = np.cumsum(is_end)[data[marks] == _NEWLINE]
+    return Fields(values, np.diff(ends_before, prepend=0))
 
 
 def _without_empty(fields: Fields) -> Fields:

@@ -119,7 +119,7 @@ def data_files(form: Form | Literal["auto"]) -> DataFiles:
     """Which files of a folder are data."""
     others = tuple(suffix for suffix in OTHER_SUFFIXES if suffix not in PACKED_SUFFIXES)
     if form == "auto":
-        return DataFiles("known", suffixes_of(*FORMS), _begins_like(("parquet", *_JSON)), others)
+        return DataFiles("data", suffixes_of(*FORMS), _begins_like(("parquet", *_JSON)), others)
     forms = _JSON if form in _JSON else (form,)
     texts = tuple(".txt" + packed for packed in ("", *PACKED_SUFFIXES)) if form != "parquet" else ()
     return DataFiles(form, (*suffixes_of(*forms), *texts), _begins_like(forms), (*others, *suffixes_of(*FORMS)))
