@@ -28,8 +28,10 @@ from reranker_batch.core.backend import Device, Where
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
+from reranker_batch.job.processes import in_this_process
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
+from reranker_batch.preparing.ready import look_at_input, make_ready, ready_input
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.output import crash_points
 
@@ -106,9 +108,12 @@ class SmallJob:
         )
 
     def job(self, scorer: HashScorer) -> Job:
+        """The input is made first where it has to be."""
         config = self.config
-        plan = plan_input(config.input, unit_pairs=self.unit_pairs)
-        return Job(config, HashBackend(scorer=scorer, scoring=self.scoring), self.limits, plan)
+        look = look_at_input(config)
+        make_ready(config, in_this_process)
+        plan = plan_input(ready_input(config, look), unit_pairs=self.unit_pairs)
+        return Job(look.known(config), HashBackend(scorer=scorer, scoring=self.scoring), self.limits, plan)
 
 
 def run_in_a_process(job: SmallJob, crash_at: str = "", scorer: HashScorer | None = None) -> int:

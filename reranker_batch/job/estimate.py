@@ -1,19 +1,23 @@
-"""What a run would do, from footers and a sample; no weights are loaded and nothing is started."""
+"""What a run would do, from footers and a sample; no weights are loaded, nothing is started, nothing is left."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.pairs import PairEncoder
-from reranker_batch.core.units import WorkUnit
-from reranker_batch.job.job import Job, open_job
+from reranker_batch.core.units import WorkUnit, auto_unit_pairs
+from reranker_batch.job.job import Job, open_job, open_model, plan_of
 from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import count_unit, prepare_unit
+from reranker_batch.preparing.ready import Conversion, look_at_input
+from reranker_batch.preparing.sample import convert_sample
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8
@@ -23,7 +27,7 @@ _SAMPLED = ("queries", "candidates", "truncated", "requests", "total_tokens", "m
 
 @dataclass(frozen=True)
 class Estimate:
-    """Exact counts of files, rows and units; tokens, requests and cut texts scaled up from the sample."""
+    """Counts of files, rows and units; tokens, requests and cut texts scaled up from the sample."""
 
     files: int
     rows: int
@@ -36,6 +40,8 @@ class Estimate:
     warnings: tuple[str, ...] = ()
     skipped_files: Mapping[str, str] = field(default_factory=dict)
     """Files that are left out, each with what is wrong."""
+    is_exact: bool = True
+    """Whether rows, units and pairs were counted, and not scaled up from a part of an input that is converted first."""
     pace: Pace | None = None
 
     def scaled(self, count: int) -> int:
@@ -55,13 +61,13 @@ class Estimate:
         }
 
     def rows_to_show(self) -> list[tuple[str, str]]:
-        sample = self.sample
+        sample, about = self.sample, "" if self.is_exact else "about "
         return [
-            ("input", f"{self.files:,} files, {self.rows:,} rows"),
+            ("input", f"{self.files:,} files, {about}{self.rows:,} rows"),
             ("recipe", self.recipe),
             ("limits", f"profile {self.profile}: {_shown(self.limits)}"),
-            ("units", f"{self.units:,}"),
-            ("pairs", f"{self.pairs:,}"),
+            ("units", f"{about}{self.units:,}"),
+            ("pairs", f"{about}{self.pairs:,}"),
             ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
             ("requests", f"about {self.scaled(sample.requests):,} with {self.scaled(sample.total_tokens):,} tokens"),
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
@@ -79,8 +85,29 @@ def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
     Raises:
         ConfigError, InputError, ModelError: What `run` would refuse.
     """
-    job = open_job(config, with_weights=False)
-    plan, encoder = job.plan, job.backend.load_encoder()
+    opened = open_model(config, with_weights=False)
+    look = look_at_input(config)
+    conversion = Conversion.of(config, look)
+    if conversion is None or conversion.is_complete:
+        return _estimate(open_job(config, opened=opened, look=look), pace)
+    with TemporaryDirectory(prefix="reranker-batch-") as folder:
+        scale = convert_sample(conversion.source, folder)
+        plan = plan_of(config, look, look.config.model_copy(update={"path": folder}))
+        estimate = _estimate(Job(look.known(config), *opened, plan), pace)
+    files = len(conversion.source.files.files)
+    return replace(estimate, files=files) if scale == 1 else _scaled_up(estimate, files, scale, config)
+
+
+def _scaled_up(estimate: Estimate, files: int, scale: float, config: JobConfig) -> Estimate:
+    """The estimate of a part for the whole."""
+    pairs, unit_pairs = round(estimate.pairs * scale), config.runtime.unit_pairs
+    aim = auto_unit_pairs(pairs) if unit_pairs == "auto" else unit_pairs
+    units = max(estimate.units, math.ceil(pairs / aim))
+    return replace(estimate, files=files, rows=round(estimate.rows * scale), units=units, pairs=pairs, is_exact=False)
+
+
+def _estimate(job: Job, pace: Pace | None) -> Estimate:
+    plan, encoder, config = job.plan, job.backend.load_encoder(), job.config
     return Estimate(
         files=len(plan.files),
         rows=sum(file.num_rows for file in plan.files),

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reranker_batch.config import JobConfig, RuntimeConfig
+from reranker_batch.config import InputConfig, JobConfig, RuntimeConfig
 from reranker_batch.core.backend import Device, ScoringBackend, Where
 from reranker_batch.core.fingerprint import Settings
 from reranker_batch.core.limits import RequestLimits, limits_of
 from reranker_batch.core.pairs import CUTTING_VERSION
-from reranker_batch.errors import ConfigError
+from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.job.cluster import stays_here
 from reranker_batch.job.engine import Replicas
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.model.local import LocalModel
 from reranker_batch.model.source.devices import has_gpu
 from reranker_batch.pipeline import ResultSettings
+from reranker_batch.preparing.ready import look_at_input, ready_input
+from reranker_batch.preparing.source import Look
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.places import check_access, is_within, refuse_overlap
 from reranker_batch.uris import latest_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -122,19 +127,41 @@ def _earlier_places(config: JobConfig) -> list[str]:
     return [source]
 
 
-def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
-    """Check the model's files, the device, the limits and the whole input.
+OpenedModel = tuple[LocalModel, RequestLimits]
+
+
+def open_job(
+    config: JobConfig, *, with_weights: bool = True, opened: OpenedModel | None = None, look: Look | None = None
+) -> Job:
+    """Check the model's files, the device, the limits and the whole input, but for what has been looked at before.
+
+    An input that is converted first has to be ready.
 
     Raises:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
-    backend, limits = open_model(config, with_weights=with_weights)
+    backend, limits = opened or open_model(config, with_weights=with_weights)
+    look = look or look_at_input(config)
+    return Job(look.known(config), backend, limits, plan_of(config, look, ready_input(config, look)))
+
+
+def plan_of(config: JobConfig, look: Look, ready: InputConfig) -> InputPlan:
+    """The units of an input that is ready.
+
+    Raises:
+        ConfigError, InputError: It cannot be used; where columns are missing, the message says which may be meant.
+    """
     is_reuse = config.reuse.source is not None
-    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs, is_reuse=is_reuse)
-    return Job(config, backend, limits, plan)
+    try:
+        plan = plan_input(ready, unit_pairs=config.runtime.unit_pairs, is_reuse=is_reuse)
+    except InputError as error:
+        raise InputError(f"{error}{look.hint}") from None
+    for note in look.notes:
+        logger.warning("%s", note)
+    return replace(plan, warnings=(*look.notes, *plan.warnings))
 
 
-def open_model(config: JobConfig, *, with_weights: bool = True) -> tuple[LocalModel, RequestLimits]:
+def open_model(config: JobConfig, *, with_weights: bool = True) -> OpenedModel:
     """Check the places, the model's files, the device and the limits: all but the input itself.
 
     Raises:

@@ -21,6 +21,7 @@ _LABELS = {
     "corpus": "splitting the corpus",
     "texts": "looking up documents",
     "parts": "writing parts",
+    "convert": "converting",
 }
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 
 from reranker_batch.core.fingerprint import differences
@@ -39,6 +38,8 @@ class ConversionRecord:
     """Form of the files, and which of their columns become which."""
     source: dict[str, dict[str, int | None]]
     """Size and time of each file, by path."""
+    piece_bytes: int
+    """How the source was cut into tasks."""
     parts: list[ConvertedPart] | None = None
     is_refused: bool = False
     """Whether a row of the source cannot be used: a source that was mended takes its place."""
@@ -125,9 +126,14 @@ class ConversionFolder:
         return whole
 
     def check(self, record: ConversionRecord) -> None:
-        """Compare the files of a complete conversion with its record. Raises CommitError where they differ."""
-        expected = {part.name for part in record.parts or ()}
-        if wrong := sorted(expected ^ {name for name in self._names() if not name.startswith("_")}):
+        """Compare the files of a complete conversion with its record, and drop what it no longer needs.
+
+        Raises:
+            CommitError: They differ.
+        """
+        names, expected = self._names(), {part.name for part in record.parts or ()}
+        self._drop(*({TASKS, STAGING} & names))
+        if wrong := sorted(expected ^ {name for name in names if not name.startswith("_")}):
             what = "is missing" if wrong[0] in expected else "is not of this conversion"
             raise CommitError(f"{self.folder.child(wrong[0])} {what}. {_REMEDY}")
 
@@ -142,8 +148,8 @@ class ConversionFolder:
                 self._tried(partial(self.folder.filesystem.delete_dir, self.folder.child(folder)))
 
     def _names(self, *inner: str) -> set[str]:
-        selector = pafs.FileSelector(self.folder.child(*inner) if inner else self.folder.path, allow_not_found=True)
-        return {info.base_name for info in self._tried(lambda: self.folder.filesystem.get_file_info(selector))}
+        names: set[str] = self._tried(partial(self.folder.names, *inner))
+        return names
 
     def _document(self, *names: str) -> Any:
         path = self.folder.child(*names)

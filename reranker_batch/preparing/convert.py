@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 
@@ -10,19 +10,15 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
 from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Task
+from reranker_batch.preparing.prepare import OnProgress, ignore
 from reranker_batch.preparing.source import Source
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.tables.pieces import Piece, pieces
-
-OnProgress = Callable[[str, int, int], None]
-"""Told the name of a stage, how many of its tasks are done, and how many there are."""
+from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece, pieces
 
 
-def ignore(stage: str, done: int, total: int) -> None:
-    """For callers that show nothing."""
-
-
-def convert(source: Source, goal: str, each: Mapper, on_progress: OnProgress = ignore) -> ConversionRecord:
+def convert(
+    source: Source, goal: str, each: Mapper, on_progress: OnProgress = ignore, *, piece_bytes: int = PIECE_BYTES
+) -> ConversionRecord:
     """Write prepared input to the folder `goal`, or finish what was begun there; what is complete is left as it is.
 
     The same source and settings give the same bytes, wherever an earlier attempt ended.
@@ -33,22 +29,22 @@ def convert(source: Source, goal: str, each: Mapper, on_progress: OnProgress = i
         CommitError: A file cannot be written, or is not what the record says.
     """
     folder = ConversionFolder(Folder.at(goal))
-    record = folder.begin(_asked(source))
+    record = folder.begin(_asked(source, piece_bytes))
     if record.parts is not None:
         folder.check(record)
         return record
     try:
-        parts = [part for done in _converted(source, folder, each, on_progress) for part in done]
+        parts = [part for done in _converted(source, folder, record, each, on_progress) for part in done]
     except InputError:
         folder.refuse(record)
         raise
     return folder.complete(record, parts)
 
 
-def _asked(source: Source) -> ConversionRecord:
+def _asked(source: Source, piece_bytes: int) -> ConversionRecord:
     files = source.files
     settings = {"form": files.form, "has_header": files.has_header, **_plain(asdict(source.adaption))}
-    return ConversionRecord(VERSION, settings, files.identity())
+    return ConversionRecord(VERSION, settings, files.identity(), piece_bytes)
 
 
 def _plain(value: object) -> dict[str, object]:
@@ -64,11 +60,11 @@ def _listed(value: object) -> object:
 
 
 def _converted(
-    source: Source, folder: ConversionFolder, each: Mapper, on_progress: OnProgress
+    source: Source, folder: ConversionFolder, record: ConversionRecord, each: Mapper, on_progress: OnProgress
 ) -> Iterator[list[ConvertedPart]]:
     """The parts of all tasks, in the order of the source."""
     done = folder.tasks_done()
-    cut = _tasks(source, pieces(source.files), each)
+    cut = _tasks(source, pieces(source.files, record.piece_bytes), each)
     waiting = [task for task in cut if task.number not in done]
     num_done = len(cut) - len(waiting)
     on_progress("convert", num_done, len(cut))

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
+from reranker_batch.errors import CommitError
 from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.adaption import Adaption
 from reranker_batch.preparing.source import Source
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.filesystem import Folder, resolve
+from reranker_batch.storage.input.partitions import constant_column, constants_of
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.prepared import publish_table
+from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.reading import read_piece
@@ -73,29 +77,56 @@ class Convert:
             InputError: A row cannot be read or adapted. Names file and row.
             CommitError: A part cannot be written.
         """
-        parts: list[ConvertedPart] = []
-        for table in parts_of(self._rows(task), self.source.adaption):
-            name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
-            staging = self.goal.folder(STAGING)
-            rows = publish_table(self.goal, staging, name, table.schema, _groups(table), kind=b"rows")
-            reached("conversion_part_published")
-            parts.append(ConvertedPart(name, rows))
-        return parts
+        return publish_rows(self.goal, task, self._rows(task), self.source.adaption)
 
     def _rows(self, task: Task) -> Iterator[pa.Table]:
+        """The prepared rows, some MiB at a time."""
+        source, adaption = self.source, self.source.adaption
         for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
-            yield from adapted(self.source, piece, first_row)
+            for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
+                table = with_partitions(raw.table, source, raw.file)
+                yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
 
 
-def adapted(source: Source, piece: Piece, first_row: int) -> Iterator[pa.Table]:
-    """The prepared rows of a piece, some MiB at a time.
+def with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
+    """The table with the columns that stand in the names of the folders of its file, as far as they are wanted.
 
     Raises:
-        InputError: A row cannot be read or adapted. Names file and row.
+        InputError: Such a column stands there twice with different values.
     """
-    adaption = source.adaption
-    for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-        yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+    folder = resolve(source.files.root)[1]
+    for name, value in constants_of(folder, file, table.column_names).items():
+        if name in source.adaption.wanted:
+            table = table.append_column(name, constant_column(value, len(table)))
+    return table
+
+
+def publish_rows(goal: Folder, task: Task, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:
+    """Write prepared rows as the parts of a task.
+
+    Raises:
+        CommitError: A part cannot be written.
+    """
+    parts: list[ConvertedPart] = []
+    for table in parts_of(tables, adaption):
+        name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
+        rows = publish_table(goal, goal.folder(STAGING), name, table.schema, _groups(table), kind=b"rows")
+        reached("conversion_part_published")
+        parts.append(ConvertedPart(name, rows))
+    return parts
+
+
+def drop_staging(goal: Folder) -> None:
+    """Delete what attempts to write parts have left. Raises CommitError when it cannot be deleted."""
+
+    def drop() -> None:
+        with suppress(FileNotFoundError):
+            goal.filesystem.delete_dir(goal.child(STAGING))
+
+    try:
+        retried(drop, f"Using {goal.uri}")
+    except OSError as error:
+        raise CommitError(f"{goal.uri} cannot be written: {error}") from error
 
 
 def parts_of(tables: Iterator[pa.Table], adaption: Adaption) -> Iterator[pa.Table]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -146,6 +146,24 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
     }
 )
 """By the names that `input.format` takes. Folders with files of their own for queries and documents are prepared."""
+
+
+def likely_ids(asked: ColumnsConfig) -> list[str]:
+    """Dotted paths that may be ids: those that are asked for, and those of all formats."""
+    maps = [*FORMATS.values(), Format("", "nested", (), **_asked_ids(asked))]
+    paths: set[str] = set()
+    for each in maps:
+        lists = [one for group in each.candidates for one in (group if isinstance(group, tuple) else (group,))]
+        paths |= {str(one) for one in (*each.query_id, *each.doc_id)}
+        paths |= {f"{one}.{doc_id}" for one in lists for doc_id in each.doc_id}
+    return sorted(paths)
+
+
+def _asked_ids(asked: ColumnsConfig) -> dict[str, Any]:
+    lists = asked.candidates if isinstance(asked.candidates, list) else [asked.candidates]
+    one_each = {"query_id": asked.query_id, "doc_id": asked.doc_id}
+    ids = {key: () if column is None else (column,) for key, column in one_each.items()}
+    return {**ids, "candidates": tuple(lists)}
 
 
 @dataclass(frozen=True)

@@ -127,12 +127,21 @@ def _document(schema: pa.Schema, taken: Collection[str]) -> str | list[str] | No
 
 
 def _pick(names: Sequence[str], likely: Sequence[str]) -> str | None:
-    """The name that stands first among those that are likely, by the whole path before its last part."""
-    for plain in (_plain, lambda name: _plain(name.rpartition(".")[2])):
+    """The name that stands first among those that are likely: by the whole path, its last part, or what has a text."""
+    for plain in (_plain, _last, _owner):
         known = {plain(name): name for name in reversed(names)}
         if (first := next((known[each] for each in likely if each in known), None)) is not None:
             return first
     return None
+
+
+def _last(name: str) -> str:
+    return _plain(name.rpartition(".")[2])
+
+
+def _owner(name: str) -> str:
+    """Of `q.text` it is `q`."""
+    return _plain(name.partition(".")[0]) if _last(name) in _TEXTS else ""
 
 
 def _plain(name: str) -> str:

@@ -1,45 +1,94 @@
-"""The input that planning and reading use, and making it where it is not there yet."""
+"""Tables that are converted before a run reads them: where to, and whether that is done."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from reranker_batch.config import InputConfig, JobConfig
+from reranker_batch.config.job import prepared_place
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
-from reranker_batch.preparing.convert import OnProgress, convert, ignore
-from reranker_batch.preparing.source import Look, look_at
+from reranker_batch.preparing.convert import convert
+from reranker_batch.preparing.preparation import Preparation
+from reranker_batch.preparing.prepare import OnProgress, ignore
+from reranker_batch.preparing.record import PreparedRecord
+from reranker_batch.preparing.sizing import unpacked_bytes
+from reranker_batch.preparing.source import Look, Source, look_at
 from reranker_batch.storage.filesystem import Folder
 
 
-def input_place(config: JobConfig) -> str:
-    """Where input that has to be converted goes."""
-    return Folder.at(config.output.path).folder("run").folder("input").uri
+@dataclass(frozen=True)
+class Conversion:
+    """A table that is not read as it is, and the folder of the input that it becomes."""
+
+    source: Source
+    goal: str
+    lock: str
+    """The output, whose lock guards the goal."""
+
+    @classmethod
+    def of(cls, config: JobConfig, look: Look) -> Conversion | None:
+        """None where the files are read as they are."""
+        if look.source is None:
+            return None
+        return cls(look.source, prepared_place(None, config.output.path), config.output.path)
+
+    @property
+    def is_complete(self) -> bool:
+        """Raises CommitError when the record cannot be read."""
+        record = ConversionFolder(Folder.at(self.goal)).read()
+        return record is not None and record.parts is not None
+
+    def check_places(self) -> None:
+        """They are those of the run, which has checked them."""
+
+    def size_bytes(self) -> int:
+        """Of all files that are read, roughly as they unpack."""
+        return unpacked_bytes(self.source.files)
+
+    def run(self, each: Mapper, on_progress: OnProgress = ignore) -> ConversionRecord:
+        """Convert, or finish what was begun; what is complete is left as it is. The caller has the lock.
+
+        Raises:
+            InputError: A row cannot be used. Names file and row.
+            FingerprintError: The folder was converted from other files or with other settings.
+            CommitError: A file cannot be written, or is not what the record says.
+        """
+        return convert(self.source, self.goal, each, on_progress)
+
+
+def look_at_input(config: JobConfig) -> Look:
+    """What the input of a job is. What `prepare` writes is read as it is.
+
+    Raises:
+        ConfigError, InputError: It cannot be used; the message says which columns may be meant.
+    """
+    return Look(config.input) if config.prepare.is_wanted else look_at(config.input)
 
 
 def ready_input(config: JobConfig, look: Look) -> InputConfig:
-    """What is read for scoring: the files themselves, or what they are converted to."""
-    return look.config if look.source is None else look.config.model_copy(update={"path": input_place(config)})
+    """What planning and reading use: the files themselves, or what they are converted to."""
+    conversion = Conversion.of(config, look)
+    return look.config if conversion is None else look.config.model_copy(update={"path": conversion.goal})
 
 
-def is_ready(config: JobConfig, look: Look) -> bool:
-    """Whether that is there, whole.
-
-    Raises:
-        CommitError: It is not what its record says.
-    """
-    if look.source is None:
-        return True
-    record = ConversionFolder(Folder.at(input_place(config))).read()
-    return record is not None and record.parts is not None
-
-
-def make_ready(config: JobConfig, each: Mapper, on_progress: OnProgress = ignore) -> ConversionRecord | None:
-    """Convert an input that is not read as it is, or finish that; None where there is nothing to do.
-
-    The caller has the lock of the output. Calling it again changes nothing.
+def making_of(config: JobConfig, look: Look) -> Preparation | Conversion | None:
+    """What has to be made before the input is read, None where nothing has to.
 
     Raises:
-        ConfigError, InputError: The input cannot be used.
-        CommitError: A file cannot be written, or is not what the record says.
+        ConfigError: Nothing says where it goes.
     """
-    look = look_at(config.input)
-    return None if look.source is None else convert(look.source, input_place(config), each, on_progress)
+    return Preparation.of(config) or Conversion.of(config, look)
+
+
+def make_ready(
+    config: JobConfig, each: Mapper, on_progress: OnProgress = ignore
+) -> PreparedRecord | ConversionRecord | None:
+    """Make the input of a job, or finish that; None where it is read as it is. The caller has the lock.
+
+    Raises:
+        ConfigError, InputError: A table or a folder cannot be used.
+        RerankerBatchError: It failed; the same call goes on from there.
+    """
+    making = making_of(config, look_at_input(config))
+    return None if making is None else making.run(each, on_progress)

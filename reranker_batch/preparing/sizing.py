@@ -18,7 +18,7 @@ _BUCKET_ROWS = 400_000
 _DOCUMENT_ROWS = 4_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
 MAX_BUCKETS = 4_096
-_UNPACKED = 4
+UNPACKED = 4
 """How much larger compressed files and Parquet roughly are when they are unpacked."""
 _ROW_BYTES = 64
 _SAMPLE_BYTES = 1 << 20
@@ -42,18 +42,18 @@ def estimated_rows(run: RunTable) -> int:
     if raw is None or rows is None or not len(raw.table):
         return 0
     candidates = len(rows) / len(raw.table)
-    return math.ceil(unpacked_bytes(run.files) / _bytes_a_row(raw.table) * candidates)
+    return math.ceil(unpacked_bytes(run.files) / bytes_a_row(raw.table) * candidates)
 
 
 def unpacked_bytes(files: TableFiles) -> int:
     """Of all files, roughly."""
     return sum(
-        file.size_bytes * (_UNPACKED if file.form == "parquet" or file.compression != "none" else 1)
+        file.size_bytes * (UNPACKED if file.form == "parquet" or file.compression != "none" else 1)
         for file in files.files
     )
 
 
-def _bytes_a_row(table: pa.Table) -> float:
+def bytes_a_row(table: pa.Table) -> float:
     """As in a file of lines: without the offsets of strings, with a separator for each value."""
     values = table.num_columns * len(table)
     return max(2.0, (table.nbytes - 7 * values) / len(table))

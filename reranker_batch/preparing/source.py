@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
-from reranker_batch.config import ColumnsConfig, InputConfig
+from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
-from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, map_of
+from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.guessing import guesses
-from reranker_batch.storage.filesystem import is_builtin
-from reranker_batch.storage.input.listing import list_input
+from reranker_batch.storage.filesystem import is_builtin, resolve
+from reranker_batch.storage.input.listing import list_input, shown_left_out
+from reranker_batch.storage.input.partitions import constants_of, with_constants
 from reranker_batch.storage.input.reading import mark_of
 from reranker_batch.storage.tables.pieces import footer_of
 from reranker_batch.storage.tables.reading import columns_seen
 from reranker_batch.storage.tables.table_files import TableFiles, open_table
-
-logger = logging.getLogger(__name__)
 
 _OPEN_FORMS = ("jsonl", "json")
 _TEXT_FORMS = ("csv", "tsv", "trec")
@@ -48,6 +46,10 @@ class Look:
     hint: str = ""
     """Which columns may be meant, if those of the config turn out not to be there."""
 
+    def known(self, job: JobConfig) -> JobConfig:
+        """The settings of a job with what was recognised."""
+        return job.model_copy(update={"input": self.config})
+
 
 def look_at(config: InputConfig) -> Look:
     """Find the form and the columns of an input.
@@ -66,10 +68,7 @@ def look_at(config: InputConfig) -> Look:
     files = _opened(config)
     if files is None or (files.form == "parquet" and _is_prepared(files)):
         return Look(config)
-    look = _look(config, files)
-    for note in look.notes:
-        logger.warning("%s", note)
-    return look
+    return _look(config, files)
 
 
 def _opened(config: InputConfig) -> TableFiles | None:
@@ -103,7 +102,7 @@ def _is_prepared(files: TableFiles) -> bool:
 
 def _look(config: InputConfig, files: TableFiles) -> Look:
     try:
-        seen = columns_seen(files)
+        seen = _seen(config, files)
     except InputError:
         if files.form == "parquet":
             return Look(config)
@@ -122,6 +121,21 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
         return _refused(config, files, seen, error)
 
 
+def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
+    """The columns of a sample, with those that stand in the names of folders.
+
+    Ids may be numbers and texts in one column, which no other column may.
+    """
+    try:
+        seen = columns_seen(files)
+    except InputError:
+        if files.form not in _OPEN_FORMS:
+            raise
+        seen = columns_seen(files, likely_ids(config.columns))
+    folder = resolve(files.root)[1]
+    return with_constants(seen, constants_of(folder, files.files[0].path, seen.names))
+
+
 def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:
     resolver = Resolver(seen, asked.columns, _name(files), is_open=files.form in _OPEN_FORMS)
     return resolver.adaption(asked.layout)
@@ -133,6 +147,8 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
+    if files.left_out:
+        notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
     return Look(adapted, Source(files, adaption), notes)
 
 

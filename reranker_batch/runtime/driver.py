@@ -35,14 +35,15 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
     """
     with standby(is_wanted=not is_ray_named(config.runtime)) as child:
         from reranker_batch.job.job import open_job, open_model
-        from reranker_batch.preparing.preparation import Preparation
+        from reranker_batch.preparing.ready import look_at_input, making_of
 
-        if (preparation := Preparation.of(config)) is not None:
+        opened = open_model(config)  # what a run would refuse is refused before a long preparation
+        look = look_at_input(config)
+        if (making := making_of(config, look)) is not None:
             from reranker_batch.runtime.preparing import make_ready
 
-            open_model(config)  # what a run would refuse is refused before a long preparation
-            make_ready(preparation, config.runtime, show_progress=show_progress)
-        return run_job(open_job(config), show_progress=show_progress, child=child)
+            make_ready(making, config.runtime, show_progress=show_progress)
+        return run_job(open_job(config, opened=opened, look=look), show_progress=show_progress, child=child)
 
 
 def prepare(config: JobConfig | PrepareJob, *, show_progress: bool = False) -> PreparedRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from reranker_batch.config import RuntimeConfig
 from reranker_batch.core.mapping import Mapper
@@ -11,10 +12,29 @@ from reranker_batch.job.cluster import is_ray_in_use, is_ray_named, stays_here
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.processes import in_this_process, processes
 from reranker_batch.job.stage_display import stage_display
-from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.record import PreparedRecord
+from reranker_batch.preparing.prepare import OnProgress
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
+
+Made = TypeVar("Made", covariant=True)
+
+
+class Making(Protocol[Made]):
+    """Input that is to be prepared or converted."""
+
+    @property
+    def lock(self) -> str:
+        """The folder whose lock guards the input."""
+
+    def check_places(self) -> None:
+        """Raises ConfigError for a place that cannot be used."""
+
+    def size_bytes(self) -> int:
+        """Of all files that are read."""
+
+    def run(self, each: Mapper, on_progress: OnProgress) -> Made:
+        """Make it, or finish what was begun."""
+
 
 WORTH_PROCESSES_BYTES = 16 << 20
 """Of files: what is smaller takes less time than the start of a process."""
@@ -22,8 +42,8 @@ WORTH_RAY_BYTES = 4 << 30
 """What is smaller does not start a Ray on this machine."""
 
 
-def make_ready(preparation: Preparation, runtime: RuntimeConfig, *, show_progress: bool = False) -> PreparedRecord:
-    """Prepare the input of a run under the lock of its folder; what is complete is left as it is.
+def make_ready(preparation: Making[Made], runtime: RuntimeConfig, *, show_progress: bool = False) -> Made:
+    """Make the input of a run under the lock of its folder; what is complete is left as it is.
 
     Raises:
         ConfigError, InputError: A table or a folder cannot be used.

@@ -55,6 +55,11 @@ class Folder:
         """The path of something inside, as `filesystem` calls it."""
         return join(self.path, *names)
 
+    def names(self, *inner: str) -> set[str]:
+        """What lies in the folder, or in one inside it; nothing where it is not there. Raises OSError."""
+        selector = fs.FileSelector(self.child(*inner) if inner else self.path, allow_not_found=True)
+        return {info.base_name for info in self.filesystem.get_file_info(selector)}
+
     def folder(self, name: str) -> Folder:
         """A folder inside, by its name as `filesystem` calls it."""
         if not is_uri(self.uri):

@@ -86,11 +86,13 @@ class Listing:
     their output, such as `_SUCCESS`, are not among them."""
     table: TableFiles | None = None
     """The table whose own list these files are."""
+    is_prepared: bool = False
+    """Whether this program has prepared the files, so that they hold all columns."""
 
     @property
     def has_partitions(self) -> bool:
         """Whether names of folders are columns. Those of Iceberg mean nothing: its files hold the columns."""
-        return self.table is None or self.table.kind != "Iceberg"
+        return not self.is_prepared and (self.table is None or self.table.kind != "Iceberg")
 
 
 def list_input(path_or_uri: str, data: DataFiles = PARQUET, *, key: str = "input.path") -> Listing:

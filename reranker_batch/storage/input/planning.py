@@ -97,6 +97,7 @@ def plan_input(config: InputConfig, *, unit_pairs: int | Literal["auto"], is_reu
     footers = _footers(listing, config)
     reading = _reading(listing, config, footers)
     refuse_own_names(reading.columns)
+    listing = replace(listing, is_prepared=reading.prepared is not None)
     opened, skipped = _open_all(listing, config, footers, layout_of(reading))
     columns = merge_columns(((one.file.path, one.columns) for one in opened), reading.columns.passthrough)
     files = [one.file for one in opened]

@@ -98,24 +98,24 @@ def _batches(
     return csv_batches(lines, wanted) if form == "csv" else json_document_batches(lines, wanted, ids)
 
 
-def columns_seen(files: TableFiles) -> pa.Schema:
-    """The columns of a sample of the rows, in canonical types; ids as they are.
+def columns_seen(files: TableFiles, ids: Collection[str] = ()) -> pa.Schema:
+    """The columns of a sample of the rows, in canonical types; those at the dotted paths `ids` as text.
 
     Raises:
         InputError: As `read_piece`.
     """
     types: dict[str, pa.DataType] = {}
     for index in range(min(len(files.files), _SAMPLED_FILES)):
-        for field in _sampled(files, index):
+        for field in _sampled(files, index, ids):
             types[field.name] = common_type(types.get(field.name, pa.null()), field.type) or pa.large_string()
     return pa.schema(list(types.items()))
 
 
-def _sampled(files: TableFiles, index: int) -> pa.Schema:
+def _sampled(files: TableFiles, index: int, ids: Collection[str]) -> pa.Schema:
     if files.form == "parquet":
         schema = footer_of(files, index).schema
         return _with_partition(schema.empty_table(), files.partition(index), None).schema
     one = replace(files, files=(files.files[index],))
     first = next(iter(pieces(one, _SAMPLED_BYTES)))
-    rows = next(read_piece(one, first), None)
+    rows = next(read_piece(one, first, None, ids), None)
     return pa.schema([]) if rows is None else rows.table.schema

@@ -1,0 +1,293 @@
+"""A table of any form is converted once, by tasks that may end anywhere, and scored as nested Parquet is."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from engine import NAN, NanScorer, SmallJob, kept_rows, right_rows, run_in_a_process
+from row_layouts import LAYOUTS
+from tables import Group, nested_table, random_groups, write
+
+from reranker_batch.core.mapping import in_threads
+from reranker_batch.errors import CommitError, FingerprintError, InputError
+from reranker_batch.preparing.conversion_record import RECORD, ConversionFolder
+from reranker_batch.preparing.convert import convert
+from reranker_batch.preparing.ready import look_at_input
+from reranker_batch.preparing.source import Source
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.crash_points import EXIT_CODE, POINTS
+from reranker_batch.storage.output.redriving import redrive_output
+from reranker_batch.storage.output.verifying import verify_output
+
+GROUPS = [
+    (query_id, f"{query} ?", candidates)
+    for query_id, query, candidates in random_groups(20, max_candidates=5, seed=3)
+    if candidates
+]
+"""A table of lines has no query without candidates."""
+PAIR_COLUMNS = ["query_id", "query", "doc_id", "text"]
+
+
+def nested_lines(groups: Sequence[Group]) -> str:
+    return "".join(
+        json.dumps(
+            {"query_id": group[0], "query": group[1], "candidates": [{"doc_id": d, "text": t} for d, t in group[2]]}
+        )
+        + "\n"
+        for group in groups
+    )
+
+
+def pair_rows(groups: Sequence[Group]) -> list[list[str]]:
+    return [[group[0], group[1], *candidate] for group in groups for candidate in group[2]]
+
+
+def jsonl(folder: Path, groups: Sequence[Group]) -> str:
+    (folder / "a.jsonl").write_text(nested_lines(groups[:9]), encoding="utf-8")
+    (folder / "b.jsonl").write_text(nested_lines(groups[9:]), encoding="utf-8")
+    return "nested"
+
+
+def zstd_jsonl(folder: Path, groups: Sequence[Group]) -> str:
+    with pa.CompressedOutputStream(str(folder / "a.jsonl.zst"), "zstd") as sink:
+        sink.write(nested_lines(groups).encode())
+    return "nested"
+
+
+def gzip_csv(folder: Path, groups: Sequence[Group]) -> str:
+    text = io.StringIO()
+    csv.writer(text).writerows([PAIR_COLUMNS, *pair_rows(groups)])
+    (folder / "a.csv.gz").write_bytes(gzip.compress(text.getvalue().encode()))
+    return "pairs"
+
+
+def tsv(folder: Path, groups: Sequence[Group]) -> str:
+    lines = ["\t".join(row) for row in [PAIR_COLUMNS, *pair_rows(groups)]]
+    (folder / "a.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "pairs"
+
+
+FORMS = [jsonl, zstd_jsonl, gzip_csv, tsv]
+
+
+def job_on(folder: Path, form: Callable[[Path, Sequence[Group]], str], groups: Sequence[Group] = GROUPS) -> SmallJob:
+    (folder / "in").mkdir()
+    return SmallJob(str(folder / "in"), str(folder / "out"), layout=form(folder / "in", groups))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_a_table_of_any_form_is_scored_as_nested_parquet_is(
+    tmp_path: Path, form: Callable[[Path, Sequence[Group]], str]
+) -> None:
+    job = job_on(tmp_path, form)
+    assert job.run().exit_code == 0
+    assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
+    assert verify_output(job.output).problems == []
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")}
+    assert "nothing to do" in job.run().message
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_layout_is_scored_verified_and_found_complete_again(tmp_path: Path, name: str) -> None:
+    path = LAYOUTS[name].write(tmp_path / "in")
+    job = SmallJob(str(path), str(tmp_path / "out"), top_n=None)
+    assert job.run().exit_code == 0
+    rows = pl.read_parquet(tmp_path / "out" / "scores" / "*.parquet").sort("query_id", "index")
+    pairs = [(query_id, doc_id) for query_id, _, doc_id, _ in LAYOUTS[name].pairs]
+    assert rows.select("query_id", "doc_id").rows() == sorted(pairs, key=lambda pair: pair[0])
+    assert verify_output(job.output).problems == []
+    assert "nothing to do" in job.run().message
+
+
+def converted_files(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((output / "run" / "input").glob("*.parquet"))}
+
+
+CRASHES = [point for point in POINTS if point.startswith("conversion_")]
+
+
+@pytest.mark.parametrize("point", [*CRASHES, "conversion_part_published:2", "conversion_task_recorded:2"])
+def test_a_conversion_that_ends_anywhere_gives_the_same_bytes(tmp_path: Path, point: str) -> None:
+    job = job_on(tmp_path, jsonl)
+    whole = replace(job, output=str(tmp_path / "whole"))
+    whole.run()
+    assert run_in_a_process(job, point) == EXIT_CODE
+    assert run_in_a_process(job, "part_published") == EXIT_CODE
+    job.run()
+    assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
+    assert converted_files(tmp_path / "out") == converted_files(tmp_path / "whole")
+    left = sorted(path.name for path in (tmp_path / "out" / "run" / "input").iterdir())
+    assert left == [RECORD, "part-000000-000000.parquet", "part-000001-000000.parquet"]
+
+
+def source_of(path: Path, **of_job: Any) -> Source:
+    look = look_at_input(SmallJob(str(path), "out", **of_job).config)
+    assert look.source is not None
+    return look.source
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return pl.concat([pl.read_parquet(path) for path in sorted(folder.glob("part-*.parquet"))]).to_dicts()
+
+
+@pytest.mark.parametrize("piece_bytes", [64, 300, 1 << 20])
+def test_pieces_of_a_file_give_the_rows_and_the_made_up_ids_of_the_whole(tmp_path: Path, piece_bytes: int) -> None:
+    lines = [json.dumps({"query": f"q{at}", "candidates": ["a" * at, "b"]}) + "\n" * (1 + at % 3) for at in range(40)]
+    (tmp_path / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    numbers = [sum(1 + before % 3 for before in range(at)) for at in range(40)]
+    convert(source_of(tmp_path / "a.jsonl"), str(tmp_path / "in"), in_threads, piece_bytes=piece_bytes)
+    assert rows_of(tmp_path / "in") == [
+        {
+            "query_id": f"a.jsonl#{line}",
+            "query": f"q{at}",
+            "candidates": [
+                {"doc_id": f"a.jsonl#{line}/0", "text": "a" * at},
+                {"doc_id": f"a.jsonl#{line}/1", "text": "b"},
+            ],
+        }
+        for at, line in enumerate(numbers)
+    ]
+    assert len([*(tmp_path / "in").glob("part-*")]) == (
+        1 if piece_bytes > 1 << 10 else len({*_pieces(lines, piece_bytes)})
+    )
+
+
+def _pieces(lines: Sequence[str], piece_bytes: int) -> list[int]:
+    size = sum(map(len, lines))
+    return [*range(0, size, piece_bytes)]
+
+
+def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) -> None:
+    tsv(tmp_path, GROUPS)
+    source = source_of(tmp_path / "a.tsv", layout="pairs")
+    convert(source, str(tmp_path / "in"), in_threads, piece_bytes=50)
+    assert [list(row.values()) for row in rows_of(tmp_path / "in")] == [
+        [row[0], row[2], row[1], row[3]] for row in pair_rows(GROUPS)
+    ]
+    assert len([*(tmp_path / "in").glob("part-*")]) == 1
+
+
+def test_another_source_and_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
+    job = job_on(tmp_path, jsonl)
+    job.run()
+    with pytest.raises(FingerprintError, match=r"input.query_id: \[\"query_id\"\] -> null"):
+        replace(job, columns={"query_id": None}).run()
+    with (tmp_path / "in" / "b.jsonl").open("a", encoding="utf-8") as file:
+        file.write(nested_lines([("new", "q", [("d", "t")])]))
+    with pytest.raises(FingerprintError, match=r"files.b.jsonl.size_bytes: [0-9]+ -> [0-9]+"):
+        job.run()
+
+
+def test_a_row_that_cannot_be_used_is_named_and_the_mended_file_goes_on(tmp_path: Path) -> None:
+    job = job_on(tmp_path, jsonl)
+    good = (tmp_path / "in" / "b.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "in" / "b.jsonl").write_text(good + '{"query": "q"\n', encoding="utf-8")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"b.jsonl, line [0-9]+ is not JSON"):
+            job.run()
+    assert not (tmp_path / "out" / "run" / "manifest.json").exists()
+    (tmp_path / "in" / "b.jsonl").write_text(good, encoding="utf-8")
+    job.run()
+    assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
+
+
+def test_what_cannot_be_scored_becomes_the_dead_letters_of_a_table_in_parquet(tmp_path: Path) -> None:
+    rows = [
+        b'{"query_id": "1", "query": "q", "candidates": [{"doc_id": "a", "text": null}, {"doc_id": "b", "text": "x"}]}',
+        b'{"query_id": "2", "query": null, "candidates": [{"doc_id": "c", "text": "x"}]}',
+        b'{"query_id": "3", "query": "q", "candidates": [{"doc_id": "d", "text": "x \xff"}, null]}',
+        b'{"query_id": "4", "query": "q", "candidates": null}',
+    ]
+    (tmp_path / "in.jsonl").write_bytes(b"\n".join(rows))
+    report = SmallJob(str(tmp_path / "in.jsonl"), str(tmp_path / "out")).run()
+    assert report.totals.dead_letters == {"null_document": 2, "null_query": 1, "invalid_utf8": 1}
+    assert [row.doc_id for row in kept_rows(tmp_path / "out")] == ["b"]
+    lists = tmp_path / "lists.jsonl"
+    lists.write_text('{"query": "q", "d": ["x", "y"], "i": [1]}\n{"query": "q", "d": [], "i": [1]}\n', encoding="utf-8")
+    unequal = SmallJob(str(lists), str(tmp_path / "lists"), columns={"candidates": "d", "doc_id": "i"})
+    assert unequal.run().totals.dead_letters == {"unequal_lists": 3}
+
+
+def test_dead_letters_of_converted_input_are_scored_again_by_the_same_config(tmp_path: Path) -> None:
+    groups = [
+        (group[0], group[1], [(d, f"{t} {NAN}" if d.endswith("1") else t) for d, t in group[2]]) for group in GROUPS
+    ]
+    rows = [
+        {"qid": group[0], "query": group[1], "hits": [{"id": d, "head": "", "body": t, "n": 1} for d, t in group[2]]}
+        for group in groups
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = {"query_id": "qid", "candidates": ["hits"], "doc_id": "id", "document": ["head", "body"]}
+    job = SmallJob(str(tmp_path / "in.jsonl"), str(tmp_path / "out"), columns={**columns, "passthrough": ["n"]})
+    report = job.run(NanScorer())
+    assert report.totals.dead_letters == {"non_finite_score": sum(len(group[2]) > 1 for group in groups)}
+    redrive_output(job.output, str(tmp_path / "again"))
+    again = replace(job, input=str(tmp_path / "again"), output=str(tmp_path / "out2"))
+    again.run()
+    found = pl.read_parquet(tmp_path / "out2" / "scores" / "*.parquet")
+    assert found.select("query_id", "doc_id", "list", "n").rows() == [
+        (group[0], group[2][1][0], "hits", 1) for group in groups if len(group[2]) > 1
+    ]
+
+
+def test_files_of_the_conversion_that_are_gone_or_foreign_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(nested_lines(GROUPS), encoding="utf-8")
+    source, goal = source_of(tmp_path / "a.jsonl"), tmp_path / "in"
+    convert(source, str(goal), in_threads)
+    (goal / "other.parquet").touch()
+    with pytest.raises(CommitError, match=r"other.parquet is not of this conversion"):
+        convert(source, str(goal), in_threads)
+    (goal / "other.parquet").unlink()
+    (goal / "part-000000-000000.parquet").unlink()
+    with pytest.raises(CommitError, match=r"part-000000-000000.parquet is missing"):
+        convert(source, str(goal), in_threads)
+    (goal / RECORD).write_text("{}", encoding="utf-8")
+    with pytest.raises(CommitError, match=r"not a record of this program"):
+        ConversionFolder(Folder.at(str(goal))).read()
+
+
+def test_parts_are_marked_and_have_row_groups_that_units_can_read(tmp_path: Path) -> None:
+    groups = [(f"q{at}", "query", [(f"d{at}-{n}", "word " * 4_000) for n in range(20)]) for at in range(60)]
+    (tmp_path / "a.jsonl").write_text(nested_lines(groups), encoding="utf-8")
+    convert(source_of(tmp_path / "a.jsonl"), str(tmp_path / "in"), in_threads)
+    [part] = (tmp_path / "in").glob("part-*")
+    metadata = pq.read_metadata(part)
+    assert metadata.metadata[b"reranker_batch.prepared"] == b"rows"
+    assert max(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups)) < 8 << 20
+    assert metadata.num_row_groups > 3
+
+
+def test_progress_is_told_by_task(tmp_path: Path) -> None:
+    jsonl(tmp_path, GROUPS)
+    told: list[tuple[str, int, int]] = []
+    convert(source_of(tmp_path), str(tmp_path / "in"), in_threads, lambda *step: told.append(step))
+    assert told == [("convert", 0, 2), ("convert", 1, 2), ("convert", 2, 2)]
+
+
+def test_columns_of_parquet_that_need_adaption_are_converted(tmp_path: Path) -> None:
+    table = nested_table(GROUPS)
+    lists = table["candidates"].combine_chunks()
+    texts = pc.struct_field(lists.values, "text")
+    inner = pa.StructArray.from_arrays(
+        [pc.struct_field(lists.values, "doc_id"), pa.StructArray.from_arrays([texts], ["contents"])], ["id", "doc"]
+    )
+    table = table.set_column(2, "hits", pa.ListArray.from_arrays(lists.offsets, inner))
+    write(table, tmp_path / "in" / "a.parquet", row_group_size=4)
+    columns = {"candidates": "hits", "doc_id": "id", "document": "doc.contents"}
+    job = SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), columns=columns)
+    job.run()
+    assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
+    assert (tmp_path / "out" / "run" / "input" / RECORD).exists()
