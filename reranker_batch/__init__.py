@@ -1,6 +1,6 @@
 """Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
 
-A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
+A job over files:       `prepare`, `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
 A table in memory:      `rerank_table`
 One query, or pairs:    `Reranker`
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from reranker_batch.job.estimate import estimate_job as plan
     from reranker_batch.page.publishing import accept
     from reranker_batch.reranker import Reranker
-    from reranker_batch.runtime.driver import run, verify
+    from reranker_batch.runtime.driver import prepare, run, verify
     from reranker_batch.storage.output.cleaning import clean_outputs as clean
     from reranker_batch.storage.output.redriving import redrive_output as redrive
     from reranker_batch.storage.output.status import output_status as status
@@ -38,6 +38,7 @@ __all__ = [
     "clean",
     "export",
     "plan",
+    "prepare",
     "redrive",
     "rerank_table",
     "run",
@@ -56,6 +57,7 @@ _HOMES = {
     "clean": "storage.output.cleaning.clean_outputs",
     "export": "exporting.export.export",
     "plan": "job.estimate.estimate_job",
+    "prepare": "runtime.driver.prepare",
     "redrive": "storage.output.redriving.redrive_output",
     "rerank_table": "frames.rerank_table",
     "run": "runtime.driver.run",

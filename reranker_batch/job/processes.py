@@ -18,6 +18,7 @@ MODULE = "reranker_batch.job.call_child"
 _ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve a gigabyte of addresses for each process
     "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),  # so that large buffers go back to the system
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }

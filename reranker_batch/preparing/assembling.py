@@ -48,7 +48,7 @@ PART_COUNTS = (
     "duplicate_documents",
 )
 """Of `RowCounts`, what each part adds."""
-_PASS_BYTES = 64 << 20
+_PASS_BYTES = 16 << 20
 """Texts in memory at once; a query is never cut."""
 _GROUP_BYTES = 8 << 20
 _GROUP_ROWS = 16_384

@@ -10,7 +10,7 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
 from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Task
-from reranker_batch.preparing.prepare import OnProgress, ignore
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.source import Source
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece, pieces
@@ -43,11 +43,11 @@ def convert(
 
 def _asked(source: Source, piece_bytes: int) -> ConversionRecord:
     files = source.files
-    settings = {"form": files.form, "has_header": files.has_header, **_plain(asdict(source.adaption))}
+    settings = {"form": files.form, "has_header": files.has_header, **plain_settings(asdict(source.adaption))}
     return ConversionRecord(VERSION, settings, files.identity(), piece_bytes)
 
 
-def _plain(value: object) -> dict[str, object]:
+def plain_settings(value: object) -> dict[str, object]:
     """As JSON reads it back."""
     assert isinstance(value, dict)
     return {key: _listed(item) for key, item in value.items()}
@@ -55,7 +55,7 @@ def _plain(value: object) -> dict[str, object]:
 
 def _listed(value: object) -> object:
     if isinstance(value, dict):
-        return _plain(value)
+        return plain_settings(value)
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reranker_batch.config import ColumnsConfig, JobConfig
+from reranker_batch.config import InputConfig, JobConfig
 from reranker_batch.config.job import prepared_place
 from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ConfigError
-from reranker_batch.preparing.prepare import OnProgress, ignore, prepare_reference
+from reranker_batch.preparing.prepare import prepare_reference
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
+from reranker_batch.preparing.rows import prepare_rows
 from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.places import check_access, refuse_overlap
@@ -23,7 +25,8 @@ class Preparation:
     """Tables to join or to group, and the folder of the result."""
 
     config: PrepareConfig
-    columns: ColumnsConfig
+    source: InputConfig | None
+    """How rows that carry their texts are read."""
     goal: str
     lock: str
     """The folder whose lock guards the goal: an output, or the goal itself."""
@@ -34,12 +37,11 @@ class Preparation:
         prepare, output = config.prepare, config.output
         if not prepare.is_wanted:
             return None
-        columns = ColumnsConfig() if config.input is None else config.input.columns
         if prepare.output is not None:
-            return cls(prepare, columns, prepare.output, prepare.output)
+            return cls(prepare, config.input, prepare.output, prepare.output)
         if output is None:
             raise ConfigError("Neither prepare.output nor output.path says where the prepared input goes. Set one.")
-        return cls(prepare, columns, prepared_place(None, output.path), output.path)
+        return cls(prepare, config.input, prepared_place(None, output.path), output.path)
 
     def check_places(self, output: str | None = None) -> None:
         """Raises ConfigError for a place that cannot be reached, or that is read and written."""
@@ -59,6 +61,8 @@ class Preparation:
             ConfigError, InputError: A table or a folder cannot be used.
             RerankerBatchError: It failed; the same call goes on from there.
         """
+        if self.config.has_texts:
+            return prepare_rows(self.config, self.source, self.goal, each, on_progress)
         return prepare_reference(self.config, self.goal, each, on_progress)
 
     def record(self) -> PreparedRecord | None:

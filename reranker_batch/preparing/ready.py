@@ -10,7 +10,7 @@ from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.prepare import OnProgress, ignore
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.record import PreparedRecord
 from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Look, Source, look_at

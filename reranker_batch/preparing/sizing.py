@@ -12,10 +12,10 @@ from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import read_piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
-_BUCKET_BYTES = 128 << 20
+_BUCKET_BYTES = 64 << 20
 """Texts of the candidates of a bucket of queries."""
 _BUCKET_ROWS = 400_000
-_DOCUMENT_ROWS = 4_000_000
+_DOCUMENT_ROWS = 3_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
 MAX_BUCKETS = 4_096
 UNPACKED = 4
@@ -30,6 +30,11 @@ def buckets_for(run: RunTable, corpus: TextTable) -> tuple[int, int]:
     text_bytes = _mean_bytes(corpus)
     queries = math.ceil(max(rows * (text_bytes + _ROW_BYTES) / _BUCKET_BYTES, rows / _BUCKET_ROWS))
     return min(MAX_BUCKETS, max(1, queries)), max(1, math.ceil(rows / _DOCUMENT_ROWS))
+
+
+def row_buckets_for(files: TableFiles) -> int:
+    """Buckets of queries whose rows carry their texts."""
+    return min(MAX_BUCKETS, max(1, math.ceil(unpacked_bytes(files) / _BUCKET_BYTES)))
 
 
 def estimated_rows(run: RunTable) -> int:

@@ -210,3 +210,30 @@ def _meant(files: TableFiles, seen: pa.Schema, columns: ColumnsConfig) -> str:
 
 def _name(files: TableFiles) -> str:
     return files.files[0].path
+
+
+def pairs_source(config: InputConfig) -> Source:
+    """A table of pairs, whatever order its rows are in, and whether or not it could be read as it is.
+
+    Raises:
+        ConfigError: The config asks for what the form of the files does not have.
+        InputError: It cannot be read, or has no column with the query or the text.
+    """
+    asked = config.model_copy(update={"layout": "pairs"})
+    try:
+        look = look_at(asked)
+    except InputError as error:
+        try:
+            look = look_at(config)
+        except InputError:
+            raise error from None
+    if look.source is not None and look.source.adaption.layout == "pairs":
+        return look.source
+    if look.config.layout != "pairs":
+        raise InputError(
+            f"{config.path} has a row for each query, which needs no grouping. Name it in input.path, without prepare.run."
+        )
+    files = _opened(look.config)
+    if files is None:
+        raise InputError(f"{config.path} holds files of several forms. Give files of one form.")
+    return Source(files, _adaption(ColumnMap("pairs", look.config.columns), files, columns_seen(files)))

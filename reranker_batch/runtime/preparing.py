@@ -12,7 +12,7 @@ from reranker_batch.job.cluster import is_ray_in_use, is_ray_named, stays_here
 from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.processes import in_this_process, processes
 from reranker_batch.job.stage_display import stage_display
-from reranker_batch.preparing.prepare import OnProgress
+from reranker_batch.preparing.stages import OnProgress
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
 

@@ -17,11 +17,12 @@ from reranker_batch.errors import CommitError
 from reranker_batch.storage.filesystem import Folder
 
 STAGING = "staging"
-FLUSH_BYTES = 32 << 20
+FLUSH_BYTES = 16 << 20
 """Rows that are gathered before they are written: the chunks of a bucket are as large as that allows."""
 _MAGIC = b"RBBF"
 _TAIL_BYTES = 8 + len(_MAGIC)
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+_WRITE = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+_READ = pa.ipc.IpcReadOptions(use_threads=False)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class BucketWriter:
 
     def _write(self, bucket: int, table: pa.Table) -> None:
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema, options=_OPTIONS) as writer:
+        with pa.ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
             writer.write_table(table)
         content = sink.getvalue()
         self._sink.write(content)
@@ -144,7 +145,9 @@ class BucketFile:
             with self.folder.filesystem.open_input_file(path) as source:
                 for chunk in chunks:
                     content = source.read_at(chunk.size_bytes, chunk.start)
-                    yield pa.ipc.open_stream(pa.py_buffer(content)).read_all()
+                    yield pa.ipc.open_stream(pa.py_buffer(content), options=_READ).read_all()
+        except pa.ArrowMemoryError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise CommitError(f"{path} is damaged: {error}. Delete its folder and start again.") from error
 

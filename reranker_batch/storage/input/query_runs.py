@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -184,6 +183,8 @@ def _join(pieces: list[QueryRuns]) -> QueryRuns:
 
 def _hashes(keys: pa.Array, kind: str) -> HashArray:
     """As bytes, because polars takes no string that is not valid UTF-8."""
+    import polars as pl  # takes 300 MB of addresses, which a process that only reads rows can do without
+
     series = pl.Series(values=pl.from_arrow(keys.cast(pa.large_binary())), dtype=pl.Binary)
     return series.hash(seed=len(kind)).to_numpy()
 
