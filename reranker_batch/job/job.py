@@ -18,6 +18,7 @@ from reranker_batch.model.local import LocalModel
 from reranker_batch.model.source.devices import has_gpu
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.schema import SCHEMA_VERSION
+from reranker_batch.storage.fetching import copy_folder
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.places import check_access, is_within, refuse_overlap
@@ -142,7 +143,7 @@ def open_model(config: JobConfig, *, with_weights: bool = True) -> tuple[LocalMo
     """
     if not config.prepare.is_wanted:
         refuse_overlap(config.input.path, config.output.path)
-    check_access(config.input.path, config.output.path, *_earlier_places(config))
-    backend = LocalModel.open(config.model, with_weights=with_weights)
+    check_access(config.input.path, config.output.path, config.model.name, *_earlier_places(config))
+    backend = LocalModel.open(config.model, with_weights=with_weights, copy_folder=copy_folder)
     _require_gpu(devices_for(backend, config.runtime), config)
     return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
