@@ -357,9 +357,10 @@ def recipes(
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
     from reranker_batch.model.checks.inspection import inspect_model
     from reranker_batch.model.source.files import resolve_model
+    from reranker_batch.storage.fetching import copy_folder
 
     positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
-    files = resolve_model(name, revision=revision)
+    files = resolve_model(name, revision=revision, copy_folder=copy_folder)
     inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
     show_rows(name, inspection.rows)
     return 0 if inspection.agrees else EXIT_FAILED

@@ -31,6 +31,7 @@ from reranker_batch.pipeline import (
     score_unit,
     separate_non_finite,
 )
+from reranker_batch.storage.fetching import copy_folder
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class Reranker:
 
     @classmethod
     def _opened(cls, config: ModelConfig, asked: LimitsConfig, token_budget: int | None) -> Reranker:
-        backend = LocalModel.open(config, hashed=False)
+        backend = LocalModel.open(config, hashed=False, copy_folder=copy_folder)
         encoder = backend.load_encoder()
         limits = limits_of(asked, encoder, token_budget=token_budget)
         where = Where(

@@ -73,6 +73,7 @@ ROOMS = {
         "globbing": 1,
         "bucketed": 1,
         "prepared": 1,
+        "fetching": 1,
         "places": 2,
         "input": 3,
         "tables": 4,

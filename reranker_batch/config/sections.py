@@ -94,7 +94,8 @@ class ModelConfig(Section):
     """The model and how it is computed."""
 
     name: Place = Field(
-        description="Hub id, local folder, or builtin:mini, the small model that ships with the package."
+        description="Hub id, local folder, URI of a folder (s3://, gs://, abfss://), or builtin:mini, the small model "
+        "that ships with the package."
     )
     revision: Name | None = Field(
         None, description="Commit hash, tag or branch of a hub model. null is the newest commit of the main branch."

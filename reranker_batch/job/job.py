@@ -21,6 +21,7 @@ from reranker_batch.pipeline import ResultSettings
 from reranker_batch.preparing.ready import look_at_input, ready_input
 from reranker_batch.preparing.source import Look
 from reranker_batch.schema import SCHEMA_VERSION
+from reranker_batch.storage.fetching import copy_folder
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.places import check_access, is_within, refuse_overlap
@@ -169,7 +170,7 @@ def open_model(config: JobConfig, *, with_weights: bool = True) -> OpenedModel:
     """
     if not config.prepare.is_wanted:
         refuse_overlap(config.input.path, config.output.path)
-    check_access(config.input.path, config.output.path, *_earlier_places(config))
-    backend = LocalModel.open(config.model, with_weights=with_weights)
+    check_access(config.input.path, config.output.path, config.model.name, *_earlier_places(config))
+    backend = LocalModel.open(config.model, with_weights=with_weights, copy_folder=copy_folder)
     _require_gpu(devices_for(backend, config.runtime), config)
     return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
