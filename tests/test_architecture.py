@@ -42,6 +42,7 @@ LAYERS = {
     "evaluation": 5,
     "reranker": 6,
     "reuse": 6,
+    "labels": 6,
     "page": 6,
     "exporting": 7,
     "frames": 7,
@@ -150,6 +151,7 @@ def test_no_layer_and_no_room_is_forgotten() -> None:
 def test_the_public_names_are_these() -> None:
     assert sorted(reranker_batch.__all__) == [
         "JobConfig",
+        "LabelConfig",
         "Reranker",
         "RerankerBatchError",
         "RunReport",
@@ -158,6 +160,7 @@ def test_the_public_names_are_these() -> None:
         "accept",
         "clean",
         "export",
+        "label",
         "plan",
         "redrive",
         "rerank_table",
