@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reranker_batch.config import JobConfig
+from reranker_batch.config.config_file import ConfigFile
+from reranker_batch.config.labels import LabelConfig
 from reranker_batch.core.limits import PROFILES
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError, described
 from reranker_batch.job.interrupts import terminate_as_interrupt
@@ -117,7 +119,7 @@ def run(config: ConfigPath, overrides: Overrides = None, print_config: PrintConf
     return _show_config(job_config) if print_config else run_and_summarize(job_config)
 
 
-def _show_config(config: JobConfig) -> int:
+def _show_config(config: ConfigFile) -> int:
     for line in config.to_yaml().splitlines():
         say(line)
     return 0
@@ -300,6 +302,24 @@ def export(
         if number:
             complain(f"warning: {number:,} {what}")
     say(f"{target}: {exported.documents:,} results of {exported.queries:,} queries.")
+
+
+@_command
+def label(config: ConfigPath, overrides: Overrides = None, print_config: PrintConfig = False) -> int:
+    """Make training labels of the scores of teachers. The same command again resumes, or finds them complete.
+
+    Teachers that have a config and are not finished run first. Exit codes as of `run`.
+    """
+    label_config = LabelConfig.load(config, overrides=overrides or ())
+    return _show_config(label_config) if print_config else label_and_summarize(label_config)
+
+
+def label_and_summarize(label_config: LabelConfig) -> int:
+    """Make labels with a progress display and print what became of the candidates."""
+    from reranker_batch.runtime.labelling import label as make_labels
+
+    show_rows("Labels", make_labels(label_config, show_progress=True).rows_to_show)
+    return 0
 
 
 @_command

@@ -43,6 +43,7 @@ LAYERS = {
     "reranker": 6,
     "reuse": 6,
     "preparing": 6,
+    "labels": 6,
     "page": 6,
     "exporting": 7,
     "frames": 7,
@@ -154,6 +155,7 @@ def test_no_layer_and_no_room_is_forgotten() -> None:
 def test_the_public_names_are_these() -> None:
     assert sorted(reranker_batch.__all__) == [
         "JobConfig",
+        "LabelConfig",
         "Reranker",
         "RerankerBatchError",
         "RunReport",
@@ -162,6 +164,7 @@ def test_the_public_names_are_these() -> None:
         "accept",
         "clean",
         "export",
+        "label",
         "plan",
         "redrive",
         "rerank_table",
