@@ -366,7 +366,7 @@ def _check_model(name: str, revision: str | None, recipe: str, instruct: str | N
 
 
 def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
-    model_types = ", ".join(sorted(recipe.model_types))
+    model_types = recipe.converted_from or ", ".join(sorted(recipe.model_types))
     instruct = recipe.resolved_instruct or ("taken, none by default" if recipe.uses_instruct else "not taken")
     return [
         ("what it does", recipe.description),

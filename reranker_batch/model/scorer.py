@@ -169,6 +169,7 @@ def _out_of_memory(tokens: int, device: torch.device) -> RowError:
 
 _FORWARDS: Mapping[Kind, Callable[[PreTrainedModel, ModelPairEncoder, TokenInputs, torch.device], Forward]] = {
     Kind.PAIR: lambda model, encoder, trial, device: choose_forward(model, trial, device=device),
+    Kind.TEXT: lambda model, encoder, trial, device: choose_forward(model, trial, device=device),
     Kind.PROMPT: lambda model, encoder, trial, device: choose_causal_forward(
         model, encoder.answer_ids, trial, device=device
     ),

@@ -19,6 +19,7 @@ from reranker_batch.model.recipes.instructs import find_instruct
 from reranker_batch.model.recipes.labels import positive_label
 from reranker_batch.model.recipes.module_chain import MODULE_CHAIN
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
+from reranker_batch.model.recipes.nemotron import LLAMA_NEMOTRON_RERANK
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
@@ -34,6 +35,7 @@ RECIPES: Mapping[str, Recipe] = {
         MXBAI_RERANK_BASE_V2,
         MXBAI_RERANK_LARGE_V2,
         BGE_RERANKER_V2_GEMMA,
+        LLAMA_NEMOTRON_RERANK,
     )
 }
 
@@ -122,7 +124,7 @@ def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | No
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
     able = [recipe for recipe in able if _has_stated_answers(recipe, folder) and _has_its_head(recipe, folder)]
     pairs = [recipe for recipe in able if recipe.kind is Kind.PAIR]
-    prompted = [recipe for recipe in able if recipe.kind is Kind.PROMPT]
+    prompted = [recipe for recipe in able if recipe.kind is not Kind.PAIR]
     detected = [
         Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in pairs
     ]
@@ -183,6 +185,8 @@ def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
 
 def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     architectures = _architectures(config)
+    if recipe.converted_from and config.get("converted_from") != recipe.converted_from:
+        return False
     if not architectures:
         return recipe.kind is Kind.PAIR
     return any(item.endswith(recipe.architectures) for item in architectures)
