@@ -355,13 +355,13 @@ def recipes(
 
 
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
-    from reranker_batch.model.checks.inspection import inspect_model
-    from reranker_batch.model.source.files import resolve_model
+    from reranker_batch.model.checks.inspection import explain_model
 
     positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
-    files = resolve_model(name, revision=revision)
-    inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
+    inspection = explain_model(name, revision=revision, recipe=recipe, instruct=instruct, positive=positive)
     show_rows(name, inspection.rows)
+    if inspection.refusal is not None:
+        raise inspection.refusal
     return 0 if inspection.agrees else EXIT_FAILED
 
 

@@ -23,6 +23,7 @@ from reranker_batch.model.recipes.nemotron import LLAMA_NEMOTRON_RERANK
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
+from reranker_batch.model.recipes.unserved import reason_of_class, reason_of_type
 
 logger = logging.getLogger(__name__)
 
@@ -252,12 +253,16 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
 
 def _unknown_family(folder: Path, config: Mapping[str, Any]) -> str:
     known = "; ".join(f"{recipe.name} ({_served(recipe)})" for recipe in RECIPES.values())
-    if is_causal(config):
+    if known_reason := reason_of_class(_architectures(config)):
+        reason = known_reason
+    elif is_causal(config):
         reason = "It is a generative model, which is scored through a prompt template, and no recipe has its."
     elif is_chain(folder):
         reason = "Its head is a chain of modules on an encoder that was not compared with sentence-transformers here."
     elif not any(item.endswith(_SEQUENCE_CLASSIFICATION) for item in _architectures(config)):
         reason = "It has no sequence-classification head: an embedding or language model is not a reranker."
+    elif type_reason := reason_of_type(config):
+        reason = type_reason
     elif _is_plain_encoder(config):
         reason = "It is an encoder of a family that was not compared with plain transformers here, so it is not run."
     else:
