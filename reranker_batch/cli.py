@@ -375,19 +375,21 @@ def recipes(
 
 
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
-    from reranker_batch.model.checks.inspection import inspect_model
-    from reranker_batch.model.source.files import resolve_model
+    from reranker_batch.model.checks.inspection import explain_model
     from reranker_batch.storage.fetching import copy_folder
 
     positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
-    files = resolve_model(name, revision=revision, copy_folder=copy_folder)
-    inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
+    inspection = explain_model(
+        name, revision=revision, recipe=recipe, instruct=instruct, positive=positive, copy_folder=copy_folder
+    )
     show_rows(name, inspection.rows)
+    if inspection.refusal is not None:
+        raise inspection.refusal
     return 0 if inspection.agrees else EXIT_FAILED
 
 
 def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
-    model_types = ", ".join(sorted(recipe.model_types))
+    model_types = recipe.converted_from or ", ".join(sorted(recipe.model_types))
     instruct = recipe.resolved_instruct or ("taken, none by default" if recipe.uses_instruct else "not taken")
     return [
         ("what it does", recipe.description),

@@ -21,6 +21,7 @@ from reranker_batch.model.encoding.input_checks import (
     require_same_answers,
     require_same_pairs,
     require_same_template,
+    require_same_text,
     require_separate_texts,
     require_type_embeddings,
 )
@@ -181,6 +182,13 @@ def _load_prompt_encoder(source: _Source) -> ModelPairEncoder:
     return encoder
 
 
+def _load_text_encoder(source: _Source) -> ModelPairEncoder:
+    """The encoder of a model that reads one text, with the tokens that its tokenizer puts around any text."""
+    encoder = _load_prompt_encoder(source)
+    require_same_text(source.folder, source.recipe, encoder, source.tokenizer, source.raw)
+    return encoder
+
+
 def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
     """The encoder of a model that reads the tokenizer's own pairs."""
     folder, tokenizer, backend = source.folder, source.tokenizer, source.backend
@@ -204,6 +212,7 @@ def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
 _ENCODERS: Mapping[Kind, Callable[[_Source], ModelPairEncoder]] = {
     Kind.PAIR: _load_pair_encoder,
     Kind.PROMPT: _load_prompt_encoder,
+    Kind.TEXT: _load_text_encoder,
 }
 
 

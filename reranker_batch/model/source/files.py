@@ -19,6 +19,7 @@ from reranker_batch.model.folder.hashing import sha256_of
 from reranker_batch.model.folder.weights import weight_shapes
 from reranker_batch.model.source.requirements import (
     WEIGHTS,
+    require_model,
     require_no_code,
     require_plain_inputs,
     require_plain_weights,
@@ -148,6 +149,7 @@ def resolve_model(
 
 
 def _require_servable(files: ModelFiles, *, with_weights: bool) -> None:
+    require_model(files.folder, name=files.name)
     config = files.config()
     require_readable(files.folder)
     require_no_code(files.folder, config, name=files.name, trust_remote_code=files.trust_remote_code)
