@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reranker_batch.config import JobConfig, RuntimeConfig
 from reranker_batch.core.backend import Device, ScoringBackend, Where
+from reranker_batch.core.chunks import CHUNKS_VERSION
 from reranker_batch.core.fingerprint import Settings
 from reranker_batch.core.limits import RequestLimits, limits_of
 from reranker_batch.core.pairs import CUTTING_VERSION
@@ -45,6 +46,7 @@ class Job:
             return_documents=self.config.ranking.return_documents,
             activation=self.backend.activation,
             passthrough=tuple(self.config.input.columns.passthrough),
+            long_documents=self.limits.long_documents,
         )
 
     def settings(self, device: Device) -> Settings:
@@ -54,7 +56,12 @@ class Job:
             scoring={
                 "version": CUTTING_VERSION,
                 **self.backend.identity(device),
-                "limits": {"max_item_tokens": limits.max_item_tokens, "max_pair_tokens": limits.max_pair_tokens},
+                "limits": {
+                    "max_item_tokens": limits.max_item_tokens,
+                    "max_pair_tokens": limits.max_pair_tokens,
+                    "long_documents": limits.long_documents,
+                    **({"chunks_version": CHUNKS_VERSION} if limits.long_documents == "max_chunk" else {}),
+                },
             },
             limits={
                 "max_documents": limits.max_documents,

@@ -89,6 +89,10 @@ class PromptPairEncoder:
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut([_LEAD + text for text in texts], max_tokens=max_tokens), texts)
 
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        starts = self.reader.starts([_LEAD + text for text in texts], max_tokens=max_tokens)
+        return Ragged(np.maximum(starts.values - len(_LEAD), 0), starts.offsets)
+
     def encode_pairs(
         self,
         queries: EncodedTexts,
