@@ -1,6 +1,6 @@
 """Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
 
-A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `clean`, with a `JobConfig`
+A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
 A table in memory:      `rerank_table`
 One query, or pairs:    `Reranker`
 """
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from reranker_batch.config import JobConfig
     from reranker_batch.core.report import RunReport
     from reranker_batch.errors import RerankerBatchError
+    from reranker_batch.exporting.export import export
     from reranker_batch.frames import rerank_table
     from reranker_batch.job.estimate import estimate_job as plan
     from reranker_batch.page.publishing import accept
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "accept",
     "clean",
+    "export",
     "plan",
     "redrive",
     "rerank_table",
@@ -52,6 +54,7 @@ _HOMES = {
     "Verification": "storage.output.verifying.Verification",
     "accept": "page.publishing.accept",
     "clean": "storage.output.cleaning.clean_outputs",
+    "export": "exporting.export.export",
     "plan": "job.estimate.estimate_job",
     "redrive": "storage.output.redriving.redrive_output",
     "rerank_table": "frames.rerank_table",

@@ -159,6 +159,22 @@ def plan(
 
 
 @_command
+def prepare(config: ConfigPath, overrides: Overrides = None) -> int:
+    """Join a run with its queries and its corpus, or group rows of pairs, as `prepare` in the config says.
+
+    The result is ordinary input. `run` does this itself; the same command again finishes what was begun.
+    """
+    from reranker_batch.config.prepare_job import PrepareJob
+    from reranker_batch.preparing.summary import summary_rows as prepared_rows
+    from reranker_batch.runtime import driver
+
+    job_config = PrepareJob.load(config, overrides=overrides or ())
+    record = driver.prepare(job_config, show_progress=True)
+    show_rows("Prepared", prepared_rows(record))
+    return 0
+
+
+@_command
 def verify(
     output: Annotated[str, typer.Argument(help="The output.path of a finished run.")],
     ray_address: Annotated[
@@ -259,6 +275,31 @@ def redrive(
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in redriven.reasons.items())
     say(f"{target}: {redriven.num_candidates:,} candidates ({reasons}). Score them with the same config and")
     say(f"  --set input.path={target} --set output.path=NEW, then merge as docs/usage.md shows.")
+
+
+@_command
+def export(
+    output: Annotated[str, typer.Argument(help="The output.path of a complete or accepted run.")],
+    target: Annotated[str, typer.Argument(help="The file to write; .gz or .zst at its end compress it.")],
+    file_format: Annotated[str, typer.Option("--format", help="trec, msmarco, mteb or jsonl.")],
+    tag: Annotated[str | None, typer.Option(help="trec: the name of the run.")] = None,
+    subset: Annotated[str | None, typer.Option(help="mteb: the subset of the task; default.")] = None,
+    split: Annotated[str | None, typer.Option(help="mteb: the split of the task; test.")] = None,
+) -> None:
+    """Write the results of an output into a file that evaluation tools read."""
+    from reranker_batch.exporting.export import export as export_output
+    from reranker_batch.storage.places import check_access
+
+    check_access(output, target)
+    exported = export_output(output, target, format=file_format, tag=tag, subset=subset, split=split)
+    for number, what in (
+        (exported.repeated_queries, "rows have the query id of an earlier row, which is the one that is written"),
+        (exported.repeated_documents, "times a document was already in the list of its query: its best place counts"),
+        (exported.empty_queries, "queries have no results and are not in the file"),
+    ):
+        if number:
+            complain(f"warning: {number:,} {what}")
+    say(f"{target}: {exported.documents:,} results of {exported.queries:,} queries.")
 
 
 @_command

@@ -20,6 +20,7 @@ from reranker_batch.schema import canonical_type
 from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.merging import merge_columns
 from reranker_batch.storage.input.planning import refuse_own_names
+from reranker_batch.storage.input.reading import plain_reading
 from reranker_batch.storage.input.unit_rows import unit_rows
 from reranker_batch.storage.values import conform_table, one_chunk
 
@@ -109,10 +110,10 @@ def _from_pandas(frame: Any) -> pa.Table:
 
 def _read(table: pa.Table, config: InputConfig) -> tuple[WorkUnit, UnitRows]:
     """As planning and reading do it for a file."""
-    names = config.columns
-    refuse_own_names(names)
-    layout = layout_of(config)
-    columns = merge_columns([(_NAME, layout.inspect(table.schema, _NAME))], names.passthrough)
+    reading = plain_reading(config)
+    refuse_own_names(reading.columns)
+    layout = layout_of(reading)
+    columns = merge_columns([(_NAME, layout.inspect(table.schema, _NAME))], reading.columns.passthrough)
     canonical = _canonical(table, set(layout.wanted(columns)))
     layout.refuse_returning(canonical, _NAME)
     unit = memory_unit(_NAME, len(table))

@@ -78,6 +78,7 @@ class SmallJob:
     memo: bool = True
     reuse: Mapping[str, Any] = field(default_factory=dict)
     limits: RequestLimits = LIMITS
+    columns: Mapping[str, Any] = field(default_factory=dict)
     scoring: Mapping[str, Any] = field(default_factory=dict)
     """In the scoring settings, in addition to those of the oracle."""
 
@@ -88,7 +89,7 @@ class SmallJob:
     def config(self) -> JobConfig:
         return JobConfig.of(
             {
-                "input": {"path": self.input, "layout": self.layout},
+                "input": {"path": self.input, "layout": self.layout, "columns": self.columns},
                 "model": {"name": "builtin:mini", "device": "cpu"},
                 "ranking": {"top_n": self.top_n},
                 "output": {

@@ -23,6 +23,8 @@ OWNERS = {
     "pyarrow.fs": "storage",
     "fsspec": "storage",
     "obstore": "storage",
+    "deltalake": "storage",
+    "pyiceberg": "storage",
     "ir_measures": "evaluation",
     "scipy": "evaluation",
 }
@@ -41,6 +43,7 @@ LAYERS = {
     "reranker": 6,
     "reuse": 6,
     "page": 6,
+    "exporting": 7,
     "frames": 7,
     "job": 7,
     "runtime": 8,
@@ -154,6 +157,7 @@ def test_the_public_names_are_these() -> None:
         "__version__",
         "accept",
         "clean",
+        "export",
         "plan",
         "redrive",
         "rerank_table",
@@ -178,7 +182,18 @@ def test_the_model_layer_needs_neither_ray_nor_pydantic_nor_polars() -> None:
 
 def test_help_shows_the_public_names() -> None:
     shown = pydoc.render_doc(reranker_batch, renderer=pydoc.plaintext)  # type: ignore[attr-defined]  # typeshed lacks it
-    for name in ["class Reranker", "rerank_table", "run", "plan", "verify", "redrive", "accept", "clean", "status"]:
+    for name in [
+        "class Reranker",
+        "rerank_table",
+        "run",
+        "plan",
+        "verify",
+        "redrive",
+        "export",
+        "accept",
+        "clean",
+        "status",
+    ]:
         assert re.search(rf"^ +{name}\b.*\(", shown, re.MULTILINE), name
 
 

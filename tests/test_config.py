@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reranker_batch import JobConfig
+from reranker_batch.config import Columns, ColumnsConfig
 from reranker_batch.errors import ConfigError
 
 LEAST: dict[str, Any] = {"input": {"path": "in"}, "model": {"name": "m"}, "output": {"path": "out"}}
@@ -218,6 +219,17 @@ def test_an_override_of_text_is_taken_as_it_stands(tmp_path: Path, text: str) ->
         ("input.columns.passthrough=['a, b', null, 010]", ["a, b", "null", "010"]),
         ("input.columns.passthrough=[]", []),
         ("input.columns.passthrough=", []),
+        ("input.columns.document=text", "text"),
+        ("input.columns.document=doc.contents", "doc.contents"),
+        ("input.columns.document=[title,text]", ["title", "text"]),
+        ("input.columns.document=[2, '3', 04]", [2, "3", "04"]),
+        ("input.columns.candidates=[positive, 'a, b']", ["positive", "a, b"]),
+        ("input.columns.query=3", 3),
+        ("input.columns.query_id=0", 0),
+        ("input.columns.doc_id=null", None),
+        ("input.columns.separator= | ", " | "),
+        ("input.columns.separator=", ""),
+        ("input.format=tevatron", "tevatron"),
     ],
 )
 def test_an_override_is_read_by_the_type_of_its_key(tmp_path: Path, override: str, value: object) -> None:
@@ -252,6 +264,11 @@ def test_of_two_overrides_of_one_key_the_last_wins(tmp_path: Path) -> None:
         ("input.columns.passthrough=[a", "passthrough, line 1 is not YAML"),
         ("input.columns.passthrough=[[a]]", "no list of names"),
         ("input.columns.passthrough=a,,b", "passthrough.1: .*at least 1 character"),
+        ("input.columns.query=-1", "input.columns.query"),
+        ("input.columns.document=[]", "document: .*at least 1 item"),
+        ("input.columns.document=[a, a]", "a column stands there twice"),
+        ("input.columns.candidates=[[a]]", "no list of names"),
+        ("input.format=tevatrn", "input.format: .*'tevatron'"),
     ],
 )
 def test_a_wrong_override_is_refused(tmp_path: Path, override: str, message: str) -> None:
@@ -367,3 +384,24 @@ def test_a_config_as_yaml_reads_back_the_same(
     }
     config = JobConfig.of({**values, "output": {"path": "2026-11-25", "max_failed": "0.1%"}})
     assert JobConfig.load(write(tmp_path_factory.mktemp("config"), config.to_yaml())) == config
+
+
+def test_columns_of_a_file_are_names_paths_positions_and_lists(tmp_path: Path) -> None:
+    text = "input: {path: in, columns: {query_id: 0, query: '1', document: [3, title, '4'], candidates: [a, b]}}"
+    columns = JobConfig.load(write(tmp_path, f"{text}\nmodel: {{name: m}}\noutput: {{path: out}}\n")).input.columns
+    assert (columns.query_id, columns.query, columns.document) == (0, "1", [3, "title", "4"])
+    assert columns.has_positions
+    assert columns.plain() is None
+
+
+@pytest.mark.parametrize(
+    "values", [{"candidates": ["a", "b"]}, {"document": ["title", "text"]}, {"query": 0}, {"document": ["title", 1]}]
+)
+def test_columns_that_are_not_names_alone_are_not_plain(values: dict[str, Any]) -> None:
+    assert ColumnsConfig(**values).plain() is None
+    assert ColumnsConfig(query="q", separator="|").plain() == Columns(query="q")
+
+
+def test_a_passthrough_may_not_hide_the_name_of_the_list() -> None:
+    with pytest.raises(ConfigError, match="list is the column with the name of a candidate's list"):
+        JobConfig.of({**LEAST, "input": {"path": "in", "columns": {"candidates": ["a"], "passthrough": ["list"]}}})

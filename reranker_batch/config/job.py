@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from reranker_batch.config.checking import checked
 from reranker_batch.config.gates import GatesConfig, ReportConfig
 from reranker_batch.config.overrides import apply_override
+from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.sections import (
     BatchingConfig,
     InputConfig,
@@ -25,6 +26,10 @@ from reranker_batch.config.sections import (
     Section,
 )
 from reranker_batch.config.yaml_file import read_config_file
+from reranker_batch.uris import split_options
+
+PREPARED_IN_OUTPUT = "run/input"
+"""Where prepared input goes, below `output.path`."""
 
 
 class JobConfig(Section):
@@ -34,6 +39,7 @@ class JobConfig(Section):
     """
 
     input: InputConfig
+    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     model: ModelConfig
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     ranking: RankingConfig = Field(default_factory=RankingConfig)
@@ -43,6 +49,22 @@ class JobConfig(Section):
     report: ReportConfig = Field(default_factory=ReportConfig)
     gates: GatesConfig = Field(default_factory=GatesConfig)
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _input_is_prepared(cls, values: Any) -> Any:
+        """With `prepare.run` the input is what is prepared, so that `input.path` is left out."""
+        return with_prepared_path(values)
+
+    @model_validator(mode="after")
+    def _input_is_left_out(self) -> JobConfig:
+        place = prepared_place(self.prepare.output, self.output.path)
+        if self.prepare.is_wanted and self.input.path != place:
+            raise ValueError(
+                f"input.path={self.input.path} and prepare.run={self.prepare.run.path} are both inputs. Leave "
+                f"input.path out: it is {place}, where the prepared input goes"
+            )
+        return self
 
     @model_validator(mode="after")
     def _budget_holds_a_pair(self) -> JobConfig:
@@ -108,3 +130,33 @@ class JobConfig(Section):
         text: str = yaml.safe_dump(self.model_dump(), allow_unicode=True, **options)
         is_visible = all(line.isprintable() for line in text.split("\n"))
         return text if is_visible else str(yaml.safe_dump(self.model_dump(), **options))
+
+
+def prepared_place(prepare_output: str | None, output: str) -> str:
+    """Where prepared input goes: `prepare.output`, or else inside the output."""
+    if prepare_output is not None:
+        return prepare_output
+    plain, options = split_options(output)
+    return f"{plain.rstrip('/')}/{PREPARED_IN_OUTPUT}{options}"
+
+
+def with_prepared_path(values: Any) -> Any:
+    """Plain values of a config, with the place of what is prepared for `input.path`, where something is."""
+    if not isinstance(values, Mapping) or (place := _place_of(values)) is None:
+        return values
+    section = values.get("input") or {}
+    return {**values, "input": {"path": place, **section}} if isinstance(section, Mapping) else values
+
+
+def _place_of(values: Mapping[str, Any]) -> str | None:
+    """Where plain values have their prepared input, None where they prepare nothing or are not what a config is."""
+    prepare, output = values.get("prepare"), values.get("output") or {}
+    if not isinstance(prepare, Mapping) or not isinstance(output, Mapping):
+        return None
+    run, place, path = prepare.get("run"), prepare.get("output"), output.get("path")
+    is_wanted = run.get("path") is not None if isinstance(run, Mapping) else isinstance(run, str)
+    if not is_wanted:
+        return None
+    if isinstance(place, str):
+        return place
+    return prepared_place(None, path) if isinstance(path, str) and place is None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reranker_batch.config.complaints import unknown_key
-from reranker_batch.config.plain import SectionType, is_list, read_plain, section_of, type_of
+from reranker_batch.config.plain import SectionType, is_list, item_of, read_plain, section_of, type_of
 from reranker_batch.config.yaml_file import read_list
 from reranker_batch.errors import ConfigError
 
@@ -24,7 +24,7 @@ def apply_override(values: dict[str, Any], override: str, root: SectionType) -> 
     *sections, key = place
     for section in sections:
         values = _enter(values, section, name)
-    values[key] = _list_of(text, name) if is_list(annotation) else read_plain(text, annotation)
+    values[key] = _read(text, name, annotation)
 
 
 def _find(place: list[str], root: SectionType) -> Any:
@@ -51,8 +51,10 @@ def _enter(values: dict[str, Any], section: str, name: str) -> dict[str, Any]:
     return inner
 
 
-def _list_of(text: str, name: str) -> list[str]:
-    """`[a, b]` as in YAML, where names may be quoted, or just `a,b`."""
-    if text.strip().startswith("["):
-        return read_list(text, f"--set {name}")
+def _read(text: str, name: str, annotation: Any) -> Any:
+    """`[a, b]` as in YAML, where names may be quoted; where a key is always a list, just `a,b` too."""
+    if item_of(annotation) is not None and text.strip().startswith("["):
+        return read_list(text, f"--set {name}", annotation)
+    if not is_list(annotation):
+        return read_plain(text, annotation)
     return [part.strip() for part in text.split(",")] if text.strip() else []

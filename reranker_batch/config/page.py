@@ -71,7 +71,8 @@ def _values(value: Schema) -> str:
     if "enum" in value:
         return " or ".join(f"`{choice}`" for choice in value["enum"])
     if value["type"] == "array":
-        return f"list of {_values(value['items'])}s"
+        items = _values(value["items"])
+        return f"list of ({items})" if " or " in items else f"list of {items}s"
     return _TYPES[value["type"]] + _bound(value)
 
 

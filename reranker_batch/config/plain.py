@@ -28,7 +28,19 @@ def section_of(annotation: Any) -> SectionType | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
+def item_of(annotation: Any) -> Any:
+    """The type of the items where a key may be a list, else None."""
+    origin = get_origin(annotation)
+    if origin is list:
+        return get_args(annotation)[0]
+    parts = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
+    if origin in (Annotated, Union, UnionType):
+        return next((item for part in parts if (item := item_of(part)) is not None), None)
+    return None
+
+
 def is_list(annotation: Any) -> bool:
+    """Whether a key can only be a list."""
     return get_origin(annotation) is list
 
 

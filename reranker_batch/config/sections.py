@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import AfterValidator, Field, create_model, field_validator, model_validator
 
-from reranker_batch.schema import RESERVED_NAMES
+from reranker_batch.config.columns import ColumnsConfig
+from reranker_batch.config.section import LARGEST, Name, Section
 from reranker_batch.uris import is_uri, latest_folder, problem_of
 
-_LARGEST = 2**31 - 1
 _LONGEST_S = 1e8
 
 
@@ -35,74 +35,49 @@ def is_share(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?%", text) is not None
 
 
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
-Positive = Annotated[int, Field(ge=1, le=_LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Seconds = Annotated[float, Field(gt=0, le=_LONGEST_S, allow_inf_nan=False, strict=False)]
 Auto = Literal["auto"]
-Name = Annotated[str, Field(min_length=1)]
+Named = Literal[
+    "msmarco-top1000",
+    "tevatron",
+    "rankllm",
+    "flagembedding",
+    "mteb-old",
+    "triplets",
+    "n-tuples",
+    "labelled-lists",
+    "labelled-pairs",
+    "cross-encoder",
+    "parallel-lists",
+    "beir",
+    "mteb",
+    "trec",
+]
+"""Formats whose columns are known."""
 Place = Annotated[str, AfterValidator(_is_a_place)]
 EarlierOutput = Annotated[str, AfterValidator(_is_an_output)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
-
-    @field_validator("*")
-    @classmethod
-    def _is_text(cls, value: Any) -> Any:
-        """No file, column or model can have such a name."""
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and re.search("[\0\ud800-\udfff]", text):
-                raise ValueError(f"{text!r} is not valid text: it has a NUL or bytes that are not UTF-8")
-        return value
-
-
-class Columns(Section):
-    """Names of the columns in the input."""
-
-    query_id: Name | None = Field(
-        "query_id",
-        description="Column with the id of a query. With null, or where the input has no such column, ids are made "
-        "from file and row.",
-    )
-    query: Name = Field("query", description="Column with the text of the query.")
-    candidates: Name = Field(
-        "candidates", description="Column with a query's candidates (nested layout): a list of structs or of texts."
-    )
-    doc_id: Name | None = Field(
-        "doc_id",
-        description="Id of a document: a field of the structs, a column of the pairs layout, or a second list column "
-        "that is as long as a list of texts. With null, or where there is none, ids are made from file, row and index.",
-    )
-    document: Name = Field(
-        "text", description="Text of a document: a field of the structs, or a column of the pairs layout."
-    )
-    passthrough: list[Name] = Field(
-        default_factory=list, description="Further columns, or fields of the structs, to copy to the output unchanged."
-    )
-
-    @field_validator("passthrough")
-    @classmethod
-    def _names_are_free(cls, names: list[str]) -> list[str]:
-        if taken := sorted(set(names) & RESERVED_NAMES):
-            raise ValueError(f"{', '.join(taken)}: a column of the output has this name; rename it in the input")
-        if len(set(names)) < len(names):
-            raise ValueError("a name stands there twice")
-        return names
 
 
 class InputConfig(Section):
     """The table that is read."""
 
     path: Place = Field(
-        description="Parquet file, folder, glob or URI (s3://, gs://, abfss://, hf://). builtin:demo is the small "
-        "table that ships with the package."
+        description="File, folder, glob or URI (s3://, gs://, abfss://, hf://) of Parquet, JSONL, CSV or TSV; the "
+        "last three may be compressed (.gz, .zst). builtin:demo is the small table that ships with the package."
+    )
+    format: Auto | Named = Field(
+        "auto",
+        description="Names a layout that search and training tools write, in place of `layout` and `columns`; what "
+        "is set in `columns` counts before it. auto: the columns as they are set; where none is set and the default "
+        "ones are missing, the one format that fits the columns of the input.",
     )
     layout: Literal["nested", "pairs"] = Field(
         "nested",
         description="nested: a row is a query with a list of candidates. pairs: a row is a query and one document.",
     )
-    columns: Columns = Field(default_factory=Columns)
+    columns: ColumnsConfig = Field(default_factory=ColumnsConfig)
     skip_bad_files: bool = Field(
         False,
         description="Leave out files that cannot be used, and list them in the report. With false, they stop the job "

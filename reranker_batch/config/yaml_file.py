@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from reranker_batch.config.plain import SectionType, read_plain, section_of, type_of
+from reranker_batch.config.plain import SectionType, item_of, read_plain, section_of, type_of
 from reranker_batch.errors import ConfigError
 
 _LARGEST_BYTES = 1 << 18
@@ -43,16 +43,16 @@ def read_config_file(path: Path, root: SectionType) -> dict[str, Any]:
     return _mapping(node, root, f"Config file {path}")
 
 
-def read_list(text: str, where: str) -> list[str]:
-    """`[a, 'b c']` as texts.
+def read_list(text: str, where: str, annotation: Any) -> list[Any]:
+    """`[a, 'b c']`, its items read by the type that they have in `annotation`.
 
     Raises:
-        ConfigError: It is no list of texts.
+        ConfigError: It is no list of single values.
     """
     node = _composed(text, where)
     if not isinstance(node, SequenceNode) or not all(isinstance(item, ScalarNode) for item in node.value):
         raise ConfigError(f"{where}: the value is no list of names, such as [a, b].")
-    return [item.value for item in node.value]
+    return [item.value if item.style else read_plain(item.value, item_of(annotation)) for item in node.value]
 
 
 def _text_of(path: Path) -> str:
@@ -147,12 +147,18 @@ def _value(node: Node, annotation: Any, where: str) -> Any:
     if isinstance(node, MappingNode):
         return _mapping(node, section, where)
     if isinstance(node, SequenceNode):
-        return [_value(item, str, where) for item in node.value]
+        return _items(node, annotation, where)
     if not isinstance(node, ScalarNode) or node.style is not None:
         return _repaired(node.value)
     if node.value in ("", "null", "~", "Null", "NULL"):
         return {} if section is not None else None
     return read_plain(node.value, annotation)
+
+
+def _items(node: SequenceNode, annotation: Any, where: str) -> list[Any]:
+    """Texts, unless the type of the key says what else the items of its lists may be."""
+    item = item_of(annotation)
+    return [_value(each, str if item is None else item, where) for each in node.value]
 
 
 def _repaired(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -51,6 +52,17 @@ def _slices(order: LongArray, lengths: LongArray, max_batch_tokens: int) -> Iter
         stop = start + max_batch_tokens // longest
         yield order[start:stop]
         start = stop
+
+
+def pack_equal_lengths(pair_tokens: Sequence[int] | LongArray, *, max_batch_tokens: int) -> Iterator[LongArray]:
+    """As `pack_micro_batches`, with pairs of one length in each micro-batch, so that none is padded.
+
+    Raises:
+        PairTooLongError: One pair alone is over the budget. Raised before the first yield.
+    """
+    order, lengths = _longest_first(pair_tokens, max_batch_tokens)
+    groups = np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1)
+    return chain.from_iterable(_slices(group, lengths, max_batch_tokens) for group in groups)
 
 
 def pack_tokens(pair_tokens: Sequence[int] | LongArray, *, max_batch_tokens: int) -> Iterator[LongArray]:

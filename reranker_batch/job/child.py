@@ -6,14 +6,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 EARLY = "early"
-_MODULE = "reranker_batch.job.replica_child"
+REPLICA = "reranker_batch.job.replica_child"
+"""The module that a child runs."""
+_PARENT_EVERY_S = 1.0
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -27,15 +32,15 @@ class Child:
     connection: Any
 
     @classmethod
-    def start(cls, *arguments: str) -> Child:
+    def start(cls, *arguments: str, module: str = REPLICA, environment: Mapping[str, str] = _NONE) -> Child:
         """In a process group of its own: Ctrl-C is for the parent, which ends the child."""
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(theirs.fileno()), *arguments],
+                [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 process_group=0,
             )
         return cls(process, Connection(ours.detach()))
@@ -80,3 +85,15 @@ def standby(*, is_wanted: bool) -> Iterator[Standby]:
         yield spare
     finally:
         spare.close()
+
+
+def end_with_parent() -> None:
+    """A child outlives no parent, also one that was killed while the child is in a long computation."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -45,13 +45,13 @@ class Job:
             top_n=self.config.ranking.top_n,
             return_documents=self.config.ranking.return_documents,
             activation=self.backend.activation,
-            passthrough=tuple(self.config.input.columns.passthrough),
+            passthrough=tuple(self.plan.source.reading.columns.passthrough),
             long_documents=self.limits.long_documents,
         )
 
     def settings(self, device: Device) -> Settings:
         """Every setting that can change an output value."""
-        limits, source, results = self.limits, self.config.input, self.results
+        limits, results = self.limits, self.results
         return Settings(
             scoring={
                 "version": CUTTING_VERSION,
@@ -74,7 +74,7 @@ class Job:
                 "top_n": results.top_n,
                 "return_documents": results.return_documents,
                 "activation": results.activation.to_dict(),
-                "input": {"layout": source.layout, "columns": source.columns.model_dump()},
+                "input": self.plan.source.reading.model_dump(),
             },
         )
 
@@ -135,11 +135,21 @@ def open_job(config: JobConfig, *, with_weights: bool = True) -> Job:
     Raises:
         ConfigError, InputError, ModelError: Something cannot be used; nothing was started.
     """
-    refuse_overlap(config.input.path, config.output.path)
-    check_access(config.input.path, config.output.path, *_earlier_places(config))
-    backend = LocalModel.open(config.model, with_weights=with_weights)
-    _require_gpu(devices_for(backend, config.runtime), config)
-    limits = limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
+    backend, limits = open_model(config, with_weights=with_weights)
     is_reuse = config.reuse.source is not None
     plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs, is_reuse=is_reuse)
     return Job(config, backend, limits, plan)
+
+
+def open_model(config: JobConfig, *, with_weights: bool = True) -> tuple[LocalModel, RequestLimits]:
+    """Check the places, the model's files, the device and the limits: all but the input itself.
+
+    Raises:
+        ConfigError, ModelError: Something cannot be used; nothing was started.
+    """
+    if not config.prepare.is_wanted:
+        refuse_overlap(config.input.path, config.output.path)
+    check_access(config.input.path, config.output.path, *_earlier_places(config))
+    backend = LocalModel.open(config.model, with_weights=with_weights)
+    _require_gpu(devices_for(backend, config.runtime), config)
+    return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)

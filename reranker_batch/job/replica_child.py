@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import threading
-import time
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -14,14 +11,13 @@ from typing import Any
 from reranker_batch.core.isolation import ScoringPlan
 from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.errors import RerankerBatchError
-from reranker_batch.job.child import EARLY
+from reranker_batch.job.child import EARLY, end_with_parent
 from reranker_batch.job.replica import Replica
 from reranker_batch.printing import log_to_stderr
 
 NAME, NODE = "local", "this machine"
 READY, SCORED, FAILED = "ready", "scored", "failed"
 _HEAVY = "reranker_batch.model.checks.start"
-_PARENT_EVERY_S = 1.0
 
 
 class _Caller:
@@ -70,20 +66,9 @@ class _Caller:
         return value
 
 
-def _end_with(parent: int) -> None:
-    """A child outlives no parent, also one that was killed while the child is in a long computation."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_EVERY_S)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(descriptor: str, *when: str) -> None:
     """Load the model that the parent names, then score what comes."""
-    _end_with(os.getppid())
+    end_with_parent()
     if EARLY in when:
         with suppress(Exception):  # what fails here fails again where the model is loaded, and is told there
             import_module(_HEAVY)

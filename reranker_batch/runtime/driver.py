@@ -7,20 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from reranker_batch.config import JobConfig
+from reranker_batch.errors import ConfigError
 from reranker_batch.job.child import Standby, standby
-from reranker_batch.job.cluster import is_ray_in_use
+from reranker_batch.job.cluster import SUBMITTED, is_ray_in_use, is_ray_named
 
 if TYPE_CHECKING:
+    from reranker_batch.config.prepare_job import PrepareJob
     from reranker_batch.core.report import RunReport
     from reranker_batch.job.engine import OpenEngine
     from reranker_batch.job.job import Job
+    from reranker_batch.preparing.record import PreparedRecord
     from reranker_batch.storage.output.verifying import Verification
 
 # The rest is imported where it is used: the child for the model starts before, and imports meanwhile.
 
-_SUBMITTED = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-_OF_RAY = ("RAY_ADDRESS", _SUBMITTED)
-"""Set where a cluster is named, and inside of a job that was submitted to one."""
 _WORTH_RAY_S = 60.0
 """Work of one replica for which it does not matter that Ray takes some twenty seconds to start and stop."""
 
@@ -33,10 +33,35 @@ def run(config: JobConfig, *, show_progress: bool = False) -> RunReport:
         RerankerBatchError: The run failed; `run/report.json` says how far it came.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
-    with standby(is_wanted=not _is_ray_named(config)) as child:
-        from reranker_batch.job.job import open_job
+    with standby(is_wanted=not is_ray_named(config.runtime)) as child:
+        from reranker_batch.job.job import open_job, open_model
+        from reranker_batch.preparing.preparation import Preparation
 
+        if (preparation := Preparation.of(config)) is not None:
+            from reranker_batch.runtime.preparing import make_ready
+
+            open_model(config)  # what a run would refuse is refused before a long preparation
+            make_ready(preparation, config.runtime, show_progress=show_progress)
         return run_job(open_job(config), show_progress=show_progress, child=child)
+
+
+def prepare(config: JobConfig | PrepareJob, *, show_progress: bool = False) -> PreparedRecord:
+    """Join a run with its queries and its corpus, as `prepare` in the config says, or finish what was begun.
+
+    `run` does this itself; several runs can also share what is prepared once, by one `prepare.output`.
+
+    Raises:
+        ConfigError, InputError: Nothing is to be prepared, or a table or a folder cannot be used.
+        RerankerBatchError: It failed; the same call goes on from there.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
+    """
+    from reranker_batch.preparing.preparation import Preparation
+    from reranker_batch.runtime.preparing import make_ready
+
+    preparation = Preparation.of(config)
+    if preparation is None:
+        raise ConfigError("Nothing is to be prepared: set prepare.run.")
+    return make_ready(preparation, config.runtime, show_progress=show_progress)
 
 
 def verify(output: str, *, ray_address: str | None = None) -> Verification:
@@ -52,7 +77,7 @@ def verify(output: str, *, ray_address: str | None = None) -> Verification:
     """
     from reranker_batch.storage.output.verifying import verify_output
 
-    if ray_address is None and _SUBMITTED not in os.environ and not is_ray_in_use():
+    if ray_address is None and SUBMITTED not in os.environ and not is_ray_in_use():
         return verify_output(output)
     from reranker_batch.runtime.mapping import on_ray
     from reranker_batch.runtime.session import ray_session
@@ -91,14 +116,4 @@ def _is_for_ray(job: Job) -> bool:
     """Whether Ray is named, or the work is worth its start."""
     from reranker_batch.job.work import expected_work_s
 
-    return _is_ray_named(job.config) or expected_work_s(job) > _WORTH_RAY_S
-
-
-def _is_ray_named(config: JobConfig) -> bool:
-    """Whether the config or the environment names a Ray, one is in use, or several replicas are asked for."""
-    runtime = config.runtime
-    if runtime.engine != "auto":
-        return runtime.engine == "ray"
-    is_named = runtime.ray_address is not None or any(name in os.environ for name in _OF_RAY)
-    is_many = runtime.min_replicas > 1 or runtime.max_replicas not in ("auto", 1)
-    return is_named or is_ray_in_use() or is_many
+    return is_ray_named(job.config.runtime) or expected_work_s(job) > _WORTH_RAY_S

@@ -20,7 +20,7 @@ from reranker_batch.model.forward.agreement import trial_logits
 from reranker_batch.model.forward.choosing import choose_forward
 from reranker_batch.model.forward.kernels import PlainKernel, RunsKernel
 from reranker_batch.model.forward.packed import PackedForward
-from reranker_batch.model.forward.padded import PaddedForward
+from reranker_batch.model.forward.padded import EvenForward, PaddedForward
 from reranker_batch.model.forward.widening import in_float32
 from reranker_batch.model.quiet import quiet_loading
 
@@ -105,9 +105,9 @@ def test_a_model_that_rounding_moves_further_is_scored_the_plain_way() -> None:
             model.classifier.weight *= 1e4
             model.classifier.bias -= float(np.median(trial_logits(PaddedForward(model, CPU), TRIAL)))
     forward = choose_forward(ill, TRIAL, device=CPU)
-    assert forward.name == "padded"
+    assert forward.name == "one length at a time"
     np.testing.assert_allclose(
-        trial_logits(forward, TRIAL), trial_logits(PaddedForward(plain, CPU), TRIAL), rtol=1e-4, atol=1e-4
+        trial_logits(forward, TRIAL), trial_logits(EvenForward(plain, CPU), TRIAL), rtol=1e-4, atol=1e-4
     )
 
 
@@ -169,12 +169,14 @@ def only_half(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
         raise RuntimeError("expected BFloat16, got Float")
 
 
-def test_a_model_that_cannot_be_run_in_float32_is_padded(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_model_that_cannot_be_run_in_float32_is_run_without_padding_or_packing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = packed_model("bert", torch.bfloat16)
     model.bert.encoder.layer[0].register_forward_pre_hook(only_half)
     with caplog.at_level(logging.WARNING, "reranker_batch"):
         forward = choose_forward(model, TRIAL, device=CPU)
-    assert forward.name == "padded"
+    assert forward.name == "one length at a time"
     assert "cannot be checked in float32" in caplog.text
 
 

@@ -43,6 +43,8 @@ def choose(config: dict[str, Any], name: str | None = "auto") -> Recipe:
         ("modernbert", "ModernBertForSequenceClassification"),
         ("deberta-v2", "DebertaV2ForSequenceClassification"),
         ("electra", None),
+        ("albert", "AlbertForSequenceClassification"),
+        ("xlm-roberta-xl", "XLMRobertaXLForSequenceClassification"),
     ],
 )
 @pytest.mark.parametrize("name", [None, "auto", "cross-encoder"])
@@ -55,7 +57,7 @@ def test_encoders_with_one_label_are_recognised(model_type: str, architecture: s
     [
         (config("llama", "LlamaForCausalLM"), "prompt template"),
         (config("llama", "LlamaForSequenceClassification"), "near random"),
-        (config("albert", "AlbertForSequenceClassification"), "encoder of a family that was not compared"),
+        (config("funnel", "FunnelForSequenceClassification"), "encoder of a family that was not compared"),
         (config("bert", "BertModel"), "no sequence-classification head"),
         (config("own", "OwnForSequenceClassification"), "model_type='own'"),
         ({}, "model_type=None"),
@@ -98,6 +100,8 @@ def test_a_recipe_may_be_named_for_a_model_with_code_of_its_own() -> None:
     [
         ({"model_type": "xlm-roberta", "max_position_embeddings": 8194, "pad_token_id": 1}, 8192),
         ({"model_type": "roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "longformer", "max_position_embeddings": 4098, "pad_token_id": 1}, 4096),
+        ({"model_type": "albert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
         ({"model_type": "gte", "max_position_embeddings": 8192, "pad_token_id": 1}, 8192),
         ({"model_type": "bert", "max_position_embeddings": 512, "pad_token_id": 0}, 512),
         ({"model_type": "bert"}, None),
@@ -188,6 +192,9 @@ def test_a_repository_whose_answer_is_one_token_is_not_advised_a_recipe_with_two
         (QWEN3, "model.recipe=qwen3-reranker"),
         (config("qwen3", "Qwen3ForSequenceClassification"), "model.recipe=qwen3-reranker"),
         (config("gemma", "GemmaForCausalLM"), "model.recipe=bge-reranker-v2-gemma"),
+        (config("gemma", "GemmaForSequenceClassification"), "model.recipe=bge-reranker-v2-gemma"),
+        (config("qwen2", "Qwen2ForSequenceClassification", hidden_size=896), "model.recipe=mxbai-rerank-base-v2"),
+        (config("qwen2", "Qwen2ForSequenceClassification", hidden_size=1536), "model.recipe=mxbai-rerank-large-v2"),
     ],
 )
 def test_a_model_that_may_be_any_language_model_is_not_guessed(

@@ -83,7 +83,9 @@ _MODELS: dict[str, tuple[Callable[[], Any], Callable[..., Any], dict[str, Any]]]
     "qwen3-reranker-untied": (qwen, transformers.Qwen3Config, {"tie_word_embeddings": False}),
     "qwen3-reranker-seq-cls": (qwen, transformers.Qwen3Config, {"num_labels": 1}),
     "mxbai-rerank-base-v2": (qwen, _qwen2, {}),
+    "mxbai-rerank-base-v2-seq-cls": (qwen, _qwen2, {"num_labels": 1}),
     "bge-reranker-v2-gemma": (gemma, transformers.GemmaConfig, {}),
+    "bge-reranker-v2-gemma-seq-cls": (gemma, transformers.GemmaConfig, {"num_labels": 1}),
 }
 CAUSAL = tuple(_MODELS)
 

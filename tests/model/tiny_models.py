@@ -6,8 +6,9 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 import transformers
 from families import enlarge
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
@@ -56,7 +57,7 @@ def wordpiece() -> transformers.PreTrainedTokenizerBase:
     return transformers.BertTokenizer(vocab=backend.get_vocab(), model_max_length=MAX_TOKENS)
 
 
-def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
+def unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
     backend = Tokenizer(models.Unigram())
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=700, special_tokens=special, unk_token=unknown, show_progress=False)
@@ -66,12 +67,12 @@ def _unigram(special: list[str], unknown: str) -> list[tuple[str, float]]:
 
 
 def xlmr() -> transformers.PreTrainedTokenizerBase:
-    vocab = _unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
+    vocab = unigram(["<s>", "<pad>", "</s>", "<unk>"], "<unk>")
     return transformers.XLMRobertaTokenizer(vocab=[*vocab, ("<mask>", 0.0)], model_max_length=MAX_TOKENS)
 
 
 def deberta() -> transformers.PreTrainedTokenizerBase:
-    vocab = _unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
+    vocab = unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"], "[UNK]")
     return transformers.DebertaV2Tokenizer(vocab=[*vocab, ("[MASK]", 0.0)], model_max_length=MAX_TOKENS)
 
 
@@ -210,4 +211,31 @@ def save_model(family: str, folder: Path, *, seed: int = 0, **overrides: Any) ->
     model = transformers.AutoModelForSequenceClassification.from_config(config)
     enlarge(model, seed)
     model.save_pretrained(folder)
+    return folder
+
+
+def save_chain(family: str, folder: Path, *, pooling: str = "cls") -> Path:
+    """An encoder with a head of modules, as sentence-transformers saves ettin-reranker."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+
+    save_model(family, folder)
+    encoder = transformers.AutoModel.from_pretrained(folder)
+    enlarge(encoder, seed=0)
+    encoder.save_pretrained(folder)
+    head = [
+        Dense(32, 24, bias=False, activation_function=torch.nn.GELU()),
+        LayerNorm(24),
+        Dense(24, 8, activation_function=torch.nn.Tanh()),
+        Dense(8, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+    ]
+    for module in head:
+        enlarge(module, seed=1)
+    model = CrossEncoder(
+        modules=[Transformer(str(folder)), Pooling(32, cast(Any, pooling)), *head], activation_fn=torch.nn.Identity()
+    )
+    for path in folder.iterdir():
+        path.unlink()
+    model.save_pretrained(str(folder), create_model_card=False)
     return folder

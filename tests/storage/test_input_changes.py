@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import Columns, InputConfig
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.footers import check_pages, open_parquet
 from reranker_batch.storage.input.planning import plan_input
-from reranker_batch.storage.input.query_runs import scan_queries
+from reranker_batch.storage.input.query_runs import KeyColumns, scan_queries
 
 CHANGED = "f.parquet has changed since the plan was made"
 
@@ -77,7 +77,7 @@ def test_a_file_that_is_replaced_while_the_plan_is_made_is_refused(
     filesystem, path = fs.LocalFileSystem(), str(tmp_path / "f.parquet")
     change(tmp_path / "f.parquet")
     with pytest.raises(InputError, match=CHANGED):
-        scan_queries(filesystem, path, file.identity, config.columns, has_null_ids=False)
+        scan_queries(filesystem, path, file.identity, KeyColumns(Columns(), {}, has_null_ids=False))
     with pytest.raises(InputError, match=CHANGED):
         check_pages(filesystem, path, file.identity)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from reranker_batch.errors import ModelError
-from reranker_batch.model.folder.json_files import read_array, read_optional_object
+from reranker_batch.model.folder.json_files import read_optional_object
 
-_PROMPTS = "config_sentence_transformers.json"
+_SETTINGS = "config_sentence_transformers.json"
 _MODULE_SETTINGS = tuple(
     f"sentence_{name}_config.json"
     for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -62,26 +62,13 @@ class ModuleSettings:
     """The name of the chat template to use, or the template itself."""
     message_format: str | None = None
     template_options: Mapping[str, Any] = field(default_factory=dict)
+    states: Mapping[str, Any] = field(default_factory=dict)
+    """What the module computes of texts, as far as the file says it."""
 
 
 def is_module_layout(folder: Path) -> bool:
     """Whether sentence-transformers saved the folder as a list of modules."""
     return (folder / "modules.json").is_file()
-
-
-def module_types(folder: Path) -> list[str]:
-    """The types in modules.json, in order; none where there is no such file.
-
-    Raises:
-        ModelError: It is no list of modules.
-    """
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    modules = read_array(path)
-    if not all(isinstance(module, dict) for module in modules):
-        raise ModelError(f"{path} is no list of modules. Copy the model again.")
-    return [str(module.get("type")) for module in modules]
 
 
 def default_prompt(folder: Path) -> str | None:
@@ -90,7 +77,7 @@ def default_prompt(folder: Path) -> str | None:
     Raises:
         ModelError: The file with the prompts is damaged.
     """
-    path = folder / _PROMPTS
+    path = folder / _SETTINGS
     settings = read_optional_object(path)
     prompts = settings.get("prompts") or {}
     name = settings.get("default_prompt_name")
@@ -100,6 +87,16 @@ def default_prompt(folder: Path) -> str | None:
     if not isinstance(prompt, str | None):
         raise ModelError(f"{path} has no text as the prompt {name!r}. Copy the model again.")
     return prompt or None
+
+
+def default_activation(folder: Path) -> str | None:
+    """The class of the activation that sentence-transformers would apply to a logit, where its settings name one.
+
+    Raises:
+        ModelError: The file with the settings is damaged.
+    """
+    path = folder / _SETTINGS
+    return _text(path, read_optional_object(path), "activation_fn")
 
 
 def module_settings(folder: Path) -> ModuleSettings:
@@ -130,7 +127,14 @@ def module_settings(folder: Path) -> ModuleSettings:
         chat_template=_text(path, templating, "chat_template"),
         message_format=_text(path, _message(path, settings), "format"),
         template_options={k: v for k, v in templating.items() if k not in ("chat_template", "restore_suffix")},
+        states=_states(path, settings),
     )
+
+
+def _states(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    text = _object(path, _object(path, settings, "modality_config"), "text")
+    of_text = {name: text.get(name) for name in ("method", "method_output_name")}
+    return {name: settings.get(name) for name in ("transformer_task", "module_output_name")} | of_text
 
 
 def _require_known(path: Path, settings: Mapping[str, Any]) -> None:

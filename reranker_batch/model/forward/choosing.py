@@ -1,9 +1,9 @@
 """Which forward pass a model is run with.
 
-A faster pass is used only if it is shown to be right when the model is loaded. Its logic is compared with the plain
-pass in float32, whatever precision the model has, so that rounding hides no fault. Its attention kernel is checked
-alone in the model's own precision. In half precision, the logits of the whole model may then be three times as far from
-those in float32 as the plain pass is.
+A faster pass is used only if it is shown to be right when the model is loaded. Its logic is compared in float32 with
+pairs of one length at a time, which no padding and no other pair can change, whatever precision the model has, so that
+rounding hides no fault. Its attention kernel is checked alone in the model's own precision. In half precision, the
+logits of the whole model may then be three times as far from those in float32 as the plain pass is.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForw
 from reranker_batch.model.forward.kernel_check import RecordingKernel, kernel_fault
 from reranker_batch.model.forward.kernels import HALF, PlainKernel, VarlenKernel, kernels_for
 from reranker_batch.model.forward.packed import PackedForward
-from reranker_batch.model.forward.padded import Forward, PaddedForward, use_plain_outputs
+from reranker_batch.model.forward.padded import EvenForward, Forward, PaddedForward, use_plain_outputs
 from reranker_batch.model.forward.prepacking import prepack
 from reranker_batch.model.forward.widening import in_float32
 from reranker_batch.model.source.heads import answer_weights
 
 logger = logging.getLogger(__name__)
+_ONE_LENGTH = "pairs of one length are computed at a time, which is slower:"
 _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."
 
 
@@ -54,43 +55,56 @@ def choose_forward(
     device: torch.device,
     kernels: Sequence[VarlenKernel] | None = None,
 ) -> Forward:
-    """The fastest pass that gives the logits of the plain padded one for the trial pairs.
+    """The fastest pass that gives the trial pairs the logits that they have without padding.
 
     `kernels` are tried in this order; without them, those that the device and the precision can use.
     """
     use_plain_outputs(model)
-    plain = PaddedForward(model, device)
-    logits = trial_logits(plain, trial)
+    even = EvenForward(model, device)
+    logits = trial_logits(even, trial)
     packing = _Packing(model, trial, device, Expected.exactly(logits), kernels)
     if model.dtype in HALF:
         try:
             with _unfit_on_error(), in_float32(model):
-                exact = trial_logits(plain, trial)
+                exact = trial_logits(even, trial)
         except _UnfitError as error:
-            logger.warning("pairs are padded, which is slower: this model cannot be checked in float32. %s", error)
-            return plain
+            logger.warning("%s this model cannot be checked in float32. %s", _ONE_LENGTH, error)
+            return even
         packing.check_logic(exact)
         packing.expected = Expected.in_half(exact, logits, model.dtype)
-    return _fastest(plain, packing)
+    return _fastest(even, packing)
 
 
-def _fastest(plain: PaddedForward, packing: _Packing) -> Forward:
-    """Packed or padded, with or without prepacked layers: the first that gives the expected logits."""
+def _fastest(even: EvenForward, packing: _Packing) -> Forward:
+    """The fastest pass that gives the expected logits, with or without prepacked layers."""
     prepacking = prepack(packing.model) if packing.device.type == "cpu" else None
     forward = packing.forward()
-    if forward is None and prepacking and (fault := packing.expected.fault(trial_logits(plain, packing.trial))):
+    if forward is None and prepacking and (fault := packing.expected.fault(trial_logits(even, packing.trial))):
         logger.warning("%s %s", _NOT_PREPACKED, fault)
         prepacking.release()
         forward = packing.forward()
     if forward is None:
-        logger.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
-        return plain
+        return _not_packed(even, packing)
     logger.info("pairs are computed without padding, attention by %s; the trial pairs agree", forward.kernel.name)
     return forward
 
 
+def _not_packed(even: EvenForward, packing: _Packing) -> Forward:
+    """Padded where that changes no logit, else one length at a time."""
+    padded = PaddedForward(packing.model, packing.device)
+    fault = packing.padding_fault or packing.expected.fault(trial_logits(padded, packing.trial))
+    if fault is None:
+        logger.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
+        return padded
+    logger.warning("%s padding changes the logits of this model. %s", _ONE_LENGTH, fault)
+    return even
+
+
 class _Packing:
-    """Tries to run a model packed. `obstacle` is the reason why that failed."""
+    """Tries to run a model packed. `obstacle` is the reason why that failed.
+
+    `padding_fault` says what padding changes, where that was compared in float32.
+    """
 
     def __init__(
         self,
@@ -105,14 +119,18 @@ class _Packing:
         self.device = device
         self.expected = expected
         self.obstacle = ""
+        self.padding_fault: str | None = None
         self._kernels = kernels or kernels_for(device, model.dtype)
         self._is_logical = True
 
     def check_logic(self, exact: FloatArray) -> None:
         """Run the model packed in float32 with the plain kernel. It is packed only if that gives these logits."""
+        expected = Expected.exactly(exact)
         with in_float32(self.model):
-            forward = self._try(PlainKernel(), Expected.exactly(exact))
-            if forward is not None:
+            forward = self._try(PlainKernel(), expected)
+            if forward is None:
+                self.padding_fault = expected.fault(trial_logits(PaddedForward(self.model, self.device), self.trial))
+            else:
                 forward.release()
         self._is_logical = forward is not None
 

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.inputs import TokenInputs
-from reranker_batch.core.packing import pack_micro_batches
+from reranker_batch.core.packing import pack_equal_lengths, pack_micro_batches
 from reranker_batch.core.ragged import LongArray, Ragged, positions_of
 
 
@@ -65,6 +65,19 @@ class PaddedForward:
         return logits[:, 0]
 
 
+class EvenForward(PaddedForward):
+    """The plain pass without padding: pairs of a micro-batch have one length.
+
+    It gives the logits of each pair alone, and is for models whose logits padding changes, and what others are compared
+    with.
+    """
+
+    name = "one length at a time"
+
+    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
+        return pack_equal_lengths(inputs.costs, max_batch_tokens=max_batch_tokens)
+
+
 def use_plain_outputs(model: PreTrainedModel) -> None:
     """Undo settings of a config.json that change what a pass returns or how it is split, but no logit."""
     modules: list[Any] = list(model.modules())
@@ -102,5 +115,5 @@ def pad_id_of(model: PreTrainedModel) -> int:
 def takes_token_types(model: PreTrainedModel) -> bool:
     """Whether the model has more than one token type."""
     config: Any = model.config
-    takes = "token_type_ids" in inspect.signature(model.forward).parameters
+    takes = "token_type_ids" in inspect.signature(model.base_model.forward).parameters
     return takes and (getattr(config, "type_vocab_size", None) or 0) > 1

@@ -11,11 +11,13 @@ from typing import Any
 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.chat_templates import render_pairs
-from reranker_batch.model.folder.st_settings import default_prompt, stated_answers
+from reranker_batch.model.folder.module_chain import is_chain
+from reranker_batch.model.folder.st_settings import default_activation, default_prompt, stated_answers
 from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
 from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
 from reranker_batch.model.recipes.labels import positive_label
+from reranker_batch.model.recipes.module_chain import MODULE_CHAIN
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
@@ -27,6 +29,7 @@ RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         CROSS_ENCODER,
+        MODULE_CHAIN,
         QWEN3_RERANKER,
         MXBAI_RERANK_BASE_V2,
         MXBAI_RERANK_LARGE_V2,
@@ -71,13 +74,15 @@ def choose_recipe(
     """
     prompt = default_prompt(folder)
     asked = find_instruct(instruct) or prompt
-    detected = _detect(folder, config, model, asked) if name in (None, "auto") else _named(str(name), config, asked)
-    recipe, label = detected.recipe, _positive_label(config, positive)
+    is_named = name not in (None, "auto")
+    detected = _named(folder, config, str(name), asked) if is_named else _detect(folder, config, model, asked)
+    recipe = detected.recipe
+    label = _positive_label(recipe, config, positive)
     if label is not None:
         recipe = replace(recipe, positive_label=label)
     if instruct and not recipe.uses_instruct:
         logger.warning("model.instruct is ignored: models of the recipe %s take no instruction", recipe.name)
-    notes = tuple(_notes(recipe, config, prompt))
+    notes = tuple(_notes(recipe, own_activation(folder, config), prompt))
     logger.info("recipe of %s: %s (%s)%s", model, recipe.name, detected.reason, "".join(f"; {note}" for note in notes))
     return replace(detected, recipe=recipe, notes=notes)
 
@@ -86,25 +91,25 @@ def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
     return recipe.with_instruct(instruct) if recipe.uses_instruct and instruct else recipe
 
 
-def _notes(recipe: Recipe, config: Mapping[str, Any], prompt: str | None) -> Iterable[str]:
-    activation = own_activation(config)
+def _notes(recipe: Recipe, activation: str | None, prompt: str | None) -> Iterable[str]:
     if activation and activation != "Sigmoid":
         yield f"the repository's own activation is {activation}; relevance_score is a sigmoid anyway"
     if prompt and recipe.instruct == prompt:
         yield f"the repository's default prompt is the instruction: {prompt!r}"
 
 
-def own_activation(config: Mapping[str, Any]) -> str | None:
+def own_activation(folder: Path, config: Mapping[str, Any]) -> str | None:
     """The activation that sentence-transformers would apply, by its short name."""
     settings = config.get("sentence_transformers") or {}
-    path = settings.get("activation_fn") or config.get("sbert_ce_default_activation_function")
+    older = settings.get("activation_fn") or config.get("sbert_ce_default_activation_function")
+    path = default_activation(folder) or older
     return str(path).rpartition(".")[2] if path else None
 
 
-def _named(name: str, config: Mapping[str, Any], asked: str | None) -> Detected:
+def _named(folder: Path, config: Mapping[str, Any], name: str, asked: str | None) -> Detected:
     if name not in RECIPES:
         raise ModelError(f"model.recipe={name!r} is not a recipe. Known: auto, {', '.join(sorted(RECIPES))}.")
-    _require_fit(RECIPES[name], config)
+    _require_fit(RECIPES[name], folder, config)
     return Detected(_with_instruct(RECIPES[name], asked), f"{_seen(config)}, named by model.recipe")
 
 
@@ -115,7 +120,7 @@ def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | No
         ModelError: None does or several do, or there is no evidence for the prompt of the one that could.
     """
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
-    able = [recipe for recipe in able if _has_stated_answers(recipe, folder)]
+    able = [recipe for recipe in able if _has_stated_answers(recipe, folder) and _has_its_head(recipe, folder)]
     pairs = [recipe for recipe in able if recipe.kind is Kind.PAIR]
     prompted = [recipe for recipe in able if recipe.kind is Kind.PROMPT]
     detected = [
@@ -126,7 +131,7 @@ def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | No
         names = ", ".join(sorted(item.recipe.name for item in detected))
         raise ModelError(f"The model fits several recipes: {names}. Set model.recipe to the one it was trained for.")
     if not detected:
-        raise ModelError(_no_evidence(prompted, config, model) if able else _unknown_family(config))
+        raise ModelError(_no_evidence(prompted, config, model) if able else _unknown_family(folder, config))
     return detected[0]
 
 
@@ -166,6 +171,11 @@ def _has_stated_answers(recipe: Recipe, folder: Path) -> bool:
     return recipe.prompt is None or stated is None or (len(stated) == 1) == (recipe.prompt.negative is None)
 
 
+def _has_its_head(recipe: Recipe, folder: Path) -> bool:
+    """Whether modules make the logit where the recipe expects it, and nowhere else."""
+    return recipe.has_module_head == is_chain(folder)
+
+
 def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     is_of_size = recipe.hidden_sizes is None or config.get("hidden_size") in recipe.hidden_sizes
     return config.get("model_type") in recipe.model_types and is_of_size and _has_architecture(recipe, config)
@@ -178,23 +188,24 @@ def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     return any(item.endswith(recipe.architectures) for item in architectures)
 
 
-def _require_fit(recipe: Recipe, config: Mapping[str, Any]) -> None:
+def _require_fit(recipe: Recipe, folder: Path, config: Mapping[str, Any]) -> None:
     # A model with code of its own has a model_type that nobody can list; naming the recipe vouches for it.
     own_code = config.get("auto_map") or {}
     is_own_code = any(f"AutoModel{architecture}" in own_code for architecture in recipe.architectures)
     fits = config.get("model_type") in recipe.model_types
-    if not _has_architecture(recipe, config) or not (is_own_code or fits):
+    if not _has_architecture(recipe, config) or not (is_own_code or fits) or not _has_its_head(recipe, folder):
         raise ModelError(
             f"model.recipe={recipe.name!r} does not serve this model ({_seen(config)}). It serves {_served(recipe)}."
         )
 
 
 def _served(recipe: Recipe) -> str:
-    return f"{', '.join(sorted(recipe.model_types))} as *{' or *'.join(recipe.architectures)}"
+    modules = " with a chain of modules" if recipe.has_module_head else ""
+    return f"{', '.join(sorted(recipe.model_types))} as *{' or *'.join(recipe.architectures)}{modules}"
 
 
-def _positive_label(config: Mapping[str, Any], asked: int | str | None) -> int | None:
-    if not is_causal(config):
+def _positive_label(recipe: Recipe, config: Mapping[str, Any], asked: int | str | None) -> int | None:
+    if not is_causal(config) and not recipe.has_module_head:
         return positive_label(config, asked, seen=_seen(config))
     if asked is not None:
         raise ModelError(f"model.positive_label={asked!r}: the model ({_seen(config)}) has no labels. Remove it.")
@@ -235,10 +246,12 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
     )
 
 
-def _unknown_family(config: Mapping[str, Any]) -> str:
+def _unknown_family(folder: Path, config: Mapping[str, Any]) -> str:
     known = "; ".join(f"{recipe.name} ({_served(recipe)})" for recipe in RECIPES.values())
     if is_causal(config):
         reason = "It is a generative model, which is scored through a prompt template, and no recipe has its."
+    elif is_chain(folder):
+        reason = "Its head is a chain of modules on an encoder that was not compared with sentence-transformers here."
     elif not any(item.endswith(_SEQUENCE_CLASSIFICATION) for item in _architectures(config)):
         reason = "It has no sequence-classification head: an embedding or language model is not a reranker."
     elif _is_plain_encoder(config):

@@ -1,4 +1,4 @@
-"""bge-reranker-v2-gemma: a Gemma 2B whose logit of "Yes" is the score."""
+"""bge-reranker-v2-gemma: a Gemma 2B whose logit of "Yes" is the score, and its conversions to a single label."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BGE_RERANKER_V2_GEMMA = Recipe(
     "https://huggingface.co/BAAI/bge-reranker-v2-gemma",
     version=1,
     model_types=frozenset({"gemma"}),
-    architectures=("GemmaForCausalLM",),
+    architectures=("GemmaForCausalLM", "GemmaForSequenceClassification"),
     examples=("BAAI/bge-reranker-v2-gemma",),
     prompt=Prompt(
         pieces=(

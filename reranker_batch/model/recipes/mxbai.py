@@ -1,4 +1,7 @@
-"""mxbai-rerank-v2: a Qwen2 that answers 1 or 0, its two sizes with a shift of their own before the sigmoid."""
+"""mxbai-rerank-v2: a Qwen2 that answers 1 or 0, its two sizes with a shift of their own before the sigmoid.
+
+A conversion to a single label has the weights of 1 less those of 0 in its head, and the same prompt.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def _size(name: str, *, hidden_size: int, shift: float) -> Recipe:
         source=_SOURCE,
         version=1,
         model_types=frozenset({"qwen2"}),
-        architectures=("Qwen2ForCausalLM",),
+        architectures=("Qwen2ForCausalLM", "Qwen2ForSequenceClassification"),
         examples=(f"mixedbread-ai/mxbai-rerank-{name}-v2",),
         activation=Activation(shift=shift),
         prompt=_PROMPT,

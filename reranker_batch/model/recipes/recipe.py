@@ -117,6 +117,8 @@ class Recipe:
     """Pattern of the hub ids that this recipe was written for; a config.json does not tell a family with a prompt."""
     hidden_sizes: frozenset[int] | None = None
     """Sizes of this family's models, where two families differ in nothing else."""
+    has_module_head: bool = False
+    """Whether sentence-transformers' modules make the logit, and not a head that transformers loads."""
     types_with_positions_after_padding: frozenset[str] = frozenset()
     """Model types whose first position is `pad_token_id + 1`, so that many positions are never used."""
 

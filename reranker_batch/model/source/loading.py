@@ -10,7 +10,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.config_json import read_config
@@ -18,6 +24,7 @@ from reranker_batch.model.folder.native import new_names
 from reranker_batch.model.folder.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, has_answer_head
+from reranker_batch.model.source.chained import with_chain
 from reranker_batch.model.source.devices import precision_on
 from reranker_batch.model.source.heads import fold_labels
 
@@ -119,7 +126,10 @@ def _load(
         **common,
         **_attention(config, auto_class),
     )
-    return model, info, auto_class
+    if not recipe.has_module_head:
+        return model, info, auto_class
+    missing = [f"encoder.{name}" for name in info["missing_keys"] if not name.startswith("pooler.")]
+    return with_chain(folder, model), {**info, "missing_keys": missing}, auto_class
 
 
 def _require_stored(folder: Path, model_class: Any, config: Any) -> None:
@@ -149,6 +159,8 @@ def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tenso
 
 
 def _auto_class(config: Any, recipe: Recipe) -> Any:
+    if recipe.has_module_head:
+        return AutoModel
     return AutoModelForCausalLM if has_answer_head(recipe, config.to_dict()) else AutoModelForSequenceClassification
 
 

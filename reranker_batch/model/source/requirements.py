@@ -9,7 +9,8 @@ from typing import Any
 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.json_files import read_json, read_object, read_optional_object, require_content
-from reranker_batch.model.folder.st_settings import default_prompt, module_types
+from reranker_batch.model.folder.module_chain import is_chain, read_chain
+from reranker_batch.model.folder.st_settings import default_prompt
 from reranker_batch.model.recipes import is_causal, takes_prompt
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
@@ -77,6 +78,7 @@ def require_no_code(folder: Path, config: Mapping[str, Any], *, name: str, trust
             "to a commit whose code you have read."
         )
     used = "AutoModelForCausalLM" if is_causal(config) else "AutoModelForSequenceClassification"
+    used = "AutoModel" if is_chain(folder) else used
     replaced = own_code.get(used) or (any(_flat(own_tokenizer)) and own_tokenizer)
     if replaced and "converted_from" not in config:
         raise ModelError(
@@ -114,19 +116,16 @@ def require_plain_inputs(folder: Path, config: Mapping[str, Any], *, name: str) 
             f"Model {name} was trained with a prompt before its texts ({prompt!r}, in "
             "config_sentence_transformers.json), and no recipe puts one there: its scores would be wrong."
         )
-    modules = module_types(folder)
-    if len(modules) > 1 and not (len(modules) == 2 and modules[1].endswith(".LogitScore")):
-        raise ModelError(
-            f"Model {name} is a chain of sentence-transformers modules ({', '.join(modules)}), and only a "
-            "single Transformer is served. Name a cross-encoder whose head is part of its transformers model."
-        )
+    if is_chain(folder):
+        read_chain(folder)
 
 
 def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
     """Refuse weights that plain transformers would not compute with as they were trained.
 
     Raises:
-        ModelError: They are quantized, or made for positions that transformers no longer computes.
+        ModelError: They are quantized, made for positions that transformers no longer computes, or for attention that
+            depends on earlier pairs.
     """
     quantized = config.get("quantization_config") or config.get("compression_config")
     if quantized:
@@ -140,6 +139,12 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
         raise ModelError(
             f"Model {name} was trained with position_embedding_type={positions!r}, which transformers no longer "
             "computes: its scores would be wrong without an error. Use a model with absolute positions."
+        )
+    if config.get("model_type") == "big_bird" and config.get("attention_type", "block_sparse") != "original_full":
+        raise ModelError(
+            f"Model {name} attends in sparse blocks (attention_type in config.json), and transformers leaves that for "
+            'good after the first short pair: scores would depend on the pairs before. Set "attention_type": '
+            '"original_full", with which every pair is read as transformers reads short ones.'
         )
 
 

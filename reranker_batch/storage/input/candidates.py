@@ -30,6 +30,8 @@ class Cause(IntEnum):
     TEXT_DIFFERS = 4
     NULL_DOCUMENT = 5
     INVALID_DOCUMENT = 6
+    MISSING_QUERY = 7
+    MISSING_DOCUMENT = 8
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.storage.input.columns import FileColumns
 from reranker_batch.storage.input.likely_ids import LikelyIds
+from reranker_batch.storage.input.partitions import Partitions
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class OpenedFile:
     file: InputFile
     columns: FileColumns
     schema: pa.Schema
-    """All columns, in canonical types."""
+    """All columns, those of its folders too, in canonical types."""
     has_null_ids: bool
+    constants: Partitions
+    """The columns of the file that stand in the names of its folders."""
     likely_ids: LikelyIds

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from reranker_batch.config import Columns, InputConfig
+from reranker_batch.config import Columns, Reading
 from reranker_batch.storage.input.candidates import UnitCandidates, UnitTable
 from reranker_batch.storage.input.columns import FileColumns, InputColumns, Shape, Wanted
 from reranker_batch.storage.input.input_file import OpenedFile
@@ -44,6 +44,9 @@ class InputLayout(Protocol):
     def id_fields(self, schema: pa.Schema, shape: Shape | None) -> list[pa.Field] | None:
         """Columns or fields that could hold document ids; None if the file does not show its shape."""
 
+    def own_names(self, schema: pa.Schema) -> set[str]:
+        """What a file with these columns says itself, or alone can say, so that the names of its folders do not."""
+
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         """Where the queries of each file begin; None if each row is a query.
 
@@ -68,7 +71,8 @@ class InputLayout(Protocol):
         """
 
 
-def layout_of(config: InputConfig) -> InputLayout:
-    """The layout that a config asks for."""
-    layouts: dict[str, type[NestedLayout] | type[PairsLayout]] = {"nested": NestedLayout, "pairs": PairsLayout}
-    return layouts[config.layout](config.columns)
+def layout_of(reading: Reading) -> InputLayout:
+    """The layout that rows are read with."""
+    if reading.layout == "pairs":
+        return PairsLayout(reading.columns)
+    return NestedLayout(reading.columns, is_reference=reading.prepared == "reference")

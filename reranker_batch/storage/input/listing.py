@@ -12,8 +12,18 @@ from pyarrow import fs
 from reranker_batch.errors import ConfigError, InputError, first_line
 from reranker_batch.storage.filesystem import absolute, is_builtin, join, resolve
 from reranker_batch.storage.globbing import has_glob, matches, split_glob
+from reranker_batch.storage.input.delta import delta_files
 from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC
-from reranker_batch.storage.input.table_formats import refuse_tables_around, refuse_tables_in
+from reranker_batch.storage.input.iceberg import iceberg_files
+from reranker_batch.storage.input.table_formats import (
+    TableFiles,
+    is_metadata_file,
+    not_the_table,
+    refusal,
+    refuse_tables_around,
+    refuse_tables_in,
+    table_kind,
+)
 from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.uris import BUILTIN, is_uri, split_options
 
@@ -68,6 +78,13 @@ class Listing:
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Files and folders that were there and are not read, by path, each with the reason. The marks that jobs leave in
     their output, such as `_SUCCESS`, are not among them."""
+    table: TableFiles | None = None
+    """The table whose own list these files are."""
+
+    @property
+    def has_partitions(self) -> bool:
+        """Whether names of folders are columns. Those of Iceberg mean nothing: its files hold the columns."""
+        return self.table is None or self.table.kind != "Iceberg"
 
 
 def list_input(path_or_uri: str, data: DataFiles = PARQUET, *, key: str = "input.path") -> Listing:
@@ -75,12 +92,13 @@ def list_input(path_or_uri: str, data: DataFiles = PARQUET, *, key: str = "input
 
     Of a folder that is every file at any depth with a suffix of `data`, such as `*.parquet`, and every file of no known
     suffix that begins like one, as Hive and Athena write them. Names that begin with `.`, or with `_` and have no `=`,
-    are left out, as Spark and Hive do with their own leftovers. A glob takes what it matches, whatever its suffix. What
-    exists under the very name wins over what the name matches as a pattern. `key` is the config key for messages.
+    are left out, as Spark and Hive do with their own leftovers. Of a table of Delta Lake or Iceberg it is what the
+    table lists as its own. A glob takes what it matches, whatever its suffix. What exists under the very name wins over
+    what the name matches as a pattern. `key` is the config key for messages.
 
     Raises:
         InputError: Nothing is there, or it is a table whose files alone do not say which rows it has.
-        ConfigError: See `resolve`.
+        ConfigError: See `resolve`; or the table needs an extra that is not installed.
     """
     place = absolute(path_or_uri)
     try:
@@ -114,9 +132,31 @@ def _list_exact(place: str, data: DataFiles, key: str) -> Listing | None:
     if entry.kind == "other":
         raise InputError(f"{place} is neither a file nor a folder. Check {key}.")
     if entry.kind == "file":
+        if is_metadata_file(path):
+            return _table(_parent(_parent(place)), iceberg_files(filesystem, _folder_of_table(path), path), data)
         return Listing(_parent(place), (_listed(entry, posixpath.dirname(path)),))
     refuse_tables_around(filesystem, [path])
+    kind = table_kind(filesystem, path)
+    if kind == "Hudi":
+        raise not_the_table(path, kind)
+    if kind is not None:
+        return _table(place, (delta_files if kind == "Delta Lake" else iceberg_files)(filesystem, path), data)
     return _listing(filesystem, place, path, _data_below(filesystem, path, data))
+
+
+def _folder_of_table(metadata_file: str) -> str:
+    return posixpath.dirname(posixpath.dirname(metadata_file))
+
+
+def _table(root: str, table: TableFiles, data: DataFiles) -> Listing:
+    """Times of files are not asked for: a table never writes a file a second time.
+
+    Only who reads Parquet and nothing else compares the ids of columns.
+    """
+    if data is not PARQUET and table.field_names and not table.field_names.never_changed:
+        raise refusal(table.folder, table.kind, "A column of it was renamed, or dropped and added again")
+    files = tuple(ListedFile(path, size, None) for path, size in sorted(table.sizes.items()))
+    return Listing(root, files, table=table)
 
 
 def _list_glob(place: str, data: DataFiles, key: str) -> Listing | None:

@@ -44,6 +44,8 @@ class NestedLayout:
     """See `InputLayout`."""
 
     names: Columns
+    is_reference: bool = False
+    """Whether texts were looked up by their ids, so that a null is one that was not there."""
     is_row_a_query = True
 
     def inspect(self, schema: pa.Schema, file: str) -> FileColumns:
@@ -63,6 +65,12 @@ class NestedLayout:
             return [pa.field(field.name, field.type.value_type) for field in schema if is_list_like(field.type)]
         struct = candidate_struct(schema.field(self.names.candidates).type)
         return [*(schema if struct is None else struct)]
+
+    def own_names(self, schema: pa.Schema) -> set[str]:
+        own = {*schema.names, *self.lists("parallel_lists")}
+        position = schema.get_field_index(self.names.candidates)
+        struct = candidate_struct(schema.field(position).type) if position >= 0 else None
+        return own if struct is None else own | {field.name for field in struct}
 
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         return None
@@ -108,6 +116,9 @@ class NestedLayout:
             field.name: _field(inner, field.name, field.type, len(parents)) for field in columns.candidate_passthrough
         }
         candidates = candidate_table(rows, parents, parents, index, ids, documents, passthrough, cause)
+        if self.is_reference:
+            mark(cause, cause == Cause.NULL_QUERY, Cause.MISSING_QUERY)
+            mark(cause, cause == Cause.NULL_DOCUMENT, Cause.MISSING_DOCUMENT)
         whole = UnitCandidates(queries, candidates, cause, details)
         return _with_textless(whole, np.flatnonzero(is_unequal & (lengths == 0)))
 

@@ -27,6 +27,7 @@ from reranker_batch.storage.input.candidates import (
 from reranker_batch.storage.input.columns import COLUMNS_KEY, FileColumns, FileSchema, InputColumns, Shape, Wanted
 from reranker_batch.storage.input.input_file import OpenedFile
 from reranker_batch.storage.input.query_runs import (
+    KeyColumns,
     QueryRuns,
     begins_query,
     key_reader,
@@ -59,25 +60,27 @@ class PairsLayout:
     def id_fields(self, schema: pa.Schema, shape: Shape | None) -> list[pa.Field] | None:
         return [*schema]
 
+    def own_names(self, schema: pa.Schema) -> set[str]:
+        return {*schema.names}
+
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         filesystem, folder = resolve(root)
 
         def scan(opened: OpenedFile) -> QueryRuns:
-            path, identity = join(folder, opened.file.path), opened.file.identity
-            has_null_ids = opened.has_null_ids
-            return retried(
-                lambda: scan_queries(filesystem, path, identity, self.names, has_null_ids=has_null_ids),
-                f"Reading {path}",
-            )
+            path, identity, keys = join(folder, opened.file.path), opened.file.identity, self._keys(opened)
+            return retried(lambda: scan_queries(filesystem, path, identity, keys), f"Reading {path}")
 
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
             runs = list(pool.map(scan, files))
         paths = [opened.file.path for opened in files]
-        identities = {opened.file.path: opened.file.identity for opened in files}
         has_ids = any(opened.columns.query_id is not None for opened in files)
-        read_key = key_reader(filesystem, folder, identities, self.names)
+        keys = {opened.file.path: (opened.file.identity, self._keys(opened)) for opened in files}
+        read_key = key_reader(filesystem, folder, keys)
         refuse_returning(list(zip(paths, runs, strict=True)), read_key, sort_by=self._key_name(has_ids=has_ids))
         return runs
+
+    def _keys(self, opened: OpenedFile) -> KeyColumns:
+        return KeyColumns(self.names, opened.constants, opened.has_null_ids)
 
     def refuse_returning(self, table: pa.Table, name: str) -> None:
         ids = self.names.query_id if self.names.query_id in table.column_names else None

@@ -20,6 +20,7 @@ from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
 from reranker_batch.storage.filesystem import join
 from reranker_batch.storage.input.footers import open_parquet
+from reranker_batch.storage.input.partitions import Partitions, constant_column
 from reranker_batch.storage.values import conform, id_strings
 
 HashArray = npt.NDArray[np.uint64]
@@ -43,6 +44,34 @@ class QueryRuns:
     is_named: BoolArray
 
 
+@dataclass(frozen=True)
+class KeyColumns:
+    """The columns of a file that tell its queries apart; `constants` are those that its folders have in their names."""
+
+    names: Columns
+    constants: Partitions
+    has_null_ids: bool
+
+    def kind(self, parquet: pq.ParquetFile) -> str:
+        known = self.names.query_id in self.constants or self.names.query_id in parquet.schema_arrow.names
+        return "query id" if known else "query text"
+
+    def batches(self, parquet: pq.ParquetFile, *, with_texts: bool) -> Iterator[tuple[pa.Array, pa.Array | None]]:
+        """The keys, and the texts of the queries where they are needed to tell those without an id apart."""
+        is_id = self.kind(parquet) == "query id"
+        key = str(self.names.query_id) if is_id else self.names.query
+        columns = [key, self.names.query] if is_id and with_texts else [key]
+        stored = [name for name in columns if name not in self.constants]
+        for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=stored, use_threads=False):
+            values = [self._values(batch, name) for name in columns]
+            yield id_strings(values[0]), conform(values[1], pa.large_string()) if len(values) > 1 else None
+
+    def _values(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        if name in self.constants:
+            return constant_column(self.constants[name], batch.num_rows)
+        return batch.column(name)
+
+
 def begins_query(ids: pa.Array | None, texts: pa.Array | None) -> BoolArray:
     """Whether each row begins a query, compared with the row before it; the first row does.
 
@@ -59,17 +88,15 @@ def begins_query(ids: pa.Array | None, texts: pa.Array | None) -> BoolArray:
     return begins
 
 
-def scan_queries(
-    filesystem: fs.FileSystem, path: str, identity: FileIdentity, names: Columns, *, has_null_ids: bool
-) -> QueryRuns:
+def scan_queries(filesystem: fs.FileSystem, path: str, identity: FileIdentity, keys: KeyColumns) -> QueryRuns:
     """Stream the id column of a file (and the query text where ids are missing).
 
     Raises:
         InputError: The file cannot be read, or is not the one of `identity`.
     """
     with open_parquet(filesystem, path, identity) as opened:
-        kind, columns = _key_columns(opened.parquet, names, has_null_ids=has_null_ids)
-        return _join([*_runs(_key_batches(opened.parquet, columns), kind)])
+        batches = keys.batches(opened.parquet, with_texts=keys.has_null_ids)
+        return _join([*_runs(batches, keys.kind(opened.parquet))])
 
 
 def refuse_returning(
@@ -106,16 +133,16 @@ def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, 
 
 
 def key_reader(
-    filesystem: fs.FileSystem, folder: str, identities: Mapping[str, FileIdentity], names: Columns
+    filesystem: fs.FileSystem, folder: str, files: Mapping[str, tuple[FileIdentity, KeyColumns]]
 ) -> Callable[[str, int], Key]:
     """A function that reads the key of the query at a row of a file."""
 
     def read_key(file: str, row: int) -> Key:
-        with open_parquet(filesystem, join(folder, file), identities[file]) as opened:
-            kind, columns = _key_columns(opened.parquet, names, has_null_ids=False)
-            for keys, _ in _key_batches(opened.parquet, columns):
+        identity, columns = files[file]
+        with open_parquet(filesystem, join(folder, file), identity) as opened:
+            for keys, _ in columns.batches(opened.parquet, with_texts=False):
                 if row < len(keys):
-                    return kind, _shown_key(keys[row])
+                    return columns.kind(opened.parquet), _shown_key(keys[row])
                 row -= len(keys)
         raise InputError(f"{file} ends before its row {row}: its footer is damaged.")
 
@@ -124,18 +151,6 @@ def key_reader(
 
 def _shown_key(key: pa.Scalar) -> str:
     return str(key.cast(pa.large_binary()).as_py().decode(errors="replace"))
-
-
-def _key_columns(parquet: pq.ParquetFile, names: Columns, *, has_null_ids: bool) -> tuple[str, list[str]]:
-    if names.query_id is None or names.query_id not in parquet.schema_arrow.names:
-        return "query text", [names.query]
-    return "query id", [names.query_id, names.query] if has_null_ids else [names.query_id]
-
-
-def _key_batches(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[tuple[pa.Array, pa.Array | None]]:
-    for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
-        texts = conform(batch.column(columns[1]), pa.large_string()) if len(columns) > 1 else None
-        yield id_strings(batch.column(columns[0])), texts
 
 
 def _runs(batches: Iterator[tuple[pa.Array, pa.Array | None]], kind: str) -> Iterator[QueryRuns]:

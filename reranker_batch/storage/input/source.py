@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import Reading
 from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
@@ -22,6 +22,7 @@ from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.input.hints import original_type
 from reranker_batch.storage.input.int96 import refuse_finer_digits
 from reranker_batch.storage.input.layout import InputLayout, layout_of
+from reranker_batch.storage.input.partitions import Partitions, constant_column, constants_of
 from reranker_batch.storage.input.unit_rows import unit_candidates, unit_rows
 from reranker_batch.storage.input.unit_schema import joined_tables
 from reranker_batch.storage.retrying import retried
@@ -50,12 +51,14 @@ class InputSource:
     """The input of a run, for any process that reads its units. Small, and holds no open file."""
 
     root: str
-    config: InputConfig
+    reading: Reading
     columns: InputColumns
+    has_partitions: bool = True
+    """Whether names of folders are columns."""
 
     @property
     def layout(self) -> InputLayout:
-        return layout_of(self.config)
+        return layout_of(self.reading)
 
     def read(self, unit: WorkUnit, *, max_bytes: int = MAX_UNIT_BYTES) -> UnitRows:
         """Read the queries and candidates of a unit. Memory is bounded by the unit and `max_bytes`.
@@ -64,7 +67,7 @@ class InputSource:
             InputError: A file cannot be read, is not the one that the plan was made from, or the rows unpack to more
                 than that.
         """
-        rows = _read_rows(self.root, unit, self.layout.wanted(self.columns), max_bytes)
+        rows = _read_rows(self, unit, self.layout.wanted(self.columns), max_bytes)
         return unit_rows(rows, self.layout, self.columns, unit)
 
     def read_queries(self, unit: WorkUnit) -> pa.Array:
@@ -74,7 +77,7 @@ class InputSource:
             InputError: As `read`.
         """
         name = self.layout.names.query
-        table = _read_rows(self.root, unit, {name: None}, MAX_UNIT_BYTES)
+        table = _read_rows(self, unit, {name: None}, MAX_UNIT_BYTES)
         texts = UnitTable(table, unit).texts(name)
         return texts.unique().drop_null()
 
@@ -84,15 +87,15 @@ class InputSource:
         Raises:
             InputError: As `read`.
         """
-        table = _read_rows(self.root, unit, None, MAX_UNIT_BYTES)
+        table = _read_rows(self, unit, None, MAX_UNIT_BYTES)
         candidates = unit_candidates(table, self.layout, self.columns, unit)
         lists = frozenset(self.layout.lists(self.columns.shape))
         return SourceRows(table, candidates, lists, self.layout.is_row_a_query)
 
 
-def _read_rows(root: str, unit: WorkUnit, wanted: Wanted | None, max_bytes: int) -> pa.Table:
+def _read_rows(source: InputSource, unit: WorkUnit, wanted: Wanted | None, max_bytes: int) -> pa.Table:
     """The unit's rows, one chunk a column, in canonical types; 64-bit offsets, so that joining never overflows."""
-    reading = _Reading(root, unit, wanted, max_bytes)
+    reading = _Reading(source, unit, wanted, max_bytes)
     if len(unit.spans) == 1:
         return reading.span_rows(unit.spans[0])
     with ThreadPoolExecutor(_READ_THREADS) as pool:
@@ -103,7 +106,7 @@ def _read_rows(root: str, unit: WorkUnit, wanted: Wanted | None, max_bytes: int)
 class _Reading:
     """One reading of a unit, whose spans may be read at the same time."""
 
-    root: str
+    source: InputSource
     unit: WorkUnit
     wanted: Wanted | None
     max_bytes: int
@@ -114,7 +117,7 @@ class _Reading:
         return retried(lambda: self._rows(span), f"Reading {span.file}")
 
     def _rows(self, span: Span) -> pa.Table:
-        filesystem, folder = resolve(self.root)
+        filesystem, folder = resolve(self.source.root)
         with open_parquet(filesystem, join(folder, span.file), span.identity) as opened:
             schema = opened.footer.schema
             names = [name for name in schema.names if self.wanted is None or name in self.wanted]
@@ -126,7 +129,15 @@ class _Reading:
                     f"{span.row_stop}: the plan is not that of this file.",
                     unit_id=self.unit.unit_id,
                 )
-            return pa.table({name: _joined(batches, name, schema.field(name).type) for name in names})
+            constants: Partitions = {}
+            if self.source.has_partitions:
+                constants = constants_of(folder, span.file, self.source.layout.own_names(schema))
+            columns = {name: _joined(batches, name, schema.field(name).type) for name in names}
+            return pa.table(columns | self._constant_columns(constants, num_rows))
+
+    def _constant_columns(self, constants: Partitions, num_rows: int) -> dict[str, pa.Array]:
+        wanted = constants if self.wanted is None else constants.keys() & self.wanted.keys()
+        return {name: constant_column(constants[name], num_rows) for name in constants if name in wanted}
 
     @property
     def _batch_rows(self) -> int:

@@ -19,6 +19,8 @@ _REASONS = {
     Cause.INVALID_QUERY: ("invalid_utf8", "The query, its id or a passthrough column is not valid UTF-8."),
     Cause.UNEQUAL_LISTS: ("unequal_lists", "The lists of texts and ids differ in length:"),
     Cause.TEXT_DIFFERS: ("query_text_differs", "The query text is not the one of its query id:"),
+    Cause.MISSING_QUERY: ("missing_query", "The queries have no text with this id."),
+    Cause.MISSING_DOCUMENT: ("missing_document", "The corpus has no text with this id."),
     Cause.NULL_DOCUMENT: ("null_document", "The document is null."),
     Cause.INVALID_DOCUMENT: ("invalid_utf8", "The document, its id or a passthrough column is not valid UTF-8."),
 }

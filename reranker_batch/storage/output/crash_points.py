@@ -29,6 +29,14 @@ Point = Literal[
     "deletion_marked",
     "deletion_begun",
     "files_deleted",
+    "conversion_begun",
+    "conversion_part_published",
+    "conversion_task_recorded",
+    "conversion_recorded",
+    "prepare_begun",
+    "prepare_task_done",
+    "prepare_missing_written",
+    "prepare_recorded",
 ]
 POINTS: tuple[Point, ...] = get_args(Point)
 VARIABLE = "RERANKER_BATCH_CRASH_AT"

@@ -21,6 +21,7 @@ from reranker_batch.storage.output.parts import DEAD_LETTERS, MEMO, SCORES, part
 from reranker_batch.storage.output.run_state import (
     DELETING,
     GATED,
+    INPUT,
     MANIFEST,
     PAGE,
     PLAN,
@@ -65,6 +66,8 @@ def delete_output(output: Folder, *, finished_at: datetime | None) -> None:
         present = _names(output, "run")
         for name in _RUN_FILES:
             _delete(output, "run", [name] if name in present else [])
+        if INPUT in present:
+            _drop_tree(output, f"run/{INPUT}")
     _delete(output, "run", [DELETING])
     for folder in ("run", ""):
         _drop(output, folder)
@@ -78,7 +81,7 @@ def refuse_foreign(state: RunState) -> None:
     parts = {part_name(unit.unit_id) for unit in units or ()}
     known = {
         "": {"run", *_PART_FOLDERS},
-        "run": {*_RUN_FILES, DELETING, "staging"},
+        "run": {*_RUN_FILES, DELETING, "staging", INPUT},
         SCORES: parts | {SUCCESS},
         MEMO: parts,
         DEAD_LETTERS: parts,
@@ -118,6 +121,15 @@ def _delete(output: Folder, folder: str, names: Sequence[str]) -> None:
         except Exception as error:  # the store's own classes
             raise CommitError(f"{output.uri} cannot be deleted: {first_line(error)}.") from error
         reached("files_deleted")
+
+
+def _drop_tree(output: Folder, folder: str) -> None:
+    """A folder of our own with all that is in it."""
+    try:
+        with suppress(FileNotFoundError):
+            output.filesystem.delete_dir(output.child(folder))
+    except OSError as error:
+        raise CommitError(f"{output.uri} cannot be deleted: {error}") from error
 
 
 def _drop(output: Folder, folder: str) -> None:

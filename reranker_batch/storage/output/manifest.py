@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from reranker_batch.config import Columns, InputConfig
+from reranker_batch.config import InputConfig, Reading
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError
@@ -20,16 +20,11 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class _Source(_Read):
-    layout: Layout
-    columns: Columns
-
-
 class _Output(_Read):
     layout: Layout
     top_n: int | None = Field(ge=1)
     activation: Activation
-    input: _Source
+    input: Reading
 
 
 class _Settings(_Read):
@@ -47,12 +42,18 @@ class _ConfigOutput(_Read):
     memo: bool
 
 
+class _Model(_Read):
+    name: str
+    revision: str | None = None
+
+
 class _Report(_Read):
     compare_with: str | None = None
 
 
 class _Config(_Read):
     input: InputConfig
+    model: _Model
     output: _ConfigOutput
     report: _Report = _Report()
     reuse: dict[str, Any] = {}
@@ -75,6 +76,11 @@ class Manifest(_Read):
     compared_with: str | None = None
     """The output that `config.earlier_output` was when the run began."""
 
+    @property
+    def reading(self) -> Reading:
+        """How the rows of the input were read."""
+        return self.settings.output.input
+
     @classmethod
     def of(cls, values: Mapping[str, Any], path: str) -> Manifest:
         """Read the values of `run/manifest.json`.
@@ -86,8 +92,8 @@ class Manifest(_Read):
         hashes = fingerprint(values["settings"]), fingerprint(values["settings"]["scoring"])
         if hashes != (manifest.fingerprint, manifest.scoring_fingerprint):
             raise CommitError(f"{path} has been changed: its settings are not those of its fingerprints. {REMEDY}")
-        settings, config = manifest.settings.output.input, manifest.config.input
-        if (settings.layout, settings.columns) != (config.layout, config.columns):
+        reading, config = manifest.reading, manifest.config.input
+        if reading.prepared is None and (reading.layout, reading.columns) != (config.layout, config.columns.plain()):
             raise CommitError(f"{path} has been changed: its config.input is not that of its settings. {REMEDY}")
         return manifest
 

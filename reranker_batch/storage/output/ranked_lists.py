@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -86,25 +87,54 @@ def column_of(lists: pa.Table, name: str) -> pa.Array:
 
 def read_part_lists(output: Folder, path: str, columns: Sequence[str]) -> list[pa.Table]:
     """The queries of one part, as `read_ranked_lists` has them. Raises CommitError when it cannot be read."""
+    with open_part(output, path) as file:
+        if is_nested(file):
+            return list(_of_nested(read_row_groups(file, path, _nested_paths(file, columns)), columns))
+        groups = whole_queries(read_row_groups(file, path, ["query_id", "rank", *columns]), path)
+        return [_lists_of_pairs(rows, starts, columns) for rows, starts in groups]
+
+
+def read_results(output: Folder) -> Iterator[pa.Table]:
+    """Yield all columns of an output, a row per query as in the layout `nested`, in the order of its parts.
+
+    An output in the layout `pairs` has all its columns but `query_id` in the structs of `results`, and no row for a
+    query without kept candidates. A table is at most as large as a row group and the query that goes on from it.
+
+    Raises:
+        CommitError: A part cannot be read or is damaged.
+    """
+    for info in list_parts(output):
+        with open_part(output, info.path) as file:
+            tables = read_row_groups(file, info.path, None)
+            if is_nested(file):
+                yield from tables
+            else:
+                yield from (_results_of_pairs(*whole) for whole in whole_queries(tables, info.path))
+
+
+@contextmanager
+def open_part(output: Folder, path: str) -> Iterator[pq.ParquetFile]:
+    """A part whose page checksums are compared. Raises CommitError when it cannot be read, then or later."""
     try:
         source = retried(lambda: output.filesystem.open_input_file(path), f"Opening {path}")
         with (
             source,
             retried(lambda: pq.ParquetFile(source, page_checksum_verification=True), f"Reading {path}") as file,
         ):
-            return list(_read_file(file, path, columns))
+            yield file
     except (OSError, pa.ArrowException, KeyError) as error:
         raise CommitError(f"{path} cannot be read: {error}") from error
 
 
-def _read_file(file: pq.ParquetFile, path: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    is_nested = "results" in file.schema_arrow.names
-    wanted = _nested_paths(file, columns) if is_nested else ["query_id", "rank", *columns]
-    tables = (
-        retried(partial(file.read_row_group, group, columns=wanted), f"Reading {path}")
-        for group in range(file.num_row_groups)
-    )
-    return _of_nested(tables, columns) if is_nested else _of_pairs(tables, columns, path)
+def is_nested(file: pq.ParquetFile) -> bool:
+    """Whether a row of this part is a query."""
+    return "results" in file.schema_arrow.names
+
+
+def read_row_groups(file: pq.ParquetFile, path: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    """The row groups one after the other, with the columns of these names or all."""
+    for group in range(file.num_row_groups):
+        yield retried(partial(file.read_row_group, group, columns=columns), f"Reading {path}")
 
 
 def _nested_paths(file: pq.ParquetFile, columns: Sequence[str]) -> list[str]:
@@ -122,27 +152,41 @@ def _of_nested(tables: Iterable[pa.Table], columns: Sequence[str]) -> Iterator[p
         yield ranked_lists_of(column_of(table, "query_id"), list_lengths(results), flat)
 
 
-def _of_pairs(tables: Iterable[pa.Table], columns: Sequence[str], path: str) -> Iterator[pa.Table]:
-    """A query may go on from one row group into the next: its rows wait for the rest."""
+def whole_queries(tables: Iterable[pa.Table], path: str) -> Iterator[tuple[pa.Table, LongArray]]:
+    """Rows of the layout `pairs` without a query that is cut, and where in them each query begins.
+
+    A query may go on from one row group into the next: its rows wait for the rest.
+    """
     waiting: list[pa.Table] = []
     for table in tables:
         starts = np.flatnonzero(table["rank"].to_numpy() == 1)
         if not len(starts):
             waiting.append(table)
             continue
-        yield from _whole_queries([*waiting, table.slice(0, starts[0])], columns, path)
-        yield from _whole_queries([table.slice(starts[0], starts[-1] - starts[0])], columns, path)
+        yield from _with_starts([*waiting, table.slice(0, starts[0])], path)
+        yield from _with_starts([table.slice(starts[0], starts[-1] - starts[0])], path)
         waiting = [table.slice(starts[-1])]
-    yield from _whole_queries(waiting, columns, path)
+    yield from _with_starts(waiting, path)
 
 
-def _whole_queries(tables: list[pa.Table], columns: Sequence[str], path: str) -> Iterator[pa.Table]:
+def _with_starts(tables: list[pa.Table], path: str) -> Iterator[tuple[pa.Table, LongArray]]:
     rows = pa.concat_tables(tables) if tables else None
     if not rows:
         return
     starts = np.flatnonzero(rows["rank"].to_numpy() == 1)
     if not len(starts) or starts[0]:
         raise CommitError(f"{path} is damaged: its first row has rank {rows['rank'][0]}, not 1.")
-    lengths = np.diff(np.append(starts, len(rows)))
+    yield rows, starts
+
+
+def _lists_of_pairs(rows: pa.Table, starts: LongArray, columns: Sequence[str]) -> pa.Table:
     flat = {name: one_chunk(rows[name].chunks, RANKED_LISTS.field(name).type.value_type) for name in columns}
-    yield ranked_lists_of(column_of(rows, "query_id").take(pa.array(starts)), lengths, flat)
+    lengths = np.diff(np.append(starts, len(rows)))
+    return ranked_lists_of(column_of(rows, "query_id").take(pa.array(starts)), lengths, flat)
+
+
+def _results_of_pairs(rows: pa.Table, starts: LongArray) -> pa.Table:
+    structs = rows.drop_columns(["query_id"]).to_struct_array().combine_chunks()
+    offsets = pa.array(np.append(starts, len(rows)))
+    query_ids = rows["query_id"].take(pa.array(starts))
+    return pa.table({"query_id": query_ids, "results": pa.LargeListArray.from_arrays(offsets, structs)})

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import InputConfig, Reading
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
@@ -20,6 +20,8 @@ from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder, absolute
 from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.storage.input.reading import marked
+from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.verifying import Record, verify_output
@@ -54,22 +56,23 @@ def redrive_output(output: str, target: str) -> Redriven:
         CommitError: The output is not what its record says.
     """
     state, goal = RunState(Folder.at(output)), Folder.at(target)
-    config, units = _finished_run(state, output)
+    manifest, units = _finished_run(state, output)
+    config, reading = manifest.config.input, manifest.reading
     _refuse_places(goal, target, output=output, input_path=config.path)
     dead_letters = {part_name(unit.unit_id): _dead_letters(state, unit) for unit in units}
     if not dead_letters:
         return Redriven(Counter(), True)
     _made(goal)
     for name, table in dead_letters.items():
-        _write(goal, name, _input_rows(table, config, name))
+        _write(goal, name, marked(_input_rows(table, reading, name), reading.prepared))
     places = _places(goal, config, dead_letters)
     _write(goal, PLACES, places)
     keys = set(zip(places["query_id"].to_pylist(), places["index"].to_pylist(), strict=True))
     return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places))
 
 
-def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[WorkUnit]]:
-    """How the input was read, and the units that have dead letters. A gated output may be redriven too."""
+def _finished_run(state: RunState, output: str) -> tuple[Manifest, list[WorkUnit]]:
+    """What the run recorded, and the units that have dead letters. A gated output may be redriven too."""
     record = Record.read(state)
     if record is None:
         raise ConfigError(f"{output} holds no run: run/manifest.json or run/plan.json is not there.")
@@ -81,7 +84,7 @@ def _finished_run(state: RunState, output: str) -> tuple[InputConfig, list[WorkU
             "`reranker-batch verify` lists all; the run's own command repairs parts and dead letters."
         )
     names = state.dead_letter_names()
-    return record.manifest.config.input, [unit for unit in record.units if part_name(unit.unit_id) in names]
+    return record.manifest, [unit for unit in record.units if part_name(unit.unit_id) in names]
 
 
 def _refuse_places(goal: Folder, target: str, *, output: str, input_path: str) -> None:
@@ -114,11 +117,11 @@ def _dead_letters(state: RunState, unit: WorkUnit) -> pa.Table:
     return table.take(pc.sort_indices(places, sort_keys=[(name, "ascending") for name in ("file", "row", "index")]))
 
 
-def _input_rows(dead_letters: pa.Table, config: InputConfig, file: str) -> pa.Table:
+def _input_rows(dead_letters: pa.Table, reading: Reading, file: str) -> pa.Table:
     """The input rows of the dead letters; dead letters of the same row are joined into one row."""
     whole = dead_letters.filter(pc.is_valid(dead_letters["input"]))
     rows = pa.Table.from_struct_array(whole["input"].combine_chunks())
-    layout = layout_of(config)
+    layout = layout_of(reading)
     if not layout.is_row_a_query:
         return rows
     starts = np.flatnonzero(_differs_from_before(whole["row"]) | _differs_from_before(whole["file"]))

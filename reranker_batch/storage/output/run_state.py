@@ -29,6 +29,8 @@ MANIFEST, PLAN, REPORT, GATED, REUSE = "manifest.json", "plan.json", "report.jso
 DELETING = "deleting.json"
 """Says that the output is being deleted."""
 PAGE = "report.html"
+INPUT = "input"
+"""A folder with the input, where this run has prepared it for itself."""
 SUCCESS = "_SUCCESS"
 _PARTS = (SCORES, DEAD_LETTERS, MEMO)
 _REQUIRED = {
@@ -162,7 +164,9 @@ class RunState:
 
     def _foreign_names(self) -> list[str]:
         """The lock is there before anything else is."""
-        in_run = {name for name in self._names("run") if not name.startswith("lock.") and name != "staging"}
+        in_run = {
+            name for name in self._names("run") if not name.startswith("lock.") and name not in ("staging", INPUT)
+        }
         return sorted((self._names("") - {"run", *_PARTS}) | {f"run/{name}" for name in in_run}) or sorted(
             f"{folder}/{name}" for folder in _PARTS for name in self._names(folder)
         )

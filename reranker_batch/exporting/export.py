@@ -1,0 +1,41 @@
+"""The files that evaluation tools and trainers read, written from finished outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reranker_batch.errors import ConfigError
+from reranker_batch.exporting.finished import FinishedOutput
+from reranker_batch.exporting.formats import Exported, Source
+from reranker_batch.exporting.jsonl import JSONL
+from reranker_batch.exporting.mteb import MTEB
+from reranker_batch.exporting.trec import MSMARCO, TREC
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.text_file import write_text_file
+from reranker_batch.storage.places import is_within
+
+RESULTS = Source(is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL))
+SOURCES: tuple[Source[Any], ...] = (RESULTS,)
+"""The first one that a folder fits is taken."""
+
+
+def export(output: str, target: str, *, format: str, **options: str | None) -> Exported:
+    """Write the results of a complete or accepted output into one file, in a format that other tools read.
+
+    `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl. The file appears in one
+    step and replaces one of that name; it is compressed if `target` ends with .gz or .zst. Equal outputs give equal
+    bytes.
+
+    Raises:
+        ConfigError: The output may not be served, the format cannot hold its ids, or the arguments are wrong.
+        CommitError: The output cannot be read, or the file cannot be written.
+    """
+    given = {option: value for option, value in options.items() if value is not None}
+    source = next(source for source in SOURCES if source.is_at(Folder.at(output)))
+    chosen = source.format(format, given)
+    opened = source.open(output)
+    if is_within(target, output):
+        raise ConfigError(f"{target} lies in the output, {output}. Give a file outside.")
+    exported = Exported(target)
+    write_text_file(target, chosen.write(opened, given, exported))
+    return exported

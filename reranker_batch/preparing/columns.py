@@ -1,0 +1,181 @@
+"""Which columns of a table are ids, texts, scores and ranks, where the config does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from reranker_batch.config.columns import Column
+from reranker_batch.config.prepare import PrepareConfig, RunConfig, TextsConfig
+from reranker_batch.errors import InputError
+from reranker_batch.preparing.sources import RunTable, TextTable, column_at
+from reranker_batch.printing import listed
+from reranker_batch.schema import is_list_like
+from reranker_batch.storage.tables.pieces import pieces
+from reranker_batch.storage.tables.reading import columns_seen, read_piece
+from reranker_batch.storage.tables.table_files import Form, TableFiles, open_table
+
+QUERY_IDS = ("query_id", "query-id", "qid", "q_id", "queryid", "topic", "topic_id")
+DOC_IDS = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "pid", "did", "document_id", "corpus-ids", "doc_ids")
+SCORES = ("score", "retrieval_score", "sim", "similarity")
+RANKS = ("rank", "retrieval_rank")
+IDS = {
+    "queries": ("_id", "id", *QUERY_IDS),
+    "corpus": ("_id", "id", *DOC_IDS[:8]),
+}
+TEXTS = {
+    "queries": ("text", "query", "question", "title"),
+    "corpus": ("text", "contents", "passage", "document", "body", "segment"),
+}
+TITLE = "title"
+_HEADERLESS: tuple[Form, ...] = ("tsv", "csv")
+_TREC_RUN, _TREC_QRELS = 6, 4
+_SAMPLED_ROWS = 200
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A table and the first of its rows."""
+
+    key: str
+    files: TableFiles
+    names: tuple[str, ...]
+    rows: pa.Table
+
+    @classmethod
+    def of(cls, place: str, key: str, form: str, columns: Sequence[Column | None], known: Sequence[str]) -> _Seen:
+        """Files of columns have a header where a column is named, or a name of the first line is known."""
+        files = open_table(place, form=form, has_header=False, key=key)  # type: ignore[arg-type]
+        if files.form in _HEADERLESS:
+            first = _first_rows(files).slice(0, 1).to_pylist()
+            named = {str(value).strip().lower() for row in first for value in row.values()}
+            by_place = any(isinstance(column, int) for column in columns)
+            by_name = any(isinstance(column, str) for column in columns)
+            files = replace(files, has_header=not by_place and (by_name or bool(named & set(known))))
+        return cls(key, files, tuple(columns_seen(files).names), _first_rows(files))
+
+    @property
+    def is_by_place(self) -> bool:
+        return self.files.form == "trec" or (self.files.form in _HEADERLESS and not self.files.has_header)
+
+    def one(self, key: str, column: Column | None, known: Sequence[str], place: int) -> str:
+        """The column of a key: as the config says, by a known name, or by its place where there are no names."""
+        found = self.maybe(key, column, known, place)
+        if found is None:
+            raise InputError(
+                f"{self.key}: no column is known as {key}. Columns: {listed(self.names, most=12)}. Set "
+                f"{self.key}.{key} to one of them."
+            )
+        return found
+
+    def maybe(self, key: str, column: Column | None, known: Sequence[str], place: int | None) -> str | None:
+        """As `one`; None where there is none and the config names none."""
+        if column is not None:
+            return self._named(key, str(column))
+        if self.is_by_place:
+            return str(place) if place is not None and place < len(self.names) else None
+        by_lower = {name.lower(): name for name in reversed(self.names)}
+        return next((by_lower[name] for name in known if name in by_lower), None)
+
+    def _named(self, key: str, name: str) -> str:
+        if name not in self.names and name.partition(".")[0] not in self.names:
+            raise InputError(f"{self.key}.{key}: there is no column {name!r}. Columns: {listed(self.names, most=12)}.")
+        return name
+
+
+def _first_rows(files: TableFiles) -> pa.Table:
+    for piece in pieces(files):
+        for raw in read_piece(files, piece):
+            return raw.table.slice(0, _SAMPLED_ROWS)
+    return pa.table({})
+
+
+def run_table(config: PrepareConfig) -> RunTable:
+    """The run that a config means.
+
+    Raises:
+        InputError: It cannot be read, or it does not say what its columns are; the message lists them.
+    """
+    run, format_ = config.run, config.run_format
+    assert run.path is not None
+    form = {"msmarco": "tsv"}.get(format_, format_)
+    columns = (run.query_id, run.doc_id, run.score, run.rank)
+    seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
+    if format_ == "msmarco":
+        return _by_place(seen, run, rank=2)
+    if _is_trec(seen) and not any(column is not None for column in columns):
+        return _trec(seen)
+    if seen.is_by_place and run.score is None and run.rank is None and len(seen.names) > 2:
+        return _third_column(seen, run)
+    doc_id = seen.one("doc_id", run.doc_id, DOC_IDS, 1)
+    return RunTable(
+        seen.files,
+        seen.one("query_id", run.query_id, QUERY_IDS, 0),
+        doc_id,
+        seen.maybe("score", run.score, SCORES, None),
+        seen.maybe("rank", run.rank, RANKS, None),
+        is_nested=is_list_like(column_at(seen.rows, doc_id).type),
+    )
+
+
+def _is_trec(seen: _Seen) -> bool:
+    if seen.files.form == "trec":
+        return True
+    if not seen.is_by_place or len(seen.names) not in (_TREC_RUN, _TREC_QRELS):
+        return False
+    return set(seen.rows["1"].to_pylist()) <= {"Q0", "q0", "0"}
+
+
+def _trec(seen: _Seen) -> RunTable:
+    if len(seen.names) == _TREC_QRELS:
+        return RunTable(seen.files, "0", "2", score="3")
+    if len(seen.names) != _TREC_RUN:
+        raise InputError(
+            f"prepare.run: a TREC run has 6 columns (qid Q0 docid rank score tag), this one has {len(seen.names)}. "
+            "Check the file, or set prepare.run_format."
+        )
+    return RunTable(seen.files, "0", "2", score="4", rank="3")
+
+
+def _by_place(seen: _Seen, run: RunConfig, **more: int) -> RunTable:
+    query_id, doc_id = seen.one("query_id", run.query_id, (), 0), seen.one("doc_id", run.doc_id, (), 1)
+    numbers = {key: seen.one(key, getattr(run, key), (), place) for key, place in more.items()}
+    return RunTable(seen.files, query_id, doc_id, **numbers)
+
+
+def _third_column(seen: _Seen, run: RunConfig) -> RunTable:
+    """`qid pid rank` as MS MARCO writes it, or `qid pid score`."""
+    values = [str(value).strip() for value in seen.rows["2"].to_pylist()]
+    is_whole = all(value.isdigit() for value in values)
+    if len(seen.names) == 3 and is_whole and values[0] in ("0", "1"):
+        return _by_place(seen, run, rank=2)
+    if len(seen.names) == 3 and not is_whole:
+        return _by_place(seen, run, score=2)
+    raise InputError(
+        f"prepare.run: it cannot be told what the {len(seen.names)} columns of {seen.files.files[0].path} are; its first "
+        f"row is {listed([str(value) for value in seen.rows.slice(0, 1).to_pylist()[0].values()], most=8)}. Set "
+        "prepare.run_format: msmarco (qid, pid, rank) or trec, or prepare.run.score or prepare.run.rank to the place "
+        "of a column, counted from 0."
+    )
+
+
+def text_table(config: TextsConfig, kind: str) -> TextTable:
+    """The queries or the corpus that a config means.
+
+    Raises:
+        InputError: As `run_table`.
+    """
+    assert config.path is not None
+    texts = config.text if isinstance(config.text, list) else [config.text]
+    key = f"prepare.{kind}"
+    seen = _Seen.of(config.path, key, "auto", [config.id, *texts], (*IDS[kind], *TEXTS[kind]))
+    text_id = seen.one("id", config.id, IDS[kind], 0)
+    if config.text is not None:
+        return TextTable(kind, seen.files, text_id, tuple(seen.one("text", text, (), 1) for text in texts))
+    title = [TITLE] if kind == "corpus" and TITLE in seen.names else []
+    text = seen.maybe("text", None, TEXTS[kind], 1)
+    if text is None and not title:
+        text = seen.one("text", None, TEXTS[kind], 1)
+    return TextTable(kind, seen.files, text_id, (*title, *([] if text is None else [text])))

@@ -1,0 +1,160 @@
+"""One task of a conversion: rows of a piece to parts of prepared input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from reranker_batch.core.ragged import LongArray
+from reranker_batch.preparing.adapter import RowPlaces, adapt
+from reranker_batch.preparing.adaption import Adaption
+from reranker_batch.preparing.source import Source
+from reranker_batch.schema import canonical_type
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.input.promotion import common_type
+from reranker_batch.storage.input.query_runs import begins_query
+from reranker_batch.storage.output.crash_points import reached
+from reranker_batch.storage.prepared import publish_table
+from reranker_batch.storage.tables.lines import Lines
+from reranker_batch.storage.tables.pieces import Piece
+from reranker_batch.storage.tables.reading import read_piece
+from reranker_batch.storage.values import conform
+
+PART_BYTES = 64 << 20
+"""Unpacked rows of a part, which a task has in memory."""
+_GROUP_BYTES = 4 << 20
+_GROUP_ROWS = 8_192
+STAGING = "_staging"
+
+
+@dataclass(frozen=True)
+class Task:
+    """Pieces of one file that one task converts, in their order."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+    first_rows: tuple[int, ...]
+    """The row or line at which each piece begins, as far as ids are made of it."""
+
+
+@dataclass(frozen=True)
+class ConvertedPart:
+    """A file of prepared input."""
+
+    name: str
+    num_rows: int
+
+
+@dataclass(frozen=True)
+class CountLines:
+    """The number of lines that begin in a piece."""
+
+    source: Source
+
+    def __call__(self, piece: Piece) -> int:
+        """Raises InputError when the file cannot be read."""
+        return sum(block.count(b"\n") for _, block in Lines(self.source.files, piece).blocks())
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Converts the rows of a task; the same rows give the same bytes."""
+
+    source: Source
+    goal: Folder
+
+    def __call__(self, task: Task) -> list[ConvertedPart]:
+        """Publish the parts of a task.
+
+        Raises:
+            InputError: A row cannot be read or adapted. Names file and row.
+            CommitError: A part cannot be written.
+        """
+        parts: list[ConvertedPart] = []
+        for table in parts_of(self._rows(task), self.source.adaption):
+            name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
+            staging = self.goal.folder(STAGING)
+            rows = publish_table(self.goal, staging, name, table.schema, _groups(table), kind=b"rows")
+            reached("conversion_part_published")
+            parts.append(ConvertedPart(name, rows))
+        return parts
+
+    def _rows(self, task: Task) -> Iterator[pa.Table]:
+        for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
+            yield from adapted(self.source, piece, first_row)
+
+
+def adapted(source: Source, piece: Piece, first_row: int) -> Iterator[pa.Table]:
+    """The prepared rows of a piece, some MiB at a time.
+
+    Raises:
+        InputError: A row cannot be read or adapted. Names file and row.
+    """
+    adaption = source.adaption
+    for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
+        yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+
+
+def parts_of(tables: Iterator[pa.Table], adaption: Adaption) -> Iterator[pa.Table]:
+    """Rows joined to parts of about `PART_BYTES`, at least one; no part ends inside a query of the pairs layout."""
+    gathered: list[pa.Table] = []
+    is_first = True
+    for table in tables:
+        if gathered and unified_schema([*gathered, table]) is None:
+            yield _joined(gathered)
+            gathered, is_first = [], False
+        gathered.append(table)
+        if sum(each.nbytes for each in gathered) >= PART_BYTES:
+            whole = _joined(gathered)
+            cut = _last_begin(whole) if adaption.layout == "pairs" else len(whole)
+            gathered = [whole.slice(cut)] if cut < len(whole) else []
+            if cut:
+                yield whole.slice(0, cut)
+                is_first = False
+    if gathered:
+        yield _joined(gathered)
+    elif is_first:
+        yield adapt(_no_rows(adaption), adaption, RowPlaces("", np.empty(0, dtype=np.int64)))
+
+
+def _no_rows(adaption: Adaption) -> pa.Table:
+    return pa.table({name: pa.nulls(0) for name in adaption.wanted})
+
+
+def _last_begin(table: pa.Table) -> int:
+    """The row at which the last query begins."""
+    ids = table["query_id"].combine_chunks() if "query_id" in table.column_names else None
+    starts: LongArray = np.flatnonzero(begins_query(ids, table["query"].combine_chunks()))
+    return int(starts[-1])
+
+
+def unified_schema(tables: Sequence[pa.Table]) -> pa.Schema | None:
+    """The types that stand for those of all tables, None where there are none."""
+    types: dict[str, pa.DataType] = {}
+    for table in tables:
+        for field in table.schema:
+            both = common_type(types.get(field.name, pa.null()), canonical_type(field.type))
+            if both is None:
+                return None
+            types[field.name] = both
+    return pa.schema(list(types.items()))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    schema = unified_schema(tables)
+    assert schema is not None
+    columns = {
+        field.name: pa.concat_arrays([conform(each[field.name].combine_chunks(), field.type) for each in tables])
+        for field in schema
+    }
+    return pa.table(columns, schema=schema)
+
+
+def _groups(table: pa.Table) -> Iterator[pa.Table]:
+    """Row groups so small that a unit reads little more than its rows."""
+    rows = max(1, min(_GROUP_ROWS, len(table) * _GROUP_BYTES // max(table.nbytes, 1)))
+    for start in range(0, max(len(table), 1), rows):
+        yield table.slice(start, rows)

@@ -1,0 +1,160 @@
+"""Which columns may be meant: guesses from names and types, for messages and for a config that is written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from reranker_batch.config import ColumnsConfig
+from reranker_batch.errors import InputError
+from reranker_batch.preparing.adaption import Resolver
+from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting
+from reranker_batch.schema import is_list_like
+from reranker_batch.storage.input.columns import candidate_struct, id_family, is_text
+
+_QUERIES = ("query", "querytext", "question", "questiontext", "anchor", "searchquery", "topic", "sentence1", "q")
+_TITLES = ("title", "headline", "heading")
+_TEXTS: tuple[str, ...] = (
+    "text",
+    "contents",
+    "content",
+    "passage",
+    "passagetext",
+    "document",
+    "documenttext",
+    "doc",
+    "body",
+)
+_TEXTS += ("segment", "chunk", "chunktext", "abstract", "answer", "positive", "sentence2", "product")
+_QUERY_IDS = ("queryid", "qid", "qno", "questionid", "topicid", "searchid", "id")
+_DOCUMENT_IDS: tuple[str, ...] = (
+    "docid",
+    "docno",
+    "did",
+    "documentid",
+    "pid",
+    "passageid",
+    "corpusid",
+    "candidateid",
+    "itemid",
+)
+_DOCUMENT_IDS += ("chunkid", "productid", "id")
+_LISTS = ("candidates", "documents", "docs", "passages", "hits", "results", "ctxs", "contexts", "positive", "positives")
+_MOST = 3
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A layout and columns that may be meant, and why."""
+
+    columns: ColumnMap
+    why: str
+    format: str | None = None
+
+    def section(self) -> dict[str, Any]:
+        """The keys of the section `input` that ask for it."""
+        if self.format is not None:
+            return {"format": self.format}
+        default = ColumnsConfig().model_dump()
+        columns = {key: value for key, value in self.columns.columns.model_dump().items() if value != default[key]}
+        return {"layout": self.columns.layout, **({"columns": columns} if columns else {})}
+
+    def shown(self) -> str:
+        """As YAML."""
+        text: str = yaml.safe_dump({"input": self.section()}, sort_keys=False, allow_unicode=True, width=10_000)
+        return f"# {self.why}\n{text}".rstrip()
+
+
+def guesses(schema: pa.Schema, asked: ColumnsConfig, name: str) -> list[Guess]:
+    """What may be meant, the most likely first; a format that fits comes before columns alone."""
+    found = [Guess(each, FORMATS[format_].title, format_) for format_, each in fitting(schema, asked).items()]
+    for each in (_nested(schema), _pairs(schema)):
+        if each is not None and _can_be(each, schema, name) and each not in [guess.columns for guess in found]:
+            what = "a row is a query with its candidates" if each.layout == "nested" else "a row is a query and a text"
+            found.append(Guess(each, f"by their names and types, {what}"))
+    return found[:_MOST]
+
+
+def _can_be(each: ColumnMap, schema: pa.Schema, name: str) -> bool:
+    try:
+        Resolver(schema, each.columns, name).adaption(each.layout)
+    except InputError:
+        return False
+    return True
+
+
+def _nested(schema: pa.Schema) -> ColumnMap | None:
+    lists = [each for each in schema if is_list_like(each.type)]
+    query = _pick(_texts(schema), _QUERIES)
+    column = next((each for each in lists if candidate_struct(each.type) is not None), None)
+    column = column or next((each for each in lists if _plain(each.name) in _LISTS and _is_texts(each.type)), None)
+    if query is None or column is None:
+        return None
+    columns: dict[str, Any] = {"query": query, "query_id": _pick(_ids(schema), _QUERY_IDS), "candidates": column.name}
+    struct = candidate_struct(column.type)
+    if struct is None:
+        return ColumnMap("nested", ColumnsConfig.model_validate({**columns, "doc_id": None}))
+    document = _document(pa.schema([*struct]), ())
+    if document is None:
+        return None
+    columns |= {"document": document, "doc_id": _pick(_ids(pa.schema([*struct])), _DOCUMENT_IDS)}
+    return ColumnMap("nested", ColumnsConfig.model_validate(columns))
+
+
+def _pairs(schema: pa.Schema) -> ColumnMap | None:
+    query = _pick(_texts(schema), _QUERIES)
+    document = None if query is None else _document(schema, (query,))
+    if query is None or document is None:
+        return None
+    query_id = _pick(_ids(schema), _QUERY_IDS[:-1])
+    doc_id = _pick([name for name in _ids(schema) if name != query_id], _DOCUMENT_IDS)
+    columns = {"query": query, "document": document, "query_id": query_id, "doc_id": doc_id}
+    return ColumnMap("pairs", ColumnsConfig.model_validate(columns))
+
+
+def _document(schema: pa.Schema, taken: Collection[str]) -> str | list[str] | None:
+    names = [name for name in _texts(schema) if name not in taken]
+    text, title = _pick(names, _TEXTS), _pick(names, _TITLES)
+    if text is None:
+        return title
+    is_beside = title is not None and title.rpartition(".")[0] == text.rpartition(".")[0]
+    return [title, text] if title is not None and is_beside else text
+
+
+def _pick(names: Sequence[str], likely: Sequence[str]) -> str | None:
+    """The name that stands first among those that are likely, by the whole path before its last part."""
+    for plain in (_plain, lambda name: _plain(name.rpartition(".")[2])):
+        known = {plain(name): name for name in reversed(names)}
+        if (first := next((known[each] for each in likely if each in known), None)) is not None:
+            return first
+    return None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    return [name for name, data_type in _leaves(schema, "") if is_text(data_type)]
+
+
+def _ids(schema: pa.Schema) -> list[str]:
+    return [name for name, data_type in _leaves(schema, "") if id_family(data_type) in ("string", "integer")]
+
+
+def _is_texts(data_type: pa.DataType) -> bool:
+    return is_text(data_type.value_type)
+
+
+def _leaves(fields: Any, prefix: str) -> Iterator[tuple[str, pa.DataType]]:
+    """Single values by their paths."""
+    for each in fields:
+        if pa.types.is_struct(each.type):
+            yield from _leaves(each.type, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, each.type

@@ -1,0 +1,67 @@
+"""What a config prepares, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reranker_batch.config import ColumnsConfig, JobConfig
+from reranker_batch.config.job import prepared_place
+from reranker_batch.config.prepare import PrepareConfig
+from reranker_batch.config.prepare_job import PrepareJob
+from reranker_batch.core.mapping import Mapper
+from reranker_batch.errors import ConfigError
+from reranker_batch.preparing.prepare import OnProgress, ignore, prepare_reference
+from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
+from reranker_batch.preparing.sizing import unpacked_bytes
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.places import check_access, refuse_overlap
+from reranker_batch.storage.tables.table_files import open_table
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Tables to join or to group, and the folder of the result."""
+
+    config: PrepareConfig
+    columns: ColumnsConfig
+    goal: str
+    lock: str
+    """The folder whose lock guards the goal: an output, or the goal itself."""
+
+    @classmethod
+    def of(cls, config: JobConfig | PrepareJob) -> Preparation | None:
+        """None where the input is there already. Raises ConfigError where nothing says where the result goes."""
+        prepare, output = config.prepare, config.output
+        if not prepare.is_wanted:
+            return None
+        columns = ColumnsConfig() if config.input is None else config.input.columns
+        if prepare.output is not None:
+            return cls(prepare, columns, prepare.output, prepare.output)
+        if output is None:
+            raise ConfigError("Neither prepare.output nor output.path says where the prepared input goes. Set one.")
+        return cls(prepare, columns, prepared_place(None, output.path), output.path)
+
+    def check_places(self, output: str | None = None) -> None:
+        """Raises ConfigError for a place that cannot be reached, or that is read and written."""
+        for place in self.config.places:
+            for written in {self.goal, output} - {None}:
+                refuse_overlap(place, str(written))
+        check_access(*self.config.places, self.goal)
+
+    def size_bytes(self) -> int:
+        """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""
+        return sum(unpacked_bytes(open_table(place)) for place in self.config.places)
+
+    def run(self, each: Mapper, on_progress: OnProgress = ignore) -> PreparedRecord:
+        """Prepare, or finish what was begun; what is complete is left as it is. The caller has the lock.
+
+        Raises:
+            ConfigError, InputError: A table or a folder cannot be used.
+            RerankerBatchError: It failed; the same call goes on from there.
+        """
+        return prepare_reference(self.config, self.goal, each, on_progress)
+
+    def record(self) -> PreparedRecord | None:
+        """Of a preparation that is complete. Raises CommitError when it cannot be read."""
+        record = PreparedFolder(Folder.at(self.goal)).read()
+        return record if record is not None and record.counts is not None else None

@@ -1,0 +1,196 @@
+"""A table as people have it: its files, its columns, and how it becomes an input that is read as it is."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from reranker_batch.config import ColumnsConfig, InputConfig
+from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
+from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, map_of
+from reranker_batch.preparing.guessing import guesses
+from reranker_batch.storage.filesystem import is_builtin
+from reranker_batch.storage.input.listing import list_input
+from reranker_batch.storage.input.reading import mark_of
+from reranker_batch.storage.tables.pieces import footer_of
+from reranker_batch.storage.tables.reading import columns_seen
+from reranker_batch.storage.tables.table_files import TableFiles, open_table
+
+logger = logging.getLogger(__name__)
+
+_OPEN_FORMS = ("jsonl", "json")
+_TEXT_FORMS = ("csv", "tsv", "trec")
+_TOP1000 = "msmarco-top1000"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that has to be converted before it is read."""
+
+    files: TableFiles
+    adaption: Adaption
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an input is, from its names and a sample."""
+
+    config: InputConfig
+    """With the layout and the columns that were recognised."""
+    source: Source | None = None
+    """None where the files are read as they are."""
+    notes: tuple[str, ...] = ()
+    """What was recognised without being asked for."""
+    hint: str = ""
+    """Which columns may be meant, if those of the config turn out not to be there."""
+
+
+def look_at(config: InputConfig) -> Look:
+    """Find the form and the columns of an input.
+
+    Raises:
+        ConfigError: The config asks for what the form of the files does not have.
+        InputError: Nothing is there, or the columns of the config are not; the message says which may be meant.
+    """
+    if config.format not in (*FORMATS, "auto"):
+        raise ConfigError(
+            f"input.format={config.format} is a folder with files for queries, documents and their pairs. Name it in "
+            "prepare.run, prepare.queries and prepare.corpus."
+        )
+    if is_builtin(config.path):
+        return Look(config)
+    files = _opened(config)
+    if files is None or (files.form == "parquet" and _is_prepared(files)):
+        return Look(config)
+    look = _look(config, files)
+    for note in look.notes:
+        logger.warning("%s", note)
+    return look
+
+
+def _opened(config: InputConfig) -> TableFiles | None:
+    """None for files of several forms of which only those of Parquet are read."""
+    named = FORMATS.get(config.format)
+    is_headless = config.columns.has_positions or bool(named and named.num_columns)
+    try:
+        files = open_table(config.path, has_header=not is_headless)
+    except InputError:
+        try:
+            list_input(config.path)
+        except InputError:
+            pass
+        else:
+            return None
+        raise
+    if is_headless and files.form not in _TEXT_FORMS:
+        raise ConfigError(
+            f"input.columns has positions, which count the columns of CSV and TSV files without a header. "
+            f"{files.files[0].path} is {files.form}: give the names of its columns."
+        )
+    return files
+
+
+def _is_prepared(files: TableFiles) -> bool:
+    try:
+        return mark_of(footer_of(files, 0).metadata.metadata) is not None
+    except InputError:  # planning names every file that cannot be used
+        return True
+
+
+def _look(config: InputConfig, files: TableFiles) -> Look:
+    try:
+        seen = columns_seen(files)
+    except InputError:
+        if files.form == "parquet":
+            return Look(config)
+        raise
+    if not len(seen):
+        raise InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
+    if config.format != "auto":
+        return _named(config, files, seen)
+    asked = ColumnMap(config.layout, config.columns)
+    try:
+        return _with_adaption(config, asked, files, _adaption(asked, files, seen))
+    except InputError as error:
+        found = _recognised(config, files, seen)
+        if found is not None:
+            return found
+        return _refused(config, files, seen, error)
+
+
+def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:
+    resolver = Resolver(seen, asked.columns, _name(files), is_open=files.form in _OPEN_FORMS)
+    return resolver.adaption(asked.layout)
+
+
+def _with_adaption(
+    config: InputConfig, columns: ColumnMap, files: TableFiles, adaption: Adaption, notes: tuple[str, ...] = ()
+) -> Look:
+    adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
+    if files.form == "parquet" and adaption.is_plain:
+        return Look(adapted, notes=notes)
+    return Look(adapted, Source(files, adaption), notes)
+
+
+def _named(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look:
+    named = FORMATS[config.format]
+    found = map_of(named, seen, config.columns)
+    if found is None:
+        raise InputError(
+            f"{_name(files)} does not have the columns of input.format={config.format} ({named.title}); found: "
+            f"{shown_columns(seen)}.{_meant(files, seen, config.columns)}"
+        )
+    return _with_adaption(config, found, files, _adaption(found, files, seen))
+
+
+def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look | None:
+    """The one format that fits, where the config names no columns."""
+    if not _is_unset(config):
+        return None
+    if _is_top1000(files, seen):
+        files = open_table(config.path, has_header=False)
+        seen = columns_seen(files)
+    maps = fitting(seen, config.columns)
+    if len(maps) != 1:
+        return None
+    [(name, found)] = maps.items()
+    note = f"{config.path} is read as input.format: {name} ({FORMATS[name].title}), which its columns fit."
+    return _with_adaption(config, found, files, _adaption(found, files, seen), (note,))
+
+
+def _is_unset(config: InputConfig) -> bool:
+    free = {"passthrough", "separator"}
+    return config.layout == "nested" and config.columns.model_dump(exclude=free) == ColumnsConfig().model_dump(
+        exclude=free
+    )
+
+
+def _is_top1000(files: TableFiles, seen: pa.Schema) -> bool:
+    """Whether what stands for a header is a row of two numbers and two texts."""
+    names: list[str] = seen.names
+    is_row = len(names) == FORMATS[_TOP1000].num_columns and names[0].isdigit() and names[1].isdigit()
+    return files.form == "tsv" and is_row
+
+
+def _refused(config: InputConfig, files: TableFiles, seen: pa.Schema, error: InputError) -> Look:
+    """Raises the error, unless planning knows more about all files."""
+    hint = _meant(files, seen, config.columns)
+    if files.form == "parquet" and config.columns.plain() is not None:
+        return Look(config, hint=hint)
+    raise InputError(f"{error}{hint}") from None
+
+
+def _meant(files: TableFiles, seen: pa.Schema, columns: ColumnsConfig) -> str:
+    found = guesses(seen, columns, _name(files))
+    if not found:
+        return ""
+    count: Literal["This", "One of these"] = "This" if len(found) == 1 else "One of these"
+    return f" {count} may be meant:\n" + "\n".join(guess.shown() for guess in found)
+
+
+def _name(files: TableFiles) -> str:
+    return files.files[0].path

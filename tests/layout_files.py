@@ -1,0 +1,128 @@
+"""The golden folders of tests/layouts: their files, their configs and what has to come out."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from engine import HashBackend, HashScorer
+from oracle import logit_of
+
+from reranker_batch import JobConfig
+from reranker_batch.core.limits import RequestLimits
+from reranker_batch.job.job import Job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
+from reranker_batch.storage.input.planning import plan_input
+
+FOLDER = Path(__file__).parent / "layouts"
+NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+_PARQUET, _GZIP = ".parquet.jsonl", ".gz.plain"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A candidate of the input: where it stands, what it is, and why it is a dead letter if it is one."""
+
+    query: str
+    query_id: str | None
+    doc_id: str | None
+    index: int
+    text: str | None
+    reason: str | None = None
+
+
+def lay_out(name: str, folder: Path) -> Path:
+    """The files of a layout as a user has them, in `folder`."""
+    for path in sorted((FOLDER / name).rglob("*")):
+        if path.is_file() and path.name != "expected.json":
+            goal = folder / path.relative_to(FOLDER / name)
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            _lay_out(path, goal)
+    return folder
+
+
+def _lay_out(path: Path, goal: Path) -> None:
+    if path.name.endswith(_PARQUET):
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        pq.write_table(pa.Table.from_pylist(rows), goal.with_suffix(""))
+    elif path.name.endswith(_GZIP):
+        goal.with_suffix("").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+    else:
+        shutil.copy(path, goal)
+
+
+def configs_of(name: str) -> list[str]:
+    return sorted(path.name for path in (FOLDER / name).glob("*.yaml"))
+
+
+def expected_of(name: str) -> list[Pair]:
+    """The candidates of a layout, in the order of the input that is scored."""
+    queries = json.loads((FOLDER / name / "expected.json").read_text("utf-8"))
+    return [
+        Pair(query["query"], query["query_id"], doc_id, index, text, *reason)
+        for query in queries
+        for index, (doc_id, text, *reason) in enumerate(query["candidates"])
+    ]
+
+
+def load(path: Path, output: Path, **ranking: Any) -> JobConfig:
+    """The config of a file, as it says what to read, for the oracle on this machine."""
+    values = yaml.safe_load(path.read_text("utf-8"))
+    return JobConfig.of(
+        {
+            **values,
+            "model": {"name": "builtin:mini", "device": "cpu"},
+            "ranking": {"top_n": None, "return_documents": True, **ranking},
+            "output": {"path": str(output), "max_failed": "100%"},
+        }
+    )
+
+
+def score(config: JobConfig) -> None:
+    """Run the job with the oracle in this process."""
+    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
+    run_job(Job(config, HashBackend(scorer=HashScorer()), RequestLimits(), plan), inline_engine)
+
+
+def right_rows(pairs: list[Pair]) -> list[tuple[Any, ...]]:
+    """The scored candidates as an output has them: query by query, by rank."""
+    rows: list[tuple[Any, ...]] = []
+    for _, of_query in groupby((pair for pair in pairs if pair.reason is None), key=lambda pair: pair.query):
+        scored = [(-_logit(pair), pair.index, pair) for pair in of_query]
+        rows += [
+            (pair.query_id, pair.doc_id, index, rank, pair.text, -negative)
+            for rank, (negative, index, pair) in enumerate(sorted(scored, key=lambda row: row[:2]), start=1)
+        ]
+    return rows
+
+
+def _logit(pair: Pair) -> float:
+    assert pair.text is not None
+    return float(logit_of(pair.query.encode(), pair.text.encode()))
+
+
+def rows_of(output: Path) -> list[tuple[Any, ...]]:
+    """The scored candidates of an output."""
+    columns = ["query_id", "doc_id", "index", "rank", "document", "logit"]
+    return pl.read_parquet(output / "scores" / "*.parquet").select(columns).rows()
+
+
+def right_letters(pairs: list[Pair]) -> list[tuple[Any, ...]]:
+    return [(pair.query_id, pair.doc_id, pair.index, pair.reason) for pair in pairs if pair.reason is not None]
+
+
+def letters_of(output: Path) -> list[tuple[Any, ...]]:
+    """The dead letters of an output."""
+    columns = ["query_id", "doc_id", "index", "reason_code"]
+    files = sorted((output / "dead_letters").glob("*.parquet"))
+    return [row for file in files for row in pl.read_parquet(file).select(columns).rows()]
