@@ -16,8 +16,8 @@ from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, FloatArray, PairEncoder
 from reranker_batch.core.ragged import LongArray, Ragged, offsets_of, positions_of
 
-_FITTING_ROUNDS = 3
-"""A chunk that is read alone may have a few tokens more than in its document."""
+_FITTING_ROUNDS = 8
+"""A chunk that is read alone may have a few tokens more than in its document, also after it was made shorter."""
 
 
 @dataclass(frozen=True)
@@ -189,22 +189,23 @@ class _Tokenizer:
             for number in range(len(chunks[at]) if window else 0)
         ]
         windows = np.array([window for *_, window in split], dtype=np.int64)
-        for _ in range(_FITTING_ROUNDS):
+        for slack in range(_FITTING_ROUNDS):
             texts = [text[of[number].start : of[number].stop] for of, number, text, _ in split]
             encoded = self.encoder.encode_texts(texts, max_tokens=None)
             over = encoded.tokens.lengths - windows
             long = np.flatnonzero(over > 0).tolist()
-            if not long:
+            if not long or slack == _FITTING_ROUNDS - 1:
                 break
             starts = self.encoder.token_starts([texts[place] for place in long], max_tokens=None)
             for place, of_text in zip(long, starts, strict=True):
                 of, number, *_ = split[place]
-                of[number] = _shortened(of[number], of_text, int(over[place]), at_start=number == len(of) - 1)
+                of[number] = _shortened(of[number], of_text, int(over[place]) + slack, at_start=number == len(of) - 1)
         return encoded
 
 
 def _shortened(chunk: Chunk, starts: npt.NDArray[np.int32], over: int, *, at_start: bool) -> Chunk:
-    """Without its last tokens, or its first ones."""
+    """Without its last tokens, or its first ones; one token is kept."""
+    over = min(over, len(starts) - 2)
     if at_start:
         return replace(chunk, start=chunk.start + int(starts[over]), first=chunk.first + over)
     return replace(chunk, stop=chunk.start + int(starts[-1 - over]), last=chunk.last - over)

@@ -73,6 +73,7 @@ class Job:
                 "layout": results.layout,
                 "top_n": results.top_n,
                 "return_documents": results.return_documents,
+                "has_chunks": results.has_chunks,
                 "activation": results.activation.to_dict(),
                 "input": self.plan.source.reading.model_dump(),
             },
