@@ -160,6 +160,11 @@ class LimitsConfig(Section):
         description="Maximum tokens of a model input, special tokens included; a longer pair is cut. null, or a value "
         "above the model's own maximum: that maximum.",
     )
+    long_documents: Literal["truncate", "max_chunk"] = Field(
+        "truncate",
+        description="What becomes of a document that is longer than the model reads with its query. truncate: its "
+        "beginning is scored. max_chunk: up to 8 overlapping chunks are scored, and the best logit counts.",
+    )
 
     def overrides(self) -> dict[str, int | str | None]:
         return self.model_dump(exclude={"profile"})

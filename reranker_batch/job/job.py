@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from reranker_batch.config import InputConfig, JobConfig, RuntimeConfig
 from reranker_batch.core.backend import Device, ScoringBackend, Where
+from reranker_batch.core.chunks import CHUNKS_VERSION
 from reranker_batch.core.fingerprint import Settings
 from reranker_batch.core.limits import RequestLimits, limits_of
 from reranker_batch.core.pairs import CUTTING_VERSION
@@ -51,6 +52,7 @@ class Job:
             return_documents=self.config.ranking.return_documents,
             activation=self.backend.activation,
             passthrough=tuple(self.plan.source.reading.columns.passthrough),
+            long_documents=self.limits.long_documents,
         )
 
     def settings(self, device: Device) -> Settings:
@@ -60,7 +62,12 @@ class Job:
             scoring={
                 "version": CUTTING_VERSION,
                 **self.backend.identity(device),
-                "limits": {"max_item_tokens": limits.max_item_tokens, "max_pair_tokens": limits.max_pair_tokens},
+                "limits": {
+                    "max_item_tokens": limits.max_item_tokens,
+                    "max_pair_tokens": limits.max_pair_tokens,
+                    "long_documents": limits.long_documents,
+                    **({"chunks_version": CHUNKS_VERSION} if limits.long_documents == "max_chunk" else {}),
+                },
             },
             limits={
                 "max_documents": limits.max_documents,
@@ -72,6 +79,7 @@ class Job:
                 "layout": results.layout,
                 "top_n": results.top_n,
                 "return_documents": results.return_documents,
+                "has_chunks": results.has_chunks,
                 "activation": results.activation.to_dict(),
                 "input": self.plan.source.reading.model_dump(),
             },

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, normalizers
 
 from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairEncoder, PairTemplate, assemble_pairs
-from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError, RerankerBatchError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
 from reranker_batch.model.encoding.control_tokens import find_control_tokens
@@ -66,6 +66,9 @@ class TokenizerPairEncoder:
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
+
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        return self.reader.starts(texts, max_tokens=max_tokens)
 
     def encode_pairs(
         self,
