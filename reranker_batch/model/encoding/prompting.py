@@ -89,8 +89,9 @@ class PromptPairEncoder:
         return EncodedTexts(*self.reader.read_cut([lead + text for text in texts], max_tokens=max_tokens), texts)
 
     def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
-        starts = self.reader.starts([_LEAD + text for text in texts], max_tokens=max_tokens)
-        return Ragged(np.maximum(starts.values - len(_LEAD), 0), starts.offsets)
+        lead = self.prompt.lead
+        starts = self.reader.starts([lead + text for text in texts], max_tokens=max_tokens)
+        return Ragged(np.maximum(starts.values - len(lead), 0), starts.offsets)
 
     def encode_pairs(
         self,
