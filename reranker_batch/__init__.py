@@ -1,6 +1,8 @@
 """Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
 
-A job over files:       `prepare`, `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
+A job over files:       `prepare`, `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a
+                        `JobConfig`
+Labels for training:    `label`, with a `LabelConfig`
 A table in memory:      `rerank_table`
 One query, or pairs:    `Reranker`
 """
@@ -14,6 +16,7 @@ from reranker_batch.version import __version__
 
 if TYPE_CHECKING:
     from reranker_batch.config import JobConfig
+    from reranker_batch.config.labels import LabelConfig
     from reranker_batch.core.report import RunReport
     from reranker_batch.errors import RerankerBatchError
     from reranker_batch.exporting.export import export
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from reranker_batch.page.publishing import accept
     from reranker_batch.reranker import Reranker
     from reranker_batch.runtime.driver import prepare, run, verify
+    from reranker_batch.runtime.labelling import label
     from reranker_batch.storage.output.cleaning import clean_outputs as clean
     from reranker_batch.storage.output.redriving import redrive_output as redrive
     from reranker_batch.storage.output.status import output_status as status
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "JobConfig",
+    "LabelConfig",
     "Reranker",
     "RerankerBatchError",
     "RunReport",
@@ -37,6 +42,7 @@ __all__ = [
     "accept",
     "clean",
     "export",
+    "label",
     "plan",
     "prepare",
     "redrive",
@@ -49,6 +55,7 @@ __all__ = [
 
 _HOMES = {
     "JobConfig": "config.JobConfig",
+    "LabelConfig": "config.labels.LabelConfig",
     "Reranker": "reranker.Reranker",
     "RerankerBatchError": "errors.RerankerBatchError",
     "RunReport": "core.report.RunReport",
@@ -56,6 +63,7 @@ _HOMES = {
     "accept": "page.publishing.accept",
     "clean": "storage.output.cleaning.clean_outputs",
     "export": "exporting.export.export",
+    "label": "runtime.labelling.label",
     "plan": "job.estimate.estimate_job",
     "prepare": "runtime.driver.prepare",
     "redrive": "storage.output.redriving.redrive_output",

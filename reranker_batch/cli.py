@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from reranker_batch.config import JobConfig
+from reranker_batch.config.config_file import ConfigFile
+from reranker_batch.config.labels import LabelConfig
 from reranker_batch.core.limits import PROFILES
 from reranker_batch.errors import ConfigError, InputError, ModelError, RerankerBatchError, described
 from reranker_batch.job.interrupts import terminate_as_interrupt
@@ -117,7 +119,7 @@ def run(config: ConfigPath, overrides: Overrides = None, print_config: PrintConf
     return _show_config(job_config) if print_config else run_and_summarize(job_config)
 
 
-def _show_config(config: JobConfig) -> int:
+def _show_config(config: ConfigFile) -> int:
     for line in config.to_yaml().splitlines():
         say(line)
     return 0
@@ -317,6 +319,24 @@ def export(
 
 
 @_command
+def label(config: ConfigPath, overrides: Overrides = None, print_config: PrintConfig = False) -> int:
+    """Make training labels of the scores of teachers. The same command again resumes, or finds them complete.
+
+    Teachers that have a config and are not finished run first. Exit codes as of `run`.
+    """
+    label_config = LabelConfig.load(config, overrides=overrides or ())
+    return _show_config(label_config) if print_config else label_and_summarize(label_config)
+
+
+def label_and_summarize(label_config: LabelConfig) -> int:
+    """Make labels with a progress display and print what became of the candidates."""
+    from reranker_batch.runtime.labelling import label as make_labels
+
+    show_rows("Labels", make_labels(label_config, show_progress=True).rows_to_show)
+    return 0
+
+
+@_command
 def clean(
     folder: Annotated[str, typer.Argument(help="The folder that holds the outputs of all nights of one job.")],
     keep: Annotated[int, typer.Option(metavar="N", help="Complete outputs that stay: the newest.")],
@@ -369,18 +389,21 @@ def recipes(
 
 
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
-    from reranker_batch.model.checks.inspection import inspect_model
-    from reranker_batch.model.source.files import resolve_model
+    from reranker_batch.model.checks.inspection import explain_model
+    from reranker_batch.storage.fetching import copy_folder
 
     positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
-    files = resolve_model(name, revision=revision)
-    inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
+    inspection = explain_model(
+        name, revision=revision, recipe=recipe, instruct=instruct, positive=positive, copy_folder=copy_folder
+    )
     show_rows(name, inspection.rows)
+    if inspection.refusal is not None:
+        raise inspection.refusal
     return 0 if inspection.agrees else EXIT_FAILED
 
 
 def _about_recipe(recipe: Recipe) -> list[tuple[str, str]]:
-    model_types = ", ".join(sorted(recipe.model_types))
+    model_types = recipe.converted_from or ", ".join(sorted(recipe.model_types))
     instruct = recipe.resolved_instruct or ("taken, none by default" if recipe.uses_instruct else "not taken")
     return [
         ("what it does", recipe.description),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.inputs import ModelInputs
-from reranker_batch.core.limits import RequestLimits
-from reranker_batch.core.memo import MEMO_COLUMN, MEMO_DTYPE, MemoRows, PairTokens, from_column, to_column
+from reranker_batch.core.limits import LongDocuments, RequestLimits
+from reranker_batch.core.memo import MEMO_COLUMN, MEMO_DTYPE, MemoRows, from_column, to_column
+from reranker_batch.core.pair_inputs import Pieces, tokenize_pairs
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.pairs import BoolArray, FloatArray, PairEncoder, PairScorer, PairScores, ignore_progress
 from reranker_batch.core.ragged import LongArray
@@ -23,12 +24,11 @@ from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit, request_id_of
 from reranker_batch.core.usage import usage_of_queries
-from reranker_batch.errors import CommitError
-from reranker_batch.schema import CUT_FIELD, nested_schema, output_field, pairs_schema
+from reranker_batch.errors import CommitError, RowError
+from reranker_batch.schema import CHUNK_FIELDS, CUT_FIELD, nested_schema, output_field, pairs_schema
 
 NO_SCORES = PairScores(np.empty(0, dtype=np.float32))
-KNOWN = -1
-"""In place of the input of a candidate whose logit is known."""
+_CHUNK_NAMES = tuple(field.name for field in CHUNK_FIELDS)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PreparedUnit:
 
     `queries` has a row per query (place, id, passthrough, requests, total_tokens), `candidates` a row per pair
     to score, `dead_letters` a row per candidate that is not scored. Equal pairs share one model input, so that they
-    tie whatever micro-batch they would have been in: candidate `i` has the input `input_at[i]`.
+    tie whatever micro-batch they would have been in; `pieces` has the inputs of each candidate.
     """
 
     unit: WorkUnit
@@ -45,7 +45,7 @@ class PreparedUnit:
     candidates: pa.Table
     dead_letters: pa.Table
     inputs: ModelInputs
-    input_at: LongArray
+    pieces: Pieces
 
     @property
     def model_tokens(self) -> int:
@@ -75,6 +75,11 @@ class ResultSettings:
     return_documents: bool
     activation: Activation
     passthrough: Sequence[str]
+    long_documents: LongDocuments = "truncate"
+
+    @property
+    def has_chunks(self) -> bool:
+        return self.long_documents == "max_chunk"
 
 
 @dataclass(frozen=True)
@@ -110,9 +115,7 @@ def prepare_unit(
     texts = UnitTexts.of(rows)
     is_known, memo = find(texts.keys()) if find else nothing_known(np.zeros(len(rows.candidates), MEMO_DTYPE))
     left = np.flatnonzero(~is_known)
-    inputs, places = _tokenize(texts.subset(left), memo, left, encoder, limits)
-    input_at = np.full(len(memo), KNOWN, dtype=np.int64)
-    input_at[left] = places
+    inputs, pieces = tokenize_pairs(texts.subset(left), memo, left, encoder, limits)
     requests, tokens = usage_of_queries(
         len(rows.queries),
         rows.candidates["query_at"].to_numpy(),
@@ -126,21 +129,23 @@ def prepare_unit(
             "total_tokens", pa.array(tokens)
         ),
         candidates=_counted(
-            rows.candidates if keep_documents else rows.candidates.drop_columns("document"), memo, find
+            rows.candidates if keep_documents else rows.candidates.drop_columns("document"), memo, find, limits
         ),
         dead_letters=rows.dead_letters,
         inputs=inputs,
-        input_at=input_at,
+        pieces=pieces,
     )
 
 
-def _counted(candidates: pa.Table, memo: MemoRows, find: Find | None) -> pa.Table:
+def _counted(candidates: pa.Table, memo: MemoRows, find: Find | None, limits: RequestLimits) -> pa.Table:
     """With columns of what is left of the texts, and with memo rows where they are asked for."""
+    chunk_names = _CHUNK_NAMES if limits.long_documents == "max_chunk" else ()
     columns = {
         "query_tokens": memo["query_tokens"].copy(),
         "document_tokens": memo["document_tokens"].copy(),
         "truncated": memo["cut"] != 0,
         CUT_FIELD.name: memo["cut"].copy(),
+        **{name: memo[name].astype(np.int32) for name in chunk_names},
         **({MEMO_COLUMN: to_column(memo)} if find else {}),
     }
     for name, values in columns.items():
@@ -153,43 +158,17 @@ def nothing_known(keys: MemoRows) -> tuple[BoolArray, MemoRows]:
     return np.zeros(len(keys), dtype=np.bool_), keys
 
 
-def _tokenize(
-    texts: UnitTexts, memo: MemoRows, at: LongArray, encoder: PairEncoder, limits: RequestLimits
-) -> tuple[ModelInputs, LongArray]:
-    """Inputs of the pairs `texts`, each once, and where each pair's is; their counts go into `memo[at]`."""
-    queries = encoder.encode_texts(texts.queries.to_pylist(), max_tokens=limits.max_item_tokens)
-    documents = encoder.encode_texts(texts.documents.to_pylist(), max_tokens=limits.max_item_tokens)
-    pairs = encoder.encode_pairs(
-        queries,
-        documents,
-        texts.query_at,
-        texts.document_at,
-        max_pair_tokens=limits.max_pair_tokens or encoder.max_pair_tokens,
-    )
-    PairTokens(
-        query_item_tokens=queries.tokens.lengths[texts.query_at],
-        document_item_tokens=documents.tokens.lengths[texts.document_at],
-        query_tokens=pairs.query_tokens,
-        document_tokens=pairs.document_tokens,
-        is_query_cut=queries.is_cut[texts.query_at],
-        is_document_cut=documents.is_cut[texts.document_at],
-        is_pair_cut=pairs.is_cut,
-    ).fill(memo, at)
-    distinct, places = pairs.inputs.distinct()
-    return pairs.inputs.take(distinct), places
-
-
 def score_texts(
     queries: Sequence[str], documents: Sequence[str], encoder: PairEncoder, scorer: PairScorer, limits: RequestLimits
 ) -> FloatArray:
     """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none."""
     at = np.arange(len(queries), dtype=np.int64)
     texts = UnitTexts(pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), at, at)
-    inputs, places = _tokenize(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits)
+    inputs, pieces = tokenize_pairs(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits)
     scores = scorer.score(inputs)
     logits = scores.logits.copy()
     logits[list(scores.failures)] = np.nan
-    return logits[places]
+    return pieces.best(logits)[0]
 
 
 def score_unit(
@@ -202,28 +181,57 @@ def score_unit(
             f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {len(prepared.inputs)} inputs.",
             unit_id=prepared.unit.unit_id,
         )
+    logits, piece = prepared.pieces.best(scores.logits)
+    is_scored = prepared.pieces.is_scored
     scored = ScoredUnit(
         unit=prepared.unit,
         queries=prepared.queries,
-        candidates=prepared.candidates,
+        candidates=_with_best_chunks(prepared, piece, is_scored),
         dead_letters=prepared.dead_letters,
-        logits=_logits(prepared, scores.logits),
+        logits=np.where(is_scored, logits, _known_logits(prepared)),
         model_tokens=prepared.model_tokens,
         oom_splits=scores.oom_splits,
         execution=scores.execution,
     )
-    is_failed = np.isin(prepared.input_at, list(scores.failures))
-    reasons = [scores.failures[at] for at in prepared.input_at[is_failed].tolist()]
-    return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in reasons])
+    failed = _failed_pairs(prepared.pieces, scores.failures)
+    is_failed = np.zeros(len(is_scored), dtype=np.bool_)
+    is_failed[[*failed]] = True
+    return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in failed.values()])
 
 
-def _logits(prepared: PreparedUnit, scored: FloatArray) -> FloatArray:
-    is_known = prepared.input_at == KNOWN
-    if not is_known.any():
-        return scored[prepared.input_at]
-    logits = from_column(prepared.candidates[MEMO_COLUMN])["logit"].copy()
-    logits[~is_known] = scored[prepared.input_at[~is_known]]
+def _failed_pairs(pieces: Pieces, failures: Mapping[int, RowError]) -> dict[int, RowError]:
+    """Why a pair cannot be scored, in the order of the pairs: one of its pieces cannot."""
+    failed: dict[int, RowError] = {}
+    at = np.flatnonzero(np.isin(pieces.input_at, list(failures)))
+    for place, pair in zip(at, np.searchsorted(pieces.offsets, at, side="right") - 1, strict=True):
+        failed.setdefault(int(pair), failures[int(pieces.input_at[place])])
+    return failed
+
+
+def _known_logits(prepared: PreparedUnit) -> FloatArray | np.float32:
+    if MEMO_COLUMN not in prepared.candidates.column_names:
+        return np.float32(np.nan)
+    logits: FloatArray = from_column(prepared.candidates[MEMO_COLUMN])["logit"]
     return logits
+
+
+def _with_best_chunks(prepared: PreparedUnit, piece: LongArray, is_scored: BoolArray) -> pa.Table:
+    """The candidates with the chunk that each logit is of; those with a known logit have it already."""
+    candidates, pieces = prepared.candidates, prepared.pieces
+    if "chunks" not in candidates.column_names or not is_scored.any():
+        return candidates
+    bounds = pieces.bounds[piece[is_scored]]
+    best = {
+        "best_chunk": (piece - pieces.offsets[:-1])[is_scored],
+        "best_chunk_start": bounds[:, 0],
+        "best_chunk_end": bounds[:, 1],
+        "document_tokens": bounds[:, 2],
+    }
+    for name, values in best.items():
+        column = candidates[name].to_numpy().copy()
+        column[is_scored] = values
+        candidates = candidates.set_column(candidates.column_names.index(name), name, pa.array(column))
+    return candidates
 
 
 def finish_unit(scored: ScoredUnit, settings: ResultSettings) -> FinishedUnit:
@@ -265,6 +273,8 @@ def _memo(finite: ScoredUnit) -> MemoRows | None:
         return None
     rows = from_column(finite.candidates[MEMO_COLUMN]).copy()
     rows["logit"] = finite.logits
+    for name in ("document_tokens", *_CHUNK_NAMES) if "chunks" in finite.candidates.column_names else ():
+        rows[name] = finite.candidates[name].to_numpy()
     return rows
 
 
@@ -321,7 +331,7 @@ def _pairs_part(finite: ScoredUnit, kept: pa.Table, settings: ResultSettings) ->
     of_query = finite.queries.take(kept["query_at"])
     passthrough = [_passthrough_of(name, kept, of_query) for name in settings.passthrough]
     fields = [output_field(field) for field, _ in passthrough]
-    schema = pairs_schema(fields, return_documents=settings.return_documents)
+    schema = pairs_schema(fields, return_documents=settings.return_documents, has_chunks=settings.has_chunks)
     columns = {name: kept[name] for name in kept.column_names} | {"query_id": of_query["query_id"]}
     columns |= {field.name: values for field, values in passthrough}
     return pa.table({name: columns[name] for name in schema.names}), schema
@@ -341,6 +351,7 @@ def _nested_part(
         [output_field(finite.queries.schema.field(name)) for name in per_query],
         [output_field(kept.schema.field(name)) for name in per_candidate],
         return_documents=settings.return_documents,
+        has_chunks=settings.has_chunks,
     )
     names = [field.name for field in schema.field("results").type.value_type]
     structs = pa.StructArray.from_arrays([_flat(kept[name]) for name in names], names)
@@ -381,8 +392,20 @@ def count_unit(unit: PreparedUnit | ScoredUnit) -> Counts:
         total_tokens=_sum(unit.queries["total_tokens"]),
         model_tokens=unit.model_tokens,
         reused=_num_reused(unit.candidates),
+        **_chunk_counts(unit.candidates),
         dead_letters={reason["values"]: reason["counts"] for reason in reasons},
     )
+
+
+def _chunk_counts(candidates: pa.Table) -> dict[str, int]:
+    if "chunks" not in candidates.column_names:
+        return {}
+    is_split = pc.greater(candidates["chunks"], 1)
+    return {
+        "split": _sum(is_split),
+        "split_not_all_read": _sum(pc.and_(is_split, candidates["truncated"])),
+        "best_chunk_not_first": _sum(pc.greater(candidates["best_chunk"], 0)),
+    }
 
 
 def _num_reused(candidates: pa.Table) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Integral
 from threading import Lock
 from typing import Any
@@ -31,6 +31,7 @@ from reranker_batch.pipeline import (
     score_unit,
     separate_non_finite,
 )
+from reranker_batch.storage.fetching import copy_folder
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Result:
     """From 1; by logit, ties by `index`."""
     truncated: bool
     """Query or document lost text to a limit."""
+    chunk: tuple[int, int] | None = None
+    """The characters of the document that the logit is of, with `long_documents: max_chunk`; else None."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -102,7 +105,7 @@ class Reranker:
 
     @classmethod
     def _opened(cls, config: ModelConfig, asked: LimitsConfig, token_budget: int | None) -> Reranker:
-        backend = LocalModel.open(config, hashed=False)
+        backend = LocalModel.open(config, hashed=False, copy_folder=copy_folder)
         encoder = backend.load_encoder()
         limits = limits_of(asked, encoder, token_budget=token_budget)
         where = Where(
@@ -125,11 +128,17 @@ class Reranker:
         """
         texts = _texts(documents, "documents")
         rows = _unit_rows([_text(query, "query")], texts, np.zeros(len(texts), dtype=np.int64))
-        settings = ResultSettings("pairs", checked_top_n(top_n), False, self.backend.activation, ())
+        settings = ResultSettings(
+            "pairs", checked_top_n(top_n), False, self.backend.activation, (), self.limits.long_documents
+        )
         finished = self.rerank_unit(memory_unit("documents", len(texts)), rows, settings)
         _refuse_dead_letters(finished.dead_letters, "documents")
         columns = ["index", "relevance_score", "logit", "rank", "truncated"]
-        return [Result(document=texts[row["index"]], **row) for row in finished.part.select(columns).to_pylist()]
+        results = [Result(document=texts[row["index"]], **row) for row in finished.part.select(columns).to_pylist()]
+        if not settings.has_chunks:
+            return results
+        starts, ends = (finished.part[name].to_pylist() for name in ("best_chunk_start", "best_chunk_end"))
+        return [replace(result, chunk=(start, end)) for result, start, end in zip(results, starts, ends, strict=True)]
 
     def score(self, pairs: Iterable[tuple[str, str]]) -> FloatArray:
         """Float32 logits of (query, document) pairs, in their order.

@@ -14,6 +14,15 @@ RESULT_FIELDS = [
     pa.field("document_tokens", pa.int32()),
     pa.field("truncated", pa.bool_()),
 ]
+CHUNK_FIELDS = [
+    pa.field("chunks", pa.int32()),
+    pa.field("best_chunk", pa.int32()),
+    pa.field("best_chunk_start", pa.int32()),
+    pa.field("best_chunk_end", pa.int32()),
+    pa.field("tokens_read", pa.int32()),
+]
+"""Of a candidate, where long documents are cut into chunks: how many it has, from 0 the one whose logit counts, which
+characters of the document it is, and how many of the document's tokens are in at least one chunk."""
 DOCUMENT_FIELD = pa.field("document", pa.string())
 QUERY_ID_FIELD = pa.field("query_id", pa.string())
 PLACE_FIELDS = [pa.field("file", pa.string()), pa.field("row", pa.int64())]
@@ -38,6 +47,7 @@ RESERVED_NAMES = frozenset(
         QUERY_ID_FIELD,
         *PLACE_FIELDS,
         *RESULT_FIELDS,
+        *CHUNK_FIELDS,
         DOCUMENT_FIELD,
         *USAGE_FIELDS,
         pa.field("results", pa.null()),
@@ -47,18 +57,24 @@ RESERVED_NAMES = frozenset(
 """Names that a passthrough column cannot take."""
 
 
-def pairs_schema(passthrough: list[pa.Field], *, return_documents: bool) -> pa.Schema:
+def pairs_schema(passthrough: list[pa.Field], *, return_documents: bool, has_chunks: bool = False) -> pa.Schema:
     """A row per kept candidate."""
     document = [DOCUMENT_FIELD] if return_documents else []
-    return pa.schema([QUERY_ID_FIELD, *RESULT_FIELDS, *passthrough, *document])
+    chunks = CHUNK_FIELDS if has_chunks else []
+    return pa.schema([QUERY_ID_FIELD, *RESULT_FIELDS, *chunks, *passthrough, *document])
 
 
 def nested_schema(
-    query_passthrough: list[pa.Field], candidate_passthrough: list[pa.Field], *, return_documents: bool
+    query_passthrough: list[pa.Field],
+    candidate_passthrough: list[pa.Field],
+    *,
+    return_documents: bool,
+    has_chunks: bool = False,
 ) -> pa.Schema:
     """A row per query; `results` holds its kept candidates by rank."""
     document = [DOCUMENT_FIELD] if return_documents else []
-    result = pa.struct([*RESULT_FIELDS, *candidate_passthrough, *document])
+    chunks = CHUNK_FIELDS if has_chunks else []
+    result = pa.struct([*RESULT_FIELDS, *chunks, *candidate_passthrough, *document])
     of_query = [QUERY_ID_FIELD, *PLACE_FIELDS, pa.field("results", pa.list_(result)), *USAGE_FIELDS]
     return pa.schema([*of_query, *query_passthrough])
 

@@ -20,8 +20,12 @@ from oracle import logit_of
 from reranker_batch import JobConfig
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.job.job import Job
+from reranker_batch.job.processes import in_this_process
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
+from reranker_batch.preparing.preparation import Preparation
+from reranker_batch.preparing.ready import make_ready, ready_input
+from reranker_batch.preparing.source import look_at
 from reranker_batch.storage.input.planning import plan_input
 
 FOLDER = Path(__file__).parent / "layouts"
@@ -67,7 +71,11 @@ def configs_of(name: str) -> list[str]:
 
 def expected_of(name: str) -> list[Pair]:
     """The candidates of a layout, in the order of the input that is scored."""
-    queries = json.loads((FOLDER / name / "expected.json").read_text("utf-8"))
+    return read_expected(FOLDER / name / "expected.json")
+
+
+def read_expected(path: Path) -> list[Pair]:
+    queries = json.loads(path.read_text("utf-8"))
     return [
         Pair(query["query"], query["query_id"], doc_id, index, text, *reason)
         for query in queries
@@ -89,8 +97,15 @@ def load(path: Path, output: Path, **ranking: Any) -> JobConfig:
 
 
 def score(config: JobConfig) -> None:
-    """Run the job with the oracle in this process."""
-    plan = plan_input(config.input, unit_pairs=config.runtime.unit_pairs)
+    """Make the input ready and run the job, with the oracle, in this process."""
+    preparation = Preparation.of(config)
+    if preparation is None:
+        make_ready(config, in_this_process)
+        source = ready_input(config, look_at(config.input))
+    else:
+        preparation.run(in_this_process)
+        source = config.input
+    plan = plan_input(source, unit_pairs=config.runtime.unit_pairs)
     run_job(Job(config, HashBackend(scorer=HashScorer()), RequestLimits(), plan), inline_engine)
 
 
@@ -119,6 +134,18 @@ def rows_of(output: Path) -> list[tuple[Any, ...]]:
 
 def right_letters(pairs: list[Pair]) -> list[tuple[Any, ...]]:
     return [(pair.query_id, pair.doc_id, pair.index, pair.reason) for pair in pairs if pair.reason is not None]
+
+
+def problems_of(output: Path, pairs: list[Pair]) -> list[str]:
+    """Where an output is not what it has to be. An id that is None in `pairs` may be anything that is not empty."""
+    problems = []
+    for seen, right in ((rows_of(output), right_rows(pairs)), (letters_of(output), right_letters(pairs))):
+        if len(seen) != len(right):
+            problems.append(f"{len(seen)} rows instead of {len(right)}: {seen}")
+        for row, right_row in zip(seen, right, strict=False):
+            if row != (right_row[0] or row[0], right_row[1] or row[1], *right_row[2:]) or not all(row[:2]):
+                problems.append(f"{row} instead of {right_row}")
+    return problems
 
 
 def letters_of(output: Path) -> list[tuple[Any, ...]]:

@@ -53,6 +53,14 @@ class ByteEncoder:
         is_cut = np.array([len(a) > len(b) for a, b in zip(whole, cut, strict=True)], dtype=np.bool_)
         return EncodedTexts(Ragged.from_lists(cut), is_cut, texts)
 
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        starts = [[at for at, char in enumerate(text) for _ in char.encode()] for text in texts]
+        ends = [*map(len, texts)]
+        return Ragged.from_lists(
+            [*of_text, end] if max_tokens is None else [*of_text, end][: max_tokens + 1]
+            for of_text, end in zip(starts, ends, strict=True)
+        )
+
     def encode_pairs(
         self,
         queries: EncodedTexts,

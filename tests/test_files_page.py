@@ -166,6 +166,8 @@ def test_the_columns_of_a_part(folder: Path) -> None:
     names = documented(heading, "pairs column")
     assert [*pq.read_schema(complete.parts()[0]).names, "document"] == names
     assert pairs_schema([], return_documents=True).names == names
+    chunks = documented(heading, "chunk column")
+    assert pairs_schema([], return_documents=True, has_chunks=True).names == [*names[:-1], *chunks, names[-1]]
     nested = nested_schema([], [], return_documents=True)
     assert documented(heading, "nested column") == nested.names
     assert [field.name for field in nested.field("results").type.value_type] == names[1:]

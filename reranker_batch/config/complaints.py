@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from reranker_batch.config.plain import SectionType, section_of, type_of
+from reranker_batch.config.plain import SectionType, item_of, section_of, type_of
 
 _MOST_LINES = 20
 _LONGEST_VALUE = 100
@@ -57,18 +57,23 @@ def _seen(value: Any) -> str:
 
 def _place(location: tuple[int | str, ...], root: SectionType) -> Iterator[str]:
     """Sections, key and index in a list, without the branches of a union, which pydantic names in the location too."""
-    section: SectionType | None = root
+    annotation: Any = root
     for part in location:
+        section = section_of(annotation)
         if section is not None or isinstance(part, int):
             yield str(part)[:_LONGEST_VALUE]
-        section = None if section is None else section_of(type_of(section, str(part)))
+        if section is not None:
+            annotation = type_of(section, str(part))
+        else:
+            annotation = item_of(annotation) if isinstance(part, int) else None
 
 
 def unknown_key(place: list[str], root: SectionType) -> str:
     """That a key is unknown, where the key meant may be, and which keys there are."""
-    section = root
+    section, annotation = root, None
     for part in place[:-1]:
-        section = section_of(type_of(section, part)) or section
+        annotation = item_of(annotation) if part.isdecimal() else type_of(section, part)
+        section = section_of(annotation) or section
     hint = _meant(place, section, root)
     return f"unknown key. {f'Did you mean {hint}? ' if hint else ''}Known here: {', '.join(section.model_fields)}."
 
@@ -89,7 +94,8 @@ def _meant(place: list[str], section: SectionType, root: SectionType) -> str | N
 
 def _all_names(section: SectionType, prefix: str = "") -> Iterable[tuple[str, str]]:
     for name in section.model_fields:
-        inner = section_of(type_of(section, name))
+        annotation = type_of(section, name)
+        inner = section_of(annotation) or section_of(item_of(annotation))
         if inner is None:
             yield prefix + name, name
         else:

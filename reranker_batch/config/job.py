@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import Field, model_validator
 
-from reranker_batch.config.checking import checked
+from reranker_batch.config.config_file import ConfigFile
 from reranker_batch.config.gates import GatesConfig, ReportConfig
-from reranker_batch.config.overrides import apply_override
 from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.sections import (
     BatchingConfig,
@@ -23,16 +19,14 @@ from reranker_batch.config.sections import (
     RankingConfig,
     ReuseConfig,
     RuntimeConfig,
-    Section,
 )
-from reranker_batch.config.yaml_file import read_config_file
 from reranker_batch.uris import split_options
 
 PREPARED_IN_OUTPUT = "run/input"
 """Where prepared input goes, below `output.path`."""
 
 
-class JobConfig(Section):
+class JobConfig(ConfigFile):
     """All settings of a job.
 
     Build it from a file with `JobConfig.load`, from plain values with `JobConfig.of`.
@@ -100,36 +94,6 @@ class JobConfig(Section):
     def earlier_output(self) -> str | None:
         """What the result is compared with: a place, or `latest:` and a place."""
         return self.report.compare_with or self.reuse.source
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> JobConfig:
-        """Check plain values.
-
-        Raises:
-            ConfigError: With one line for every wrong key or value.
-        """
-        return checked(cls, values, "The config is wrong")
-
-    @classmethod
-    def load(cls, path: str | Path, *, overrides: Iterable[str] = ()) -> JobConfig:
-        """Read a YAML file and apply `section.key=value` overrides.
-
-        Unquoted values are read by the type of their key: a key that takes text gets the text as it stands.
-
-        Raises:
-            ConfigError: File missing, not YAML, or a wrong key or value.
-        """
-        values = read_config_file(Path(path), cls)
-        for override in overrides:
-            apply_override(values, override, cls)
-        return cls.of(values)
-
-    def to_yaml(self) -> str:
-        """Every key, defaults included, as a config file that `load` reads; characters that cannot be seen escaped."""
-        options: dict[str, Any] = {"sort_keys": False, "width": sys.maxsize}
-        text: str = yaml.safe_dump(self.model_dump(), allow_unicode=True, **options)
-        is_visible = all(line.isprintable() for line in text.split("\n"))
-        return text if is_visible else str(yaml.safe_dump(self.model_dump(), **options))
 
 
 def prepared_place(prepare_output: str | None, output: str) -> str:

@@ -53,8 +53,12 @@ def _enter(values: dict[str, Any], section: str, name: str) -> dict[str, Any]:
 
 def _read(text: str, name: str, annotation: Any) -> Any:
     """`[a, b]` as in YAML, where names may be quoted; where a key is always a list, just `a,b` too."""
+    if (section := section_of(item_of(annotation))) is not None:
+        keys = ", ".join(section.model_fields)
+        raise ConfigError(f"--set {name} names a list of sections with {keys}. Write them in the config file.")
     if item_of(annotation) is not None and text.strip().startswith("["):
         return read_list(text, f"--set {name}", annotation)
     if not is_list(annotation):
         return read_plain(text, annotation)
-    return [part.strip() for part in text.split(",")] if text.strip() else []
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    return [read_plain(part, item_of(annotation)) for part in parts]

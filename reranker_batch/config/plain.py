@@ -24,7 +24,9 @@ def type_of(section: SectionType, key: str) -> Any:
 
 
 def section_of(annotation: Any) -> SectionType | None:
-    """The section that an annotation stands for, None for a plain key."""
+    """The section that an annotation stands for, with or without null; None for a plain key."""
+    if may_be_null(annotation):
+        annotation = next((part for part in get_args(annotation) if section_of(part) is not None), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
@@ -37,6 +39,10 @@ def item_of(annotation: Any) -> Any:
     if origin in (Annotated, Union, UnionType):
         return next((item for part in parts if (item := item_of(part)) is not None), None)
     return None
+
+
+def may_be_null(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation)
 
 
 def is_list(annotation: Any) -> bool:

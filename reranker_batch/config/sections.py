@@ -94,7 +94,8 @@ class ModelConfig(Section):
     """The model and how it is computed."""
 
     name: Place = Field(
-        description="Hub id, local folder, or builtin:mini, the small model that ships with the package."
+        description="Hub id, local folder, URI of a folder (s3://, gs://, abfss://), or builtin:mini, the small model "
+        "that ships with the package."
     )
     revision: Name | None = Field(
         None, description="Commit hash, tag or branch of a hub model. null is the newest commit of the main branch."
@@ -158,6 +159,11 @@ class LimitsConfig(Section):
         None,
         description="Maximum tokens of a model input, special tokens included; a longer pair is cut. null, or a value "
         "above the model's own maximum: that maximum.",
+    )
+    long_documents: Literal["truncate", "max_chunk"] = Field(
+        "truncate",
+        description="What becomes of a document that is longer than the model reads with its query. truncate: its "
+        "beginning is scored. max_chunk: up to 8 overlapping chunks are scored, and the best logit counts.",
     )
 
     def overrides(self) -> dict[str, int | str | None]:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from reranker_batch.config.plain import SectionType, item_of, read_plain, section_of, type_of
+from reranker_batch.config.plain import SectionType, item_of, may_be_null, read_plain, section_of, type_of
 from reranker_batch.errors import ConfigError
 
 _LARGEST_BYTES = 1 << 18
@@ -151,7 +151,7 @@ def _value(node: Node, annotation: Any, where: str) -> Any:
     if not isinstance(node, ScalarNode) or node.style is not None:
         return _repaired(node.value)
     if node.value in ("", "null", "~", "Null", "NULL"):
-        return {} if section is not None else None
+        return {} if section is not None and not may_be_null(annotation) else None
     return read_plain(node.value, annotation)
 
 

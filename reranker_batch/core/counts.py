@@ -28,6 +28,12 @@ class Counts:
     reused: int = 0
     """Of `scored`: pairs with the score of an earlier output."""
     failed_queries: int = 0
+    split: int = 0
+    """Of `scored`: pairs whose document was cut into chunks."""
+    split_not_all_read: int = 0
+    """Of `split`: pairs with text that is in no chunk."""
+    best_chunk_not_first: int = 0
+    """Of `split`: pairs whose logit is that of a later chunk."""
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """By reason code."""
 

@@ -13,6 +13,7 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import ConfigError
 
 RequestFormula = Literal["query_once", "query_per_document"]
+LongDocuments = Literal["truncate", "max_chunk"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class RequestLimits:
     max_request_tokens: int | None = None
     request_formula: RequestFormula = "query_once"
     max_pair_tokens: int | None = None
+    long_documents: LongDocuments = "truncate"
+    """What becomes of a document that is longer than `max_pair_tokens` leaves it; see `core.chunks`."""
 
 
 @dataclass(frozen=True)

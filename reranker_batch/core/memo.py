@@ -31,11 +31,17 @@ MEMO_DTYPE = np.dtype(
         ("document_tokens", np.int32),
         ("nights", np.uint16),
         ("cut", np.uint8),
+        ("chunks", np.uint8),
+        ("best_chunk", np.uint8),
+        ("best_chunk_start", np.int32),
+        ("best_chunk_end", np.int32),
+        ("tokens_read", np.int32),
     ],
     align=True,
 )
 """Item tokens are counted after the cut to the item maximum, the other two after that to the pair maximum. `nights`
-counts the runs since the pair was scored: 0 in the run that scored it."""
+counts the runs since the pair was scored: 0 in the run that scored it. The last five are 0 unless long documents are
+cut into chunks; `core.pair_inputs` says what they are."""
 
 MEMO_COLUMN = "_memo"
 """Of a unit's candidates: a memo row each, whose logit counts where it is known."""

@@ -97,6 +97,12 @@ class PairEncoder(Protocol):
     ) -> EncodedPairs:
         """Pair `i` joins query `query_at[i]` and document `document_at[i]`, cut to `max_pair_tokens`."""
 
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        """The character at which each token of a text begins, and the one at which the last of them ends.
+
+        Tokens are those of `encode_texts`, so a text has one entry more than tokens.
+        """
+
 
 def encode_text_pairs(encoder: PairEncoder, pairs: Sequence[tuple[str, str]]) -> EncodedPairs:
     """Model inputs of a few pairs given as text, cut to the model's own maximum."""

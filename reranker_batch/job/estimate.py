@@ -21,7 +21,7 @@ from reranker_batch.preparing.sample import make_sample
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8
-_SAMPLED = ("queries", "candidates", "truncated", "requests", "total_tokens", "model_tokens")
+_SAMPLED = ("queries", "candidates", "truncated", "split", "requests", "total_tokens", "model_tokens")
 """Counts that are known before anything is scored."""
 
 
@@ -71,6 +71,7 @@ class Estimate:
             ("model tokens", f"about {self.scaled(sample.model_tokens):,}, special tokens included"),
             ("requests", f"about {self.scaled(sample.requests):,} with {self.scaled(sample.total_tokens):,} tokens"),
             ("cut texts", f"about {self.scaled(sample.truncated):,} pairs lose text to a limit"),
+            *([("long documents", f"about {self.scaled(sample.split):,} are read in chunks")] if sample.split else []),
             ("dead letters", f"about {self.scaled(sample.num_dead_letters):,} candidates"),
             ("sample", f"{sample.candidates:,} pairs, spread over the input"),
             *([("time", self.pace.shown(self.pairs))] if self.pace else []),

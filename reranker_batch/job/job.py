@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from reranker_batch.config import InputConfig, JobConfig, RuntimeConfig
 from reranker_batch.core.backend import Device, ScoringBackend, Where
+from reranker_batch.core.chunks import CHUNKS_VERSION
 from reranker_batch.core.fingerprint import Settings
 from reranker_batch.core.limits import RequestLimits, limits_of
 from reranker_batch.core.pairs import CUTTING_VERSION
@@ -21,6 +22,7 @@ from reranker_batch.pipeline import ResultSettings
 from reranker_batch.preparing.ready import look_at_input, ready_input
 from reranker_batch.preparing.source import Look
 from reranker_batch.schema import SCHEMA_VERSION
+from reranker_batch.storage.fetching import copy_folder
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.places import check_access, is_within, refuse_overlap
@@ -50,6 +52,7 @@ class Job:
             return_documents=self.config.ranking.return_documents,
             activation=self.backend.activation,
             passthrough=tuple(self.plan.source.reading.columns.passthrough),
+            long_documents=self.limits.long_documents,
         )
 
     def settings(self, device: Device) -> Settings:
@@ -59,7 +62,12 @@ class Job:
             scoring={
                 "version": CUTTING_VERSION,
                 **self.backend.identity(device),
-                "limits": {"max_item_tokens": limits.max_item_tokens, "max_pair_tokens": limits.max_pair_tokens},
+                "limits": {
+                    "max_item_tokens": limits.max_item_tokens,
+                    "max_pair_tokens": limits.max_pair_tokens,
+                    "long_documents": limits.long_documents,
+                    **({"chunks_version": CHUNKS_VERSION} if limits.long_documents == "max_chunk" else {}),
+                },
             },
             limits={
                 "max_documents": limits.max_documents,
@@ -71,6 +79,7 @@ class Job:
                 "layout": results.layout,
                 "top_n": results.top_n,
                 "return_documents": results.return_documents,
+                "has_chunks": results.has_chunks,
                 "activation": results.activation.to_dict(),
                 "input": self.plan.source.reading.model_dump(),
             },
@@ -169,7 +178,7 @@ def open_model(config: JobConfig, *, with_weights: bool = True) -> OpenedModel:
     """
     if not config.prepare.is_wanted:
         refuse_overlap(config.input.path, config.output.path)
-    check_access(config.input.path, config.output.path, *_earlier_places(config))
-    backend = LocalModel.open(config.model, with_weights=with_weights)
+    check_access(config.input.path, config.output.path, config.model.name, *_earlier_places(config))
+    backend = LocalModel.open(config.model, with_weights=with_weights, copy_folder=copy_folder)
     _require_gpu(devices_for(backend, config.runtime), config)
     return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)

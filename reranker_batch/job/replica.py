@@ -15,7 +15,7 @@ from reranker_batch.errors import RerankerBatchError, ReuseRejectedError, descri
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.job.steps import Prepared, Scored, naming
-from reranker_batch.pipeline import KNOWN, PreparedUnit, ScoredUnit, score_texts, score_unit
+from reranker_batch.pipeline import PreparedUnit, ScoredUnit, score_texts, score_unit
 
 logger = logging.getLogger(__name__)
 _REPORT_EVERY_S = 2.0
@@ -128,7 +128,7 @@ class _Reporter:
     def __init__(self, listener: ReplicaListener, prepared: PreparedUnit) -> None:
         self._listener = listener
         self._unit_id = prepared.unit.unit_id
-        self._pairs_per_token = int((prepared.input_at != KNOWN).sum()) / max(int(prepared.inputs.costs.sum()), 1)
+        self._pairs_per_token = int(prepared.pieces.is_scored.sum()) / max(int(prepared.inputs.costs.sum()), 1)
         self._scored = 0
         self._told_at = time.monotonic()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from reranker_batch.core.pairs import FloatArray, PairScorer, ignore_progress
 from reranker_batch.core.precision import Precision, choose_rows, compare
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.pipeline import KNOWN, PreparedUnit, ResultSettings, ScoredUnit
+from reranker_batch.pipeline import PreparedUnit, ResultSettings, ScoredUnit
 
 
 def rescore(
@@ -28,7 +29,7 @@ def rescore(
     if len(scored.candidates) != len(prepared.candidates):
         return None
     query = prepared.candidates["query_at"].to_numpy()
-    left = np.flatnonzero(prepared.input_at != KNOWN)
+    left = np.flatnonzero(prepared.pieces.is_scored)
     rows = left[choose_rows(query[left], num_pairs)]
     return compare(
         query[rows],
@@ -43,6 +44,7 @@ def rescore(
 def _one_by_one(
     prepared: PreparedUnit, rows: LongArray, exact: PairScorer, on_progress: Callable[[int], None]
 ) -> FloatArray:
-    inputs, places = np.unique(prepared.input_at[rows], return_inverse=True)
+    pieces = prepared.pieces.of_pairs(rows)
+    inputs, places = np.unique(pieces.input_at, return_inverse=True)
     again = exact.score(prepared.inputs.take(inputs), one_by_one=True, on_progress=on_progress)
-    return again.logits[places]
+    return replace(pieces, input_at=places).best(again.logits)[0]

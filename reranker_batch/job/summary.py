@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from reranker_batch.core.counts import Counts
 from reranker_batch.core.gates import MAX_FAILED, GateResult
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.report import RunReport
@@ -28,6 +29,7 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         ("pairs", f"{totals.scored:,} scored of {totals.candidates:,}, {totals.kept:,} kept"),
         *([("reused", _reused(report))] if report.reuse is not None else []),
         ("cut texts", f"{totals.truncated:,} pairs lost text to a limit"),
+        *([("long documents", _split(totals))] if totals.split else []),
         ("requests", f"{totals.requests:,} with {totals.total_tokens:,} tokens"),
         ("dead letters", ", ".join(f"{count:,} {reason}" for reason, count in totals.dead_letters.items()) or "none"),
         *([("warnings", "\n".join(report.warnings))] if report.warnings else []),
@@ -47,6 +49,12 @@ def summary_rows(report: RunReport) -> list[tuple[str, str]]:
         shares = ", ".join(f"{share:.1%} {_ACTIVITIES[name]}" for name, share in report.replica_time.items())
         rows.append(("replicas", f"{report.replicas}: {shares}"))
     return rows
+
+
+def _split(totals: Counts) -> str:
+    unread = f", {totals.split_not_all_read:,} of them not to their end" if totals.split_not_all_read else ""
+    best = f"{totals.best_chunk_not_first:,} are best in a later chunk than the first"
+    return f"{totals.split:,} read in chunks{unread}; {best}"
 
 
 def _findings(report: RunReport) -> list[tuple[str, str]]:

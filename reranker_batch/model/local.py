@@ -11,11 +11,14 @@ from typing import Any
 from reranker_batch.config import ModelConfig
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.backend import Description, Device, Where
+from reranker_batch.core.copies import CopyFolder
 from reranker_batch.core.pairs import PairScorer
+from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
 from reranker_batch.model.recipes import Recipe, choose_recipe
 from reranker_batch.model.source.devices import devices_of, precision_on
 from reranker_batch.model.source.files import ModelFiles, resolve_model
+from reranker_batch.uris import is_uri
 
 
 @dataclass(frozen=True)
@@ -23,21 +26,31 @@ class LocalModel:
     """See `ScoringBackend`. Build it with `LocalModel.open`."""
 
     config: ModelConfig
-    """The revision of a hub model is its commit."""
+    """The revision of a hub model is its commit, that of a model in a store the state of its files."""
     recipe: Recipe
     reason: str
     """Why this recipe."""
     hashes: Mapping[str, str] | None = None
     """sha256 of the model's files: no process loads others. None compares nothing."""
+    copy_folder: CopyFolder | None = None
+    """Gets a model that lies in a store."""
 
     @classmethod
-    def open(cls, config: ModelConfig, *, with_weights: bool = True, hashed: bool = True) -> LocalModel:
-        """Find the files and choose the recipe; a hub model is downloaded.
+    def open(
+        cls,
+        config: ModelConfig,
+        *,
+        with_weights: bool = True,
+        hashed: bool = True,
+        copy_folder: CopyFolder | None = None,
+    ) -> LocalModel:
+        """Find the files and choose the recipe; a hub model is downloaded, one in a store is copied.
 
         Raises:
             ModelError: The model cannot be used as asked.
         """
-        files = _resolved(config, with_weights=with_weights)
+        _refuse_revision(config)
+        files = _resolved(config, copy_folder, with_weights=with_weights)
         detected = choose_recipe(
             files.folder,
             files.config(),
@@ -48,7 +61,7 @@ class LocalModel:
         )
         pinned = config.model_copy(update={"revision": files.revision})
         hashes = files.hashes(with_weights=with_weights) if hashed else None
-        return cls(pinned, detected.recipe, detected.reason, hashes)
+        return cls(pinned, detected.recipe, detected.reason, hashes, copy_folder)
 
     @property
     def activation(self) -> Activation:
@@ -91,12 +104,12 @@ class LocalModel:
 
     def operations_per_token(self) -> float:
         """Two for each weight that is no embedding (https://arxiv.org/abs/2001.08361, section 2.1)."""
-        return 2.0 * _resolved(self.config).num_weights()
+        return 2.0 * _resolved(self.config, self.copy_folder).num_weights()
 
     def load_encoder(self) -> ModelPairEncoder:
         if self.hashes is None:
             return self._load_encoder()
-        return _encoder_of(self.config, self.recipe, tuple(sorted(self.hashes.items())))
+        return _encoder_of(self.config, self.recipe, tuple(sorted(self.hashes.items())), self.copy_folder)
 
     def load_scorer(self, where: Where) -> PairScorer:
         # Most processes of a job load an encoder only, and need not all pay for importing torch.
@@ -142,7 +155,7 @@ class LocalModel:
         Raises:
             ModelError: They differ, so that two models would be mixed in one output.
         """
-        files = _resolved(self.config, with_weights=with_weights)
+        files = _resolved(self.config, self.copy_folder, with_weights=with_weights)
         if self.hashes is not None:
             files.require(self.hashes, with_weights=with_weights)
         yield files
@@ -150,17 +163,28 @@ class LocalModel:
             files.require(self.hashes, with_weights=with_weights)
 
 
-def _resolved(config: ModelConfig, *, with_weights: bool = True) -> ModelFiles:
+def _refuse_revision(config: ModelConfig) -> None:
+    if config.revision is not None and is_uri(config.name):
+        raise ModelError(
+            f"model.revision={config.revision!r} belongs to a hub model, and {config.name} is a folder of a store. "
+            "Drop it."
+        )
+
+
+def _resolved(config: ModelConfig, copy_folder: CopyFolder | None, *, with_weights: bool = True) -> ModelFiles:
     """The files on this machine."""
     return resolve_model(
         config.name,
         revision=config.revision,
         with_weights=with_weights,
         trust_remote_code=config.trust_remote_code,
+        copy_folder=copy_folder,
     )
 
 
 @lru_cache(maxsize=2)
-def _encoder_of(config: ModelConfig, recipe: Recipe, hashes: tuple[tuple[str, str], ...]) -> ModelPairEncoder:
+def _encoder_of(
+    config: ModelConfig, recipe: Recipe, hashes: tuple[tuple[str, str], ...], copy_folder: CopyFolder | None
+) -> ModelPairEncoder:
     """Once a process: Ray runs many tasks in one."""
-    return LocalModel(config, recipe, "", dict(hashes))._load_encoder()
+    return LocalModel(config, recipe, "", dict(hashes), copy_folder)._load_encoder()

@@ -114,7 +114,7 @@ class CrossEncoderScorer:
             on_progress(done)
         if scored:
             logits[np.concatenate([rows for rows, _ in scored])] = _fetch([one for _, one in scored])
-        return PairScores(logits, failures, splits, self._execution())
+        return PairScores(logits, failures, splits, self.execution)
 
     def _run(self, inputs: TokenInputs, rows: LongArray) -> _Outcome:
         """One micro-batch, in halves and halves of halves where memory asks for it."""
@@ -135,7 +135,9 @@ class CrossEncoderScorer:
                 waiting.appendleft(rows)
         return done
 
-    def _execution(self) -> str:
+    @property
+    def execution(self) -> str:
+        """How micro-batches are computed, for the report."""
         precision = str(self.dtype).removeprefix("torch.")
         where = f"{self._forward.name} in {precision} on {self.device.type}"
         execution = f"{where}, {self._fitting_tokens} tokens a micro-batch"
@@ -169,6 +171,7 @@ def _out_of_memory(tokens: int, device: torch.device) -> RowError:
 
 _FORWARDS: Mapping[Kind, Callable[[PreTrainedModel, ModelPairEncoder, TokenInputs, torch.device], Forward]] = {
     Kind.PAIR: lambda model, encoder, trial, device: choose_forward(model, trial, device=device),
+    Kind.TEXT: lambda model, encoder, trial, device: choose_forward(model, trial, device=device),
     Kind.PROMPT: lambda model, encoder, trial, device: choose_causal_forward(
         model, encoder.answer_ids, trial, device=device
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -38,20 +38,25 @@ def page_of(report: Mapping[str, Any], gate: Gate | None = None) -> bytes:
 
 def _page(values: Values, gate: Gate | None) -> bytes:
     title = f"{values.at('status')}: {values.at('output')}".replace("_", " ")
+    return html_of(plain(values, title), _sections(values, gate))
+
+
+def html_of(title: Markup, sections: Sequence[Markup]) -> bytes:
+    """A whole page; `title` has no elements in it."""
     head_ = [
         Markup('<meta charset="utf-8">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         Markup('<meta name="viewport" content="width=device-width, initial-scale=1">'),
         Markup('<meta name="color-scheme" content="light dark">'),
-        tag("title", _plain(values, title)),
+        tag("title", title),
         tag("style", Markup(_style())),
     ]
-    body = tag("body", tag("main", *_sections(values, gate)))
+    body = tag("body", tag("main", *sections))
     page = joined([Markup("<!DOCTYPE html>\n"), tag("html", tag("head", *head_), body, lang="en")])
     return page.encode(errors="backslashreplace")
 
 
-def _plain(values: Values, text: str) -> Markup:
+def plain(values: Values, text: str) -> Markup:
     """For the title, which has no elements in it."""
     return Markup(values.shown(text).removeprefix("<bdi>").removesuffix("</bdi>"))
 

@@ -65,9 +65,18 @@ def figures(values: Values) -> Markup:
                 values.number("totals", "truncated"),
                 _of_all(values, values.at("totals", "truncated"), "scored"),
             ),
+            *_split(values),
             ("time", values.number("wall_s", shown=duration), pace),
         ]
     )
+
+
+def _split(values: Values) -> list[tuple[str, Markup, Markup]]:
+    """Where long documents were cut into chunks."""
+    if not values.at("totals", "split"):
+        return []
+    later = values.number("totals", "best_chunk_not_first")
+    return [("read in chunks", values.number("totals", "split"), joined([later, " best in a later chunk"]))]
 
 
 def _of_all(values: Values, number: int, whole: str) -> Markup:

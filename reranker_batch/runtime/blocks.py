@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.pair_inputs import Pieces
 from reranker_batch.core.precision import Precision
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.steps import Prepared, Scored
@@ -21,6 +22,7 @@ from reranker_batch.pipeline import PreparedUnit, ScoredUnit
 
 _FACTS = ("model_tokens", "oom_splits", "execution")
 """Values of a scored unit that are not tables."""
+_BOUNDS = ("start", "stop", "tokens")
 
 
 def prepared_block(prepared: Prepared) -> pa.Table:
@@ -30,7 +32,9 @@ def prepared_block(prepared: Prepared) -> pa.Table:
         "candidates": unit.candidates,
         "dead_letters": unit.dead_letters,
         "inputs": unit.inputs.to_arrow(),
-        "input_at": pa.table({"input_at": unit.input_at}),
+        "input_at": pa.table({"input_at": unit.pieces.input_at}),
+        "piece_offsets": pa.table({"offsets": unit.pieces.offsets}),
+        "piece_bounds": pa.table({name: unit.pieces.bounds[:, at] for at, name in enumerate(_BOUNDS)}),
     }
     return _block(unit.unit, tables, {"timings": prepared.timings, "ready_at": prepared.ready_at})
 
@@ -42,9 +46,18 @@ def read_prepared(block: pa.Table) -> Prepared:
         candidates=_read_table(block, "candidates"),
         dead_letters=_read_table(block, "dead_letters"),
         inputs=TokenInputs.from_arrow(_read_table(block, "inputs")),
-        input_at=_read_table(block, "input_at")["input_at"].to_numpy(),
+        pieces=_read_pieces(block),
     )
     return Prepared(unit, **_read_facts(block))
+
+
+def _read_pieces(block: pa.Table) -> Pieces:
+    bounds = _read_table(block, "piece_bounds")
+    return Pieces(
+        _read_table(block, "input_at")["input_at"].to_numpy(),
+        _read_table(block, "piece_offsets")["offsets"].to_numpy(),
+        np.stack([bounds[name].to_numpy() for name in _BOUNDS], axis=1),
+    )
 
 
 def scored_block(scored: Scored) -> pa.Table:

@@ -262,7 +262,7 @@ def test_another_activation_of_the_repository_is_told(tmp_path: Path, key: str) 
 @pytest.mark.parametrize("recipe", [item for item in RECIPES.values() if item.prompt], ids=lambda item: item.name)
 def test_a_prompt_has_a_query_before_a_document_that_ends_its_piece(recipe: Recipe) -> None:
     assert recipe.prompt is not None
-    text = "".join(recipe.prompt.pieces)
-    assert text.index(" {query}") < text.index(" {document}")
+    text, lead = "".join(recipe.prompt.pieces), recipe.prompt.lead
+    assert text.index(lead + "{query}") < text.index(lead + "{document}")
     assert [piece.endswith("{document}") for piece in recipe.prompt.pieces if "{document}" in piece] == [True]
     assert recipe.uses_instruct == ("{instruct}" in text)

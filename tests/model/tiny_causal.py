@@ -11,7 +11,7 @@ from typing import Any, cast
 import transformers
 from families import enlarge
 from tiny_models import corpus
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 _ENGLISH = [
@@ -103,4 +103,75 @@ def save_causal(name: str, folder: Path, *, seed: int = 0, **overrides: Any) -> 
     model = kind.from_config(config)
     enlarge(model, seed)
     model.save_pretrained(folder)
+    return folder
+
+
+@lru_cache
+def llama() -> transformers.PreTrainedTokenizerBase:
+    """As published with Llama 3.2: words by a pattern, and <|begin_of_text|> before every text."""
+    special = ["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"]
+    backend = Tokenizer(models.BPE(ignore_merges=True))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_LLAMA_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    backend.train_from_iterator(
+        [*corpus(), *_ENGLISH, *["question:what is it \n \n passage:It is a passage"] * 20], trainer
+    )
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in special])
+    start = backend.token_to_id(special[0])
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{special[0]} $A", pair=f"{special[0]} $A {special[0]}:1 $B:1", special_tokens=[(special[0], start)]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=131_072,
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="left",
+        bos_token=special[0],
+        eos_token=special[2],
+        pad_token=special[2],
+    )
+
+
+_LLAMA_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def save_nemotron(folder: Path, **overrides: Any) -> Path:
+    """A folder in the layout of nvidia/llama-nemotron-rerank-1b-v2, its code left out."""
+    tokenizer = llama()
+    tokenizer.save_pretrained(folder)
+    sizes = {**_SIZES, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "num_labels": 1}
+    rope = {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 64}
+    config = transformers.LlamaConfig(**sizes, rope_parameters={"rope_type": "llama3", "rope_theta": 500_000.0, **rope})
+    model = transformers.LlamaForSequenceClassification(config)
+    enlarge(model, 0)
+    model.save_pretrained(folder)
+    own = "llama_bidirectional_model.LlamaBidirectional"
+    path = folder / "config.json"
+    written = json.loads(path.read_text())
+    del written["rope_parameters"]
+    written |= {
+        "model_type": "llama_bidirec",
+        "architectures": ["LlamaBidirectionalForSequenceClassification"],
+        "auto_map": {
+            "AutoConfig": f"{own}Config",
+            "AutoModel": f"{own}Model",
+            "AutoModelForSequenceClassification": f"{own}ForSequenceClassification",
+        },
+        "rope_scaling": {**rope, "rope_type": "llama3"},
+        "rope_theta": 500_000.0,
+        "pooling": "avg",
+        "temperature": 0.5,
+        **overrides,
+    }
+    path.write_text(json.dumps(written))
     return folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from tables import Group
 
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.inputs import ModelInputs
-from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.limits import LongDocuments, RequestLimits
 from reranker_batch.core.pairs import PairScores
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
 from reranker_batch.core.units import FileIdentity, Span, WorkUnit
@@ -71,12 +72,17 @@ def rows_of(groups: list[Group]) -> UnitRows:
 
 
 def run(
-    groups: list[Group], layout: Literal["pairs", "nested"], top_n: int | None, find: Find | None
+    groups: list[Group],
+    layout: Literal["pairs", "nested"],
+    top_n: int | None,
+    find: Find | None,
+    long_documents: LongDocuments = "truncate",
 ) -> tuple[FinishedUnit, int]:
     span = Span(0, "a.parquet", 0, len(groups), FileIdentity(1, 1, "0" * 64))
     unit, scorer = WorkUnit(unit_id(0), (span,), 0), CountingScorer()
-    prepared = prepare_unit(unit, rows_of(groups), ByteEncoder(), LIMITS, keep_documents=True, find=find)
-    result = ResultSettings(layout, top_n, return_documents=True, activation=Activation(), passthrough=())
+    limits = replace(LIMITS, long_documents=long_documents)
+    prepared = prepare_unit(unit, rows_of(groups), ByteEncoder(), limits, keep_documents=True, find=find)
+    result = ResultSettings(layout, top_n, True, Activation(), (), long_documents)
     return finish_unit(score_unit(prepared, scorer), result), scorer.scored
 
 
@@ -91,6 +97,7 @@ def lookup_of(night: Night, output: Path) -> Find:
     changed=GROUPS,
     layout=st.sampled_from(["pairs", "nested"]),
     top_n=st.sampled_from([None, 1, 3]),
+    long_documents=st.sampled_from(["truncate", "max_chunk"]),
     data=st.data(),
 )
 @settings(max_examples=25)
@@ -99,15 +106,20 @@ def test_reused_and_scored_pairs_give_what_scoring_all_of_them_gives(
     changed: list[Group],
     layout: Literal["pairs", "nested"],
     top_n: int | None,
+    long_documents: LongDocuments,
     data: st.DataObject,
 ) -> None:
     groups = data.draw(st.permutations(before + changed))
-    full, num_full = run(groups, layout, top_n, None)
+    full, num_full = run(groups, layout, top_n, None, long_documents)
     with tempfile.TemporaryDirectory() as folder:
-        first, _ = run(before, "pairs", 1, nothing_known)
+        first, _ = run(before, "pairs", 1, nothing_known, long_documents)
         assert first.memo is not None
         reused, num_scored = run(
-            groups, layout, top_n, lookup_of(publish(Path(folder) / "a", [first.memo]), Path(folder) / "b")
+            groups,
+            layout,
+            top_n,
+            lookup_of(publish(Path(folder) / "a", [first.memo]), Path(folder) / "b"),
+            long_documents,
         )
         assert reused.part.equals(full.part)
         assert reused.schema == full.schema
@@ -117,7 +129,11 @@ def test_reused_and_scored_pairs_give_what_scoring_all_of_them_gives(
         assert (num_scored == 0) == (not new)
         assert reused.memo is not None
         again, num_again = run(
-            groups, layout, top_n, lookup_of(publish(Path(folder) / "c", [reused.memo]), Path(folder) / "d")
+            groups,
+            layout,
+            top_n,
+            lookup_of(publish(Path(folder) / "c", [reused.memo]), Path(folder) / "d"),
+            long_documents,
         )
         assert (num_again, again.part) == (0, full.part)
         assert again.memo is not None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from engine import NanScorer, SmallJob
+from object_store import object_store
 from outputs import REASON, groups
 from pyarrow.fs import FileType
 from tables import nested_table, write
@@ -25,19 +26,8 @@ from reranker_batch.storage.output.verifying import verify_output
 
 @pytest.fixture
 def options(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Of every URI in the bucket `nightly`."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "fake")
-    server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", region_name="us-east-1")
-    client.create_bucket(Bucket="nightly")
-    yield f"?region=us-east-1&endpoint_override={host}:{port}&scheme=http"
-    server.stop()
+    with object_store(monkeypatch, "nightly") as options:
+        yield options
 
 
 def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_store(

@@ -55,7 +55,7 @@ def test_a_folder_is_its_files_of_rows_and_a_word_on_the_others(tmp_path: Path) 
     assert files.form == "jsonl"
     assert [file.path for file in files.files] == ["_load=2/b.ndjson.gz", "c", "d", "day=1/a.jsonl", "e.part"]
     assert [file.compression for file in files.files] == ["gzip", "none", "gzip", "none", "zstd"]
-    assert rows_of(files) == ROWS * 5
+    assert rows_of(files, wanted=["id", "text"]) == ROWS * 5
     assert files.left_out == {
         "LICENSE": "does not begin like data",
         "README.md": "no data by its name",
@@ -86,6 +86,13 @@ def test_a_file_of_one_line_is_of_the_form_of_the_others(tmp_path: Path) -> None
     folder = files_of(tmp_path, {"a.json": row, "b.json": row * 2, "c.json": b""})
     assert open_table(str(folder)).form == "jsonl"
     assert rows_of(open_table(str(folder))) == [{"m": {"a": 1}}] * 3
+
+
+def test_an_empty_file_is_of_the_form_of_the_others(tmp_path: Path) -> None:
+    array = json.dumps(ROWS).encode()
+    for name, content in {"b.json": array, "b.csv": b"id,text\n1,x\n2,y\n"}.items():
+        folder = files_of(tmp_path / name, {"a.json": b"\n", name: content})
+        assert rows_of(open_table(str(folder))) == ROWS
 
 
 def test_json_lines_are_told_from_a_document_whatever_the_length_of_a_line(tmp_path: Path) -> None:
@@ -187,3 +194,64 @@ def test_the_identity_of_a_table_is_that_of_its_files(tmp_path: Path) -> None:
     files = written(tmp_path / "a.jsonl", LINES)
     status = (tmp_path / "a.jsonl").stat()
     assert files.identity() == {"a.jsonl": {"size_bytes": status.st_size, "modified_ns": status.st_mtime_ns}}
+
+
+# --- partitions
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.tsv", "a.json", "a.parquet"])
+def test_folders_of_partitions_are_columns_where_the_file_has_none(tmp_path: Path, name: str) -> None:
+    contents = {"csv": b"id,text\n1,x\n2,y\n", "tsv": b"id\ttext\n1\tx\n2\ty\n", "json": json.dumps(ROWS).encode()}
+    folder = tmp_path / "day=2026-11-20" / "at=a%3Ab" / "none=__HIVE_DEFAULT_PARTITION__" / "text=other"
+    folder.mkdir(parents=True)
+    if name == "a.parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), folder / name)
+    else:
+        (folder / name).write_bytes(contents.get(name.rpartition(".")[2], LINES))
+    files = open_table(str(tmp_path))
+    more = {"day": "2026-11-20", "at": "a:b", "none": None}
+    assert rows_of(files) == [{**row, **more} for row in ROWS]
+    assert rows_of(files, wanted=["day", "id"]) == [{"id": row["id"], "day": "2026-11-20"} for row in ROWS]
+    assert columns_seen(files).names == ["id", "text", *more]
+
+
+def test_a_partition_fills_only_rows_of_json_that_lack_its_name(tmp_path: Path) -> None:
+    folder = files_of(tmp_path, {"day=1/a.jsonl": b'{"day": "own"}\n{"id": 2}\n'})
+    assert rows_of(open_table(str(folder)), wanted=["day"]) == [{"day": "own"}, {"day": "1"}]
+
+
+# --- bad files
+
+
+def test_files_that_cannot_be_opened_are_skipped_where_that_is_asked_for(tmp_path: Path) -> None:
+    contents = {
+        "bad.jsonl": "{}".encode("utf-16"),
+        "bad.jsonl.gz": LINES,
+        "bad.jsonl.zst": b"",
+        "cut.jsonl.gz": gzip.compress(LINES)[:5],
+        "empty.jsonl.gz": gzip.compress(b""),
+        "good.jsonl": LINES,
+    }
+    folder = files_of(tmp_path, contents)
+    files = open_table(str(folder), skip_bad=True)
+    assert [file.path for file in files.files] == ["empty.jsonl.gz", "good.jsonl"]
+    assert files.skipped == {
+        "bad.jsonl": "bad.jsonl is UTF-16. Write it as UTF-8.",
+        "bad.jsonl.gz": "bad.jsonl.gz cannot be read as gzip.",
+        "bad.jsonl.zst": "bad.jsonl.zst cannot be read as zstd.",
+        "cut.jsonl.gz": "cut.jsonl.gz cannot be read as gzip.",
+    }
+    assert rows_of(files) == ROWS
+    assert len(open_table(str(folder)).files) == len(contents)
+    with pytest.raises(InputError, match=r"no file that can be used. bad.jsonl \(bad.jsonl is UTF-16"):
+        open_table(f"{folder}/bad*", skip_bad=True)
+
+
+def test_parquet_that_cannot_be_opened_is_skipped_too(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    files = open_table(str(tmp_path), skip_bad=True)
+    assert rows_of(files) == ROWS
+    assert [*files.skipped] == ["b.parquet"]
+    with pytest.raises(InputError, match="b.parquet cannot be used: it does not end like a Parquet file"):
+        rows_of(open_table(str(tmp_path)))

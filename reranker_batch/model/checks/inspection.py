@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from reranker_batch.core.copies import CopyFolder
 from reranker_batch.core.inputs import as_tokens
+from reranker_batch.errors import ModelError
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
+from reranker_batch.model.checks.portrait import portrait
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
 from reranker_batch.model.encoding.tokenizing import ModelPairEncoder, load_pair_encoder
 from reranker_batch.model.recipes import Detected, Recipe, choose_recipe, label_names
-from reranker_batch.model.source.files import ModelFiles
+from reranker_batch.model.source.files import ModelFiles, resolve_model
 
 _PAIR = ("what is a panda?", "A bear.")
 _SHOWN_CHARACTERS = 60
@@ -24,6 +28,34 @@ class Inspection:
 
     rows: list[tuple[str, str]]
     agrees: bool
+    refusal: ModelError | None = None
+    """Why the model is not served, and what to do."""
+
+
+def explain_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    recipe: str = "auto",
+    instruct: str | None = None,
+    positive: int | str | None = None,
+    copy_folder: CopyFolder | None = None,
+) -> Inspection:
+    """What a folder or a repository is, and what is done with it; for one that is not served, why.
+
+    Raises:
+        ModelError: There is no such folder, or the repository cannot be read.
+    """
+    folder = Path(name).expanduser()
+    try:
+        files = resolve_model(name, revision=revision, copy_folder=copy_folder)
+        folder = files.folder
+        inspection = inspect_model(files, recipe=recipe, instruct=instruct, positive=positive)
+    except ModelError as error:
+        if not folder.is_dir():
+            raise
+        return Inspection([*portrait(folder), ("served", "no")], False, error)
+    return Inspection([*portrait(folder), ("served", "yes"), *inspection.rows], inspection.agrees)
 
 
 def inspect_model(
@@ -49,7 +81,7 @@ def inspect_model(
     )
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
     scores = detected.recipe.activation.scores(logits)
-    rows = [*_about(detected, files.config()), *_input(encoder)]
+    rows = [*_about(detected, files.config()), *_input(encoder), ("run", scorer.execution)]
     rows += [
         ("canary pair", f"{logit:9.4f} {score:.4f}  {query} | {document[:_SHOWN_CHARACTERS]}")
         for (query, document), logit, score in zip(SCORED_PAIRS, logits, scores, strict=True)

@@ -57,6 +57,27 @@ def _template_difference(rendered: RenderedPairs, recipe: Recipe, encoder: PairE
     return None
 
 
+def require_same_text(
+    folder: Path, recipe: Recipe, encoder: PairEncoder, tokenizer: Any, raw: Tokenizer | None
+) -> None:
+    """Refuse a tokenizer that puts other tokens around a text than the recipe's prompt has.
+
+    Raises:
+        ModelError: transformers' tokenizer does, or the file's; shows both.
+    """
+    pieces = [piece for piece in recipe.required_prompt.parsed() if piece.fields]
+    for (query, document), ours in zip(CANARY_PAIRS, _encoder_ids(encoder), strict=True):
+        text = "".join(piece.fill({"query": query, "document": document}) for piece in pieces)
+        around = [tokenizer(text, truncation=False, verbose=False)["input_ids"]]
+        around += [] if raw is None else [raw.encode(text).ids]
+        theirs = next((ids for ids in around if ids != ours), None)
+        if theirs is not None:
+            raise ModelError(
+                f"The tokenizer in {folder} makes of {shown(text)} the ids {shown(theirs)}, the recipe {recipe.name} "
+                f"makes {shown(ours)}: it puts other tokens around a text than the model was trained with."
+            )
+
+
 def _whole_ids(tokenizer: Any, text: str) -> list[int]:
     """As sentence-transformers reads a rendered template."""
     ids: list[int] = tokenizer(

@@ -15,7 +15,7 @@ from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.control_tokens import ControlTokens
 from reranker_batch.model.encoding.template import JoinedPair, join_pairs
-from reranker_batch.model.encoding.text_reader import spell_tokens
+from reranker_batch.model.encoding.text_reader import spell_tokens, token_starts
 
 _PAIRS_A_CALL = 256
 
@@ -61,6 +61,9 @@ class JointPairEncoder:
             return EncodedTexts(Ragged.from_lists(tokens), is_cut, texts)
         kept = [self._cut(text, max_tokens) if cut else text for text, cut in zip(texts, is_cut, strict=True)]
         return EncodedTexts(Ragged.from_lists(self._ids(text) for text in kept), is_cut, kept)
+
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        return Ragged.from_lists(token_starts(self.backend, self.control, text, max_tokens) for text in texts)
 
     def encode_pairs(
         self,

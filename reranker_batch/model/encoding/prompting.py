@@ -19,8 +19,6 @@ from reranker_batch.model.encoding.control_tokens import find_control_tokens
 from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
 from reranker_batch.model.recipes import Piece, Prompt, Recipe
 
-_LEAD = " "
-"""Stands before a query and a document in every prompt. It is tokenized with the text, as part of its first word."""
 _ANY_LENGTH = 1 << 30
 _CONTROL = re.compile(r"<\|\w+\|>|</?think>|<bos>")
 
@@ -58,7 +56,7 @@ class PromptPairEncoder:
     may join the end of a query with what follows it. All documents of a query share it.
 
     If a pair is too long, the query is capped as in any other pair and the document gets the rest; the suffix is never
-    cut. Tokens of a text are counted as they stand in the prompt, after a space.
+    cut. Tokens of a text are counted as they stand in the prompt, after the character before it.
     """
 
     reader: TextReader
@@ -66,7 +64,8 @@ class PromptPairEncoder:
     parts: PromptParts
     max_pair_tokens: int
     answer_ids: tuple[int, ...]
-    """The tokens whose logits are the answer: the positive one, and the negative one if the recipe has one."""
+    """The tokens whose logits are the answer: the positive one, and the negative one if the recipe has one; none for a
+    model with a label."""
 
     @property
     def num_special_tokens(self) -> int:
@@ -79,15 +78,20 @@ class PromptPairEncoder:
 
     def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
         """Rows that show how the first of `inputs` is made."""
+        template = ("template", "\n".join(piece.replace("\n", "\\n") for piece in self.prompt.pieces))
+        if not self.answer_ids:
+            return [template]
         answers = " minus ".join(f"{spell_tokens(self.reader.backend, [item])} ({item})" for item in self.answer_ids)
-        return [
-            ("template", "\n".join(piece.replace("\n", "\\n") for piece in self.prompt.pieces)),
-            ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"),
-            ("logit", f"of {answers}"),
-        ]
+        return [template, ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"), ("logit", f"of {answers}")]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
-        return EncodedTexts(*self.reader.read_cut([_LEAD + text for text in texts], max_tokens=max_tokens), texts)
+        lead = self.prompt.lead
+        return EncodedTexts(*self.reader.read_cut([lead + text for text in texts], max_tokens=max_tokens), texts)
+
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        lead = self.prompt.lead
+        starts = self.reader.starts([lead + text for text in texts], max_tokens=max_tokens)
+        return Ragged(np.maximum(starts.values - len(lead), 0), starts.offsets)
 
     def encode_pairs(
         self,
@@ -128,7 +132,7 @@ class PromptPairEncoder:
         """The prefix of each query; that of a query that was cut is put together from ids."""
         parts = self.parts
         texts = [
-            "" if is_cut else parts.before_query + _LEAD + text + parts.after_query
+            "" if is_cut else parts.before_query + self.prompt.lead + text + parts.after_query
             for text, is_cut in zip(queries.texts, queries.is_cut, strict=True)
         ]
         read = self.reader.read(texts)
@@ -235,13 +239,13 @@ def _split_prompt(prompt: Prompt, reader: TextReader, instruct: str) -> PromptPa
     of_query = next(at for at, piece in enumerate(pieces) if "query" in piece.fields)
     of_document = next(at for at, piece in enumerate(pieces) if "document" in piece.fields)
     values = {"instruct": instruct, "query": "", "document": ""}
-    before_query = pieces[of_query].before("query", values).removesuffix(_LEAD)
+    before_query = pieces[of_query].before("query", values).removesuffix(prompt.lead)
     if of_query == of_document:
-        after_query = pieces[of_query].between("query", "document").removesuffix(_LEAD)
+        after_query = pieces[of_query].between("query", "document").removesuffix(prompt.lead)
         label: tuple[int, ...] = ()
     else:
         after_query = pieces[of_query].after("query", values)
-        before_document = pieces[of_document].before("document", values).removesuffix(_LEAD)
+        before_document = pieces[of_document].before("document", values).removesuffix(prompt.lead)
         label = _constant(pieces[of_query + 1 : of_document], reader) + _text(before_document, reader)
     return PromptParts(
         system=_constant(pieces[:of_query], reader),

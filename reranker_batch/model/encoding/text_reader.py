@@ -63,6 +63,19 @@ class TextReader:
         is_cut = lengths > max_tokens
         return (tokens.head(np.minimum(lengths, max_tokens)) if is_cut.any() else tokens), is_cut
 
+    def starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        """The character at which each token begins, and the one at which the last of the first `max_tokens` ends."""
+        if max_tokens is None or not self.splits_at_spaces:
+            return Ragged.from_lists(token_starts(self.backend, self.control, text, max_tokens) for text in texts)
+        beginnings = [_beginning(text, max_tokens * _CHARACTERS_A_TOKEN) for text in texts]
+        starts = [token_starts(self.backend, self.control, text, max_tokens) for text in beginnings]
+        return Ragged.from_lists(
+            token_starts(self.backend, self.control, text, max_tokens)
+            if len(begun) < len(text) and len(of_begun) <= max_tokens
+            else of_begun
+            for text, begun, of_begun in zip(texts, beginnings, starts, strict=True)
+        )
+
     def _read(self, texts: Sequence[str]) -> Ragged:
         return self.control.spell_out(_read(self.backend, texts))
 
@@ -87,6 +100,19 @@ class TextReader:
         """One more than the largest id that texts or the template can give."""
         ids = set(self.backend.get_vocab(with_added_tokens=True).values()) - self.control.ids
         return max(ids | set(template_ids)) + 1
+
+
+def token_starts(backend: Tokenizer, control: ControlTokens, text: str, max_tokens: int | None) -> list[int]:
+    """See `TextReader.starts`; a control token that is spelled out begins where it stands, with all its pieces."""
+    encoding = backend.encode(text, add_special_tokens=False)
+    starts = [
+        start
+        for token_id, (start, _) in zip(encoding.ids, encoding.offsets, strict=True)
+        for _ in control.spell(token_id)
+    ]
+    if max_tokens is None or len(starts) <= max_tokens:
+        return [*starts, len(text)]
+    return starts[: max_tokens + 1]
 
 
 def spell_tokens(backend: Tokenizer, ids: Sequence[int] | IntArray) -> str:

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, normalizers
 
 from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairEncoder, PairTemplate, assemble_pairs
-from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError, RerankerBatchError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
 from reranker_batch.model.encoding.control_tokens import find_control_tokens
@@ -21,6 +21,7 @@ from reranker_batch.model.encoding.input_checks import (
     require_same_answers,
     require_same_pairs,
     require_same_template,
+    require_same_text,
     require_separate_texts,
     require_type_embeddings,
 )
@@ -65,6 +66,9 @@ class TokenizerPairEncoder:
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
+
+    def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
+        return self.reader.starts(texts, max_tokens=max_tokens)
 
     def encode_pairs(
         self,
@@ -181,6 +185,13 @@ def _load_prompt_encoder(source: _Source) -> ModelPairEncoder:
     return encoder
 
 
+def _load_text_encoder(source: _Source) -> ModelPairEncoder:
+    """The encoder of a model that reads one text, with the tokens that its tokenizer puts around any text."""
+    encoder = _load_prompt_encoder(source)
+    require_same_text(source.folder, source.recipe, encoder, source.tokenizer, source.raw)
+    return encoder
+
+
 def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
     """The encoder of a model that reads the tokenizer's own pairs."""
     folder, tokenizer, backend = source.folder, source.tokenizer, source.backend
@@ -204,6 +215,7 @@ def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
 _ENCODERS: Mapping[Kind, Callable[[_Source], ModelPairEncoder]] = {
     Kind.PAIR: _load_pair_encoder,
     Kind.PROMPT: _load_prompt_encoder,
+    Kind.TEXT: _load_text_encoder,
 }
 
 

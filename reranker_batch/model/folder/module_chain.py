@@ -126,6 +126,11 @@ def read_chain(folder: Path) -> ModuleChain:
     """
     path, modules = folder / "modules.json", read_modules(folder)
     kinds = [module.kind for module in modules]
+    if kinds[-1] != "Dense":
+        raise ModelError(
+            f"{path} has the modules {', '.join(kinds)}, the last of which makes no score of a pair: this is an "
+            "embedding model and not a reranker."
+        )
     for kind in kinds:
         if kind not in ("Transformer", "Pooling", "Dense", "LayerNorm"):
             raise ModelError(
@@ -143,11 +148,6 @@ def read_chain(folder: Path) -> ModuleChain:
         _dense(folder, module, is_last=module is modules[-1]) if module.kind == "Dense" else _norm(folder, module)
         for module in modules[2:]
     ]
-    if not layers or not isinstance(layers[-1], DenseLayer):
-        raise ModelError(
-            f"{path} has the modules {', '.join(kinds)}, none of which makes a score of a pair: this is an embedding "
-            "model and not a reranker."
-        )
     _require_one_width(folder, size, layers)
     return ModuleChain(pooling, tuple(layers))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 _SAME_ANYWHERE = (
@@ -67,7 +68,7 @@ _JINA = (
     Renaming(rf"{_JINA_LAYER}norm2\.", (f"{_XLMR_LAYER}output.LayerNorm.",)),
     Renaming(r"^roberta\.emb_ln\.", ("roberta.embeddings.LayerNorm.",)),
 )
-RENAMINGS: Mapping[str, tuple[Renaming, ...]] = {"new": _NEW, "jina-xlm-roberta": _JINA}
+RENAMINGS: Mapping[str, tuple[Renaming, ...]] = {"new": _NEW, "jina-xlm-roberta": _JINA, "llama_bidirec": ()}
 
 
 def as_native(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +80,8 @@ def as_native(config: Mapping[str, Any]) -> dict[str, Any]:
         return _converted(config, "new", "gte", "GteForSequenceClassification", rope_parameters=_rope(config))
     if _is_jina_reranker_v2(config):
         return _converted(config, "jina-xlm-roberta", "xlm-roberta", "XLMRobertaForSequenceClassification")
+    if _is_bidirectional_llama(config):
+        return _bidirectional_llama(config)
     return dict(config)
 
 
@@ -132,3 +135,22 @@ def _is_jina_reranker_v2(config: Mapping[str, Any]) -> bool:
         and not config.get("emb_pooler")
         and not config.get("lora_adaptations")
     )
+
+
+def _is_bidirectional_llama(config: Mapping[str, Any]) -> bool:
+    """NVIDIA's Llama without a causal mask, whose head reads the mean of all tokens."""
+    return (
+        config.get("model_type") == "llama_bidirec"
+        and config.get("architectures") == ["LlamaBidirectionalForSequenceClassification"]
+        and config.get("pooling", "avg") == "avg"
+    )
+
+
+def _bidirectional_llama(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Its logit is divided by `temperature`, which is another setting in transformers."""
+    temperature = float(config.get("temperature", 1.0))
+    if not 0 < temperature < inf:
+        raise ValueError(f"temperature: {temperature}")
+    kept = {name: value for name, value in config.items() if name not in ("auto_map", "pooling", "temperature")}
+    native = {"model_type": "llama", "is_causal": False, "classifier_pooling": "mean", "use_cache": False}
+    return {**kept, **native, "logit_temperature": temperature, "converted_from": "llama_bidirec"}

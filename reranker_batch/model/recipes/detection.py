@@ -19,9 +19,11 @@ from reranker_batch.model.recipes.instructs import find_instruct
 from reranker_batch.model.recipes.labels import positive_label
 from reranker_batch.model.recipes.module_chain import MODULE_CHAIN
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
+from reranker_batch.model.recipes.nemotron import LLAMA_NEMOTRON_RERANK
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, template_difference
+from reranker_batch.model.recipes.unserved import reason_of_class, reason_of_type
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ RECIPES: Mapping[str, Recipe] = {
         MXBAI_RERANK_BASE_V2,
         MXBAI_RERANK_LARGE_V2,
         BGE_RERANKER_V2_GEMMA,
+        LLAMA_NEMOTRON_RERANK,
     )
 }
 
@@ -122,7 +125,7 @@ def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | No
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
     able = [recipe for recipe in able if _has_stated_answers(recipe, folder) and _has_its_head(recipe, folder)]
     pairs = [recipe for recipe in able if recipe.kind is Kind.PAIR]
-    prompted = [recipe for recipe in able if recipe.kind is Kind.PROMPT]
+    prompted = [recipe for recipe in able if recipe.kind is not Kind.PAIR]
     detected = [
         Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in pairs
     ]
@@ -183,6 +186,8 @@ def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
 
 def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     architectures = _architectures(config)
+    if recipe.converted_from and config.get("converted_from") != recipe.converted_from:
+        return False
     if not architectures:
         return recipe.kind is Kind.PAIR
     return any(item.endswith(recipe.architectures) for item in architectures)
@@ -248,12 +253,16 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
 
 def _unknown_family(folder: Path, config: Mapping[str, Any]) -> str:
     known = "; ".join(f"{recipe.name} ({_served(recipe)})" for recipe in RECIPES.values())
-    if is_causal(config):
+    if known_reason := reason_of_class(_architectures(config)):
+        reason = known_reason
+    elif is_causal(config):
         reason = "It is a generative model, which is scored through a prompt template, and no recipe has its."
     elif is_chain(folder):
         reason = "Its head is a chain of modules on an encoder that was not compared with sentence-transformers here."
     elif not any(item.endswith(_SEQUENCE_CLASSIFICATION) for item in _architectures(config)):
         reason = "It has no sequence-classification head: an embedding or language model is not a reranker."
+    elif type_reason := reason_of_type(config):
+        reason = type_reason
     elif _is_plain_encoder(config):
         reason = "It is an encoder of a family that was not compared with plain transformers here, so it is not run."
     else:

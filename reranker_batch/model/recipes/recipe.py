@@ -57,22 +57,30 @@ class Piece:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text that a generative model is asked with, and the tokens whose logits are its answer.
+    """The text that a model reads, and the tokens whose logits are its answer if it gives one.
 
     `pieces` are tokenized apart, as in the vendor's code. `{query}` comes before `{document}`, which ends its piece;
-    both follow a space. `{instruct}` becomes `instruct_line`, or nothing where there is no instruction.
+    both follow the same character. `{instruct}` becomes `instruct_line`, or nothing where there is no instruction.
     """
 
     pieces: tuple[str, ...]
-    positive: str
+    positive: str | None
     negative: str | None
-    """The logit is that of `positive` minus that of `negative`, or of `positive` alone."""
+    """The logit is that of `positive` minus that of `negative`, or of `positive` alone; without both, of a label."""
     instruct_line: str = "{}"
     default_instruct: str | None = None
 
     def instruct_text(self, instruct: str | None) -> str:
         chosen = instruct or self.default_instruct
         return self.instruct_line.replace("{}", chosen) if chosen else ""
+
+    @property
+    def lead(self) -> str:
+        """The character before the query and before the document. It may be part of their first word."""
+        text = "".join(self.pieces)
+        query, document = (text[text.index(name) - 1] for name in ("{query}", "{document}"))
+        assert query == document, "query and document follow the same character"
+        return query
 
     def parsed(self) -> tuple[Piece, ...]:
         return tuple(Piece.parse(piece) for piece in self.pieces)
@@ -85,6 +93,8 @@ class Kind(Enum):
     """Reads query and document as one pair; a head with a single label gives the logit."""
     PROMPT = "prompt"
     """Is asked with a prompt; the logit is that of its answer."""
+    TEXT = "text"
+    """Reads query and document in one text made with a prompt; a head with a single label gives the logit."""
 
 
 @dataclass(frozen=True)
@@ -119,16 +129,20 @@ class Recipe:
     """Sizes of this family's models, where two families differ in nothing else."""
     has_module_head: bool = False
     """Whether sentence-transformers' modules make the logit, and not a head that transformers loads."""
+    converted_from: str | None = None
+    """`model_type` of the repositories whose settings are translated, where the family is none of transformers."""
     types_with_positions_after_padding: frozenset[str] = frozenset()
     """Model types whose first position is `pad_token_id + 1`, so that many positions are never used."""
 
     @property
     def kind(self) -> Kind:
-        return Kind.PAIR if self.prompt is None else Kind.PROMPT
+        if self.prompt is None:
+            return Kind.PAIR
+        return Kind.TEXT if self.prompt.positive is None else Kind.PROMPT
 
     @property
     def required_prompt(self) -> Prompt:
-        """The prompt, for code that serves models of the kind `PROMPT` alone."""
+        """The prompt, for code that serves models with one alone."""
         if self.prompt is None:
             raise ValueError(f"The recipe {self.name} has no prompt.")
         return self.prompt

@@ -7,23 +7,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from reranker_batch.core.copies import CopyFolder
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.hashing import sha256_of
 from reranker_batch.model.folder.weights import weight_shapes
 from reranker_batch.model.source.requirements import (
     WEIGHTS,
+    require_model,
     require_no_code,
     require_plain_inputs,
     require_plain_weights,
     require_readable,
     require_weights,
 )
-from reranker_batch.uris import BUILTIN, BUILTIN_FOLDER, builtin_name
+from reranker_batch.uris import BUILTIN, BUILTIN_FOLDER, builtin_name, is_uri
 
 logger = logging.getLogger(__name__)
 _HUB_TIMEOUT_S = 20.0
@@ -116,18 +119,26 @@ class ModelFiles:
 
 
 def resolve_model(
-    name: str, *, revision: str | None = None, with_weights: bool = True, trust_remote_code: bool = False
+    name: str,
+    *,
+    revision: str | None = None,
+    with_weights: bool = True,
+    trust_remote_code: bool = False,
+    copy_folder: CopyFolder | None = None,
 ) -> ModelFiles:
-    """Find the files of `name`: a local folder, `builtin:mini`, or a hub id, which is downloaded.
+    """Find the files of `name`: a local folder, `builtin:mini`, a URI, which `copy_folder` copies, or a hub id.
 
-    From a hub come only settings and safetensors weights, never pickles, and code only where
-    `trust_remote_code` asks for it with a commit as `revision`. A second call takes them from the local cache.
+    From a hub or a store come only settings and safetensors weights, never pickles, and code only where
+    `trust_remote_code` asks for it, from a hub with a commit as `revision`. A second call takes them from the local
+    cache. The `revision` of a URI is the version that an earlier call found there.
 
     Raises:
         ModelError: Not found, not reachable, or not safe or complete enough to be loaded.
     """
     if (shipped := builtin_name(name)) is not None:
         files = ModelFiles(name, _builtin_folder(shipped))
+    elif is_uri(name):
+        files = _from_store(name, revision, copy_folder, with_weights=with_weights, with_code=trust_remote_code)
     elif _is_folder(name):
         files = ModelFiles(name, _local_folder(name, revision), None, trust_remote_code)
     else:
@@ -138,6 +149,7 @@ def resolve_model(
 
 
 def _require_servable(files: ModelFiles, *, with_weights: bool) -> None:
+    require_model(files.folder, name=files.name)
     config = files.config()
     require_readable(files.folder)
     require_no_code(files.folder, config, name=files.name, trust_remote_code=files.trust_remote_code)
@@ -168,6 +180,23 @@ def _local_folder(name: str, revision: str | None) -> Path:
     if revision is not None:
         raise ModelError(f"model.revision={revision!r} belongs to a hub model, and {name} is a local folder. Drop it.")
     return folder
+
+
+def _from_store(
+    uri: str, version: str | None, copy_folder: CopyFolder | None, *, with_weights: bool, with_code: bool
+) -> ModelFiles:
+    if copy_folder is None:
+        raise ModelError(f"Model {uri} is a URI, and only folders of this machine are read here. Set model.name.")
+    copy = copy_folder(
+        uri,
+        part=("weights" if with_weights else "settings") + ("-code" if with_code else ""),
+        is_wanted=partial(_changes_scores, with_weights=with_weights, with_code=with_code),
+        decides=partial(_changes_scores, with_weights=True, with_code=with_code),
+        version=version,
+    )
+    if copy.version is None:
+        return ModelFiles(uri, _local_folder(str(copy.folder), version), None, with_code)
+    return ModelFiles(uri, copy.folder, copy.version, with_code)
 
 
 def _require_pinned(name: str, revision: str | None, trust_remote_code: bool) -> None:

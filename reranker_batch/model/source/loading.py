@@ -24,11 +24,14 @@ from reranker_batch.model.folder.native import new_names
 from reranker_batch.model.folder.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, has_answer_head
+from reranker_batch.model.source.bidirectional import BidirectionalLlama
 from reranker_batch.model.source.chained import with_chain
 from reranker_batch.model.source.devices import precision_on
 from reranker_batch.model.source.heads import fold_labels
 
 logger = logging.getLogger(__name__)
+_OWN_CLASSES = {"llama_bidirec": BidirectionalLlama}
+"""For repositories of which transformers has the encoder and not the head."""
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -105,7 +108,7 @@ def _load(
     if "converted_from" in settings:
         config = _plainly_run(AutoConfig.for_model(**settings))
         auto_class: Any = AutoModelForSequenceClassification
-        model_class = auto_class._model_mapping[type(config)]
+        model_class: Any = _OWN_CLASSES.get(settings["converted_from"]) or auto_class._model_mapping[type(config)]
         _require_stored(folder, model_class, config)
         weights = _renamed_weights(folder, settings["converted_from"])
         model, info = model_class.from_pretrained(

@@ -14,10 +14,10 @@ from reranker_batch.model.folder.st_settings import default_prompt
 from reranker_batch.model.recipes import is_causal, takes_prompt
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _OF_TRAINING = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth")
-_ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
-_OTHER_FORMATS: Mapping[str, str] = {
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+OTHER_FORMATS: Mapping[str, str] = {
     "*.onnx": "ONNX",
     "*.gguf": "GGUF (llama.cpp)",
     "*.mlmodel": "Core ML",
@@ -148,6 +148,32 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
         )
 
 
+def require_model(folder: Path, *, name: str) -> None:
+    """Refuse a folder without a config.json by what is there in its place.
+
+    Raises:
+        ModelError: It has no config.json, but an adapter, a file of another format, or a model in a folder of its own.
+    """
+    if (folder / "config.json").is_file():
+        return
+    names = [path.relative_to(folder).as_posix() for pattern in ("*", "*/*") for path in folder.glob(pattern)]
+    inner = next((item for item in sorted(names) if fnmatchcase(item, "[0-9]*_*/config.json")), None)
+    if "modules.json" in names and inner:
+        raise ModelError(
+            f"Model {name} has no config.json in {folder}: its model is in the folder {inner.partition('/')[0]}, as "
+            "older versions of sentence-transformers saved it. Name that folder, if it holds a tokenizer and a head."
+        )
+    instead = (*ADAPTERS, "adapter_config.json", *PICKLES, *OTHER_FORMATS)
+    if any(fnmatchcase(item.rpartition("/")[2], pattern) for item in names for pattern in instead) and not any(
+        _is_weights(item) for item in names
+    ):
+        require_weights(names, name=name, where=str(folder))
+
+
+def _is_weights(name: str) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in WEIGHTS)
+
+
 def require_weights(names: Iterable[str], *, name: str, where: str) -> None:
     """Refuse a list of files without the safetensors weights of a whole model; says what is there in their place.
 
@@ -155,8 +181,8 @@ def require_weights(names: Iterable[str], *, name: str, where: str) -> None:
         ModelError: There are none, or an adapter's as well.
     """
     names = sorted(names)
-    adapter = next((item for item in names if item in _ADAPTERS), None)
-    has_model = any(fnmatchcase(item, pattern) for item in names for pattern in WEIGHTS)
+    adapter = next((item for item in names if item in ADAPTERS), None)
+    has_model = any(_is_weights(item) for item in names)
     if adapter or ("adapter_config.json" in names and not has_model):
         raise ModelError(
             f"Model {name} is an adapter for another model ({adapter or 'adapter_config.json'}). "
@@ -170,7 +196,7 @@ def _no_weights(name: str, where: str, names: list[str]) -> str:
     pickles = [
         item
         for item in names
-        if item.rpartition("/")[2] not in _OF_TRAINING and any(fnmatchcase(item, pattern) for pattern in _PICKLES)
+        if item.rpartition("/")[2] not in _OF_TRAINING and any(fnmatchcase(item, pattern) for pattern in PICKLES)
     ]
     if pickles:
         return (
@@ -178,7 +204,7 @@ def _no_weights(name: str, where: str, names: list[str]) -> str:
             "Convert it where you trust it: AutoModelForSequenceClassification.from_pretrained(name)"
             ".save_pretrained(folder) writes model.safetensors; or use a revision that has it."
         )
-    for pattern, kind in _OTHER_FORMATS.items():
+    for pattern, kind in OTHER_FORMATS.items():
         other = next((item for item in names if fnmatchcase(item.rpartition("/")[2], pattern)), None)
         if other:
             return (

@@ -24,6 +24,7 @@ class _Output(_Read):
     layout: Layout
     top_n: int | None = Field(ge=1)
     activation: Activation
+    has_chunks: bool
     input: Reading
 
 

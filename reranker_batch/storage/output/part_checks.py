@@ -14,7 +14,7 @@ from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.schema import PLACE_FIELDS, QUERY_ID_FIELD, RESULT_FIELDS, USAGE_FIELDS
+from reranker_batch.schema import CHUNK_FIELDS, PLACE_FIELDS, QUERY_ID_FIELD, RESULT_FIELDS, USAGE_FIELDS
 
 _NUMBERS = ["index", "rank", "relevance_score", "logit"]
 _ROUNDING = 2
@@ -28,6 +28,7 @@ class RowRules:
     layout: str
     top_n: int | None
     activation: Activation
+    has_chunks: bool = False
 
     def problems(self, table: pa.Table, counts: Counts, unit: WorkUnit) -> Iterator[str]:
         """What is wrong with the rows of the part of `unit` whose record says `counts`."""
@@ -47,14 +48,15 @@ class RowRules:
 
     def _schema_problems(self, table: pa.Table) -> Iterator[str]:
         fields = {field.name: field.type for field in table.schema}
-        expected = [QUERY_ID_FIELD, *RESULT_FIELDS]
+        results = [*RESULT_FIELDS, *(CHUNK_FIELDS if self.has_chunks else [])]
+        expected = [QUERY_ID_FIELD, *results]
         if self.layout == "nested":
             expected = [QUERY_ID_FIELD, *PLACE_FIELDS, *USAGE_FIELDS]
-            if not pa.types.is_list(results := fields.get("results", pa.null())):
+            if not pa.types.is_list(lists := fields.get("results", pa.null())):
                 yield "it has no column of results"
                 return
-            fields |= {f"results.{field.name}": field.type for field in results.value_type}
-            expected += [field.with_name(f"results.{field.name}") for field in RESULT_FIELDS]
+            fields |= {f"results.{field.name}": field.type for field in lists.value_type}
+            expected += [field.with_name(f"results.{field.name}") for field in results]
         for field in expected:
             if not (seen := fields.get(field.name, pa.null())).equals(field.type):
                 yield f"its column {field.name} is {seen}, not {field.type}"

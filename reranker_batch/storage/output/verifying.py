@@ -161,7 +161,7 @@ def _check_parts(state: RunState, record: Record, each: Mapper) -> tuple[list[Pu
     """The parts that are what was published, and what is wrong with any."""
     manifest = record.manifest
     asked = manifest.settings.output
-    rules = RowRules(asked.layout, asked.top_n, asked.activation)
+    rules = RowRules(asked.layout, asked.top_n, asked.activation, asked.has_chunks)
     reported = {entry.unit_id: entry for entry in record.report.parts} if record.report is not None else {}
     files = PublishedFiles.of(state)
     units = {unit.unit_id: unit for unit in record.units}

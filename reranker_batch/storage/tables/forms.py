@@ -27,7 +27,7 @@ _SUFFIXES: dict[str, Form] = {
 PACKED_SUFFIXES: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 _PACKED_MAGICS: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _TREC_COLUMNS = (4, 6)
 _TREC_ITERATIONS = (b"Q0", b"q0", b"0")
 
@@ -71,7 +71,7 @@ def form_by_head(head: bytes, *, is_all: bool) -> Form | None:
     columns = line.split()
     if len(columns) in _TREC_COLUMNS and columns[1] in _TREC_ITERATIONS:
         return "trec"
-    if b"\0" in line or head.startswith(_UTF16):
+    if b"\0" in line or head.startswith(UTF16):
         return None
     return "tsv" if b"\t" in line else "csv" if b"," in line else None
 

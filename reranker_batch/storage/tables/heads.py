@@ -7,7 +7,8 @@ from typing import NamedTuple
 import pyarrow as pa
 from pyarrow import fs
 
-from reranker_batch.storage.tables.forms import BOM, Compression, compression_by_head
+from reranker_batch.errors import InputError
+from reranker_batch.storage.tables.forms import BOM, UTF16, Compression, compression_by_head
 
 _HEAD_BYTES = 1 << 16
 _MAX_HEAD_BYTES = 64 << 20
@@ -60,3 +61,14 @@ def _unpacked(raw: bytes, compression: Compression, num_bytes: int) -> tuple[byt
 def _is_cut_json(content: bytes) -> bool:
     begin = content.removeprefix(BOM).lstrip()
     return begin.startswith(b"{") and b"\n" not in begin
+
+
+def without_bom(head: bytes, file: str) -> bytes:
+    """The first bytes of a file without the mark of the byte order.
+
+    Raises:
+        InputError: The mark is that of UTF-16.
+    """
+    if head.startswith(UTF16):
+        raise InputError(f"{file} is UTF-16. Write it as UTF-8.")
+    return head.removeprefix(BOM)

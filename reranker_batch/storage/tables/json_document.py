@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
+from reranker_batch.storage.tables.heads import without_bom
 from reranker_batch.storage.tables.json_rows import json_row, rows_table
 from reranker_batch.storage.tables.json_values import DECODER, shown_error
-from reranker_batch.storage.tables.lines import BLOCK_BYTES, MAX_LINE_BYTES, Lines, without_bom
+from reranker_batch.storage.tables.lines import BLOCK_BYTES, MAX_LINE_BYTES, Lines
 from reranker_batch.storage.tables.opening import ByteSource, open_bytes
 
 KEY_COLUMN = "key"

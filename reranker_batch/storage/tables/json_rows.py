@@ -14,7 +14,7 @@ from reranker_batch.storage.tables.lines import Lines
 
 
 def json_row(row: Any, lines: Lines, number: int, wanted: Collection[str] | None) -> dict[str, Any]:
-    """The wanted columns of a row.
+    """The wanted columns of a row, also those that the folders of its file stand for.
 
     Raises:
         InputError: It is no object.
@@ -22,6 +22,8 @@ def json_row(row: Any, lines: Lines, number: int, wanted: Collection[str] | None
     if not isinstance(row, dict):
         kind = KINDS.get(type(row), "a number")
         raise InputError(f"{lines.place(number)}: a row is a JSON object, and {kind} stands there. Write objects.")
+    if lines.partition:
+        row |= {name: value for name, value in lines.partition.items() if name not in row}
     return row if wanted is None else {name: value for name, value in row.items() if name in wanted}
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from reranker_batch.errors import InputError
-from reranker_batch.storage.tables.forms import BOM
+from reranker_batch.storage.tables.heads import without_bom
 from reranker_batch.storage.tables.opening import ByteSource, open_bytes
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
 BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Lines:
     @property
     def file(self) -> str:
         return self.files.files[self.piece.file_index].path
+
+    @cached_property
+    def partition(self) -> dict[str, str | None]:
+        return self.files.partition(self.piece.file_index)
 
     def place(self, number: int) -> str:
         """File and line, counted from 1, of a line by its number in the piece, which counts from 0."""
@@ -91,14 +95,3 @@ class Lines:
         return InputError(
             f"{self.place(number)} has more than {MAX_LINE_BYTES >> 20} MiB. Check that the file has a row a line."
         )
-
-
-def without_bom(head: bytes, file: str) -> bytes:
-    """The first bytes of a file without the mark of the byte order.
-
-    Raises:
-        InputError: The mark is that of UTF-16.
-    """
-    if head.startswith(_UTF16):
-        raise InputError(f"{file} is UTF-16. Write it as UTF-8.")
-    return head.removeprefix(BOM)

@@ -9,7 +9,8 @@ from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
 from reranker_batch.storage.input.footers import Footer, read_footer
 from reranker_batch.storage.retrying import retried
-from reranker_batch.storage.tables.table_files import TableFile, TableFiles
+from reranker_batch.storage.tables.table_file import TableFile
+from reranker_batch.storage.tables.table_files import TableFiles
 
 PIECE_BYTES = 64 << 20
 

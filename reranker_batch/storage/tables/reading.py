@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -51,6 +51,7 @@ def read_piece(
 
     A column that is not in the file, or in none of these rows, is not in the table, so that tables may differ in their
     columns. Columns of CSV, TSV and TREC files are text; those of files without a header are called `0`, `1`, …
+    Folders such as `day=1` give a column of text where the file has none of that name.
     Values at the dotted paths `ids`, through lists where there are any, become strings. Invalid UTF-8 stays.
 
     Raises:
@@ -59,10 +60,18 @@ def read_piece(
     """
     lines = Lines(files, piece)
     types: dict[str, pa.DataType] = {}
-    for table, numbers in _batches(lines, wanted, ids):
+    for read, numbers in _batches(lines, wanted, ids):
+        table = _with_partition(read, lines.partition, wanted)
         for field in table.schema:
             types[field.name] = _fitting(lines, field, types.get(field.name, pa.null()), int(numbers[0]))
         yield RawRows(table, numbers, lines)
+
+
+def _with_partition(table: pa.Table, partition: Mapping[str, str | None], wanted: Collection[str] | None) -> pa.Table:
+    for name, value in partition.items():
+        if name not in table.column_names and (wanted is None or name in wanted):
+            table = table.append_column(name, pa.repeat(pa.scalar(value, pa.large_string()), len(table)))
+    return table
 
 
 def _fitting(lines: Lines, field: pa.Field, before: pa.DataType, number: int) -> pa.DataType:
@@ -104,8 +113,9 @@ def columns_seen(files: TableFiles, ids: Collection[str] = ()) -> pa.Schema:
 
 def _sampled(files: TableFiles, index: int, ids: Collection[str]) -> pa.Schema:
     if files.form == "parquet":
-        return footer_of(files, index).schema
-    one = TableFiles(files.root, (files.files[index],), files.form, files.has_header)
+        schema = footer_of(files, index).schema
+        return _with_partition(schema.empty_table(), files.partition(index), None).schema
+    one = replace(files, files=(files.files[index],))
     first = next(iter(pieces(one, _SAMPLED_BYTES)))
     rows = next(read_piece(one, first, None, ids), None)
     return pa.schema([]) if rows is None else rows.table.schema

@@ -1,0 +1,112 @@
+"""What labels have on record: their settings, scales and units, and what became of the candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from reranker_batch.core.fingerprint import differences, fingerprint
+from reranker_batch.core.units import WorkUnit
+from reranker_batch.errors import ConfigError, FingerprintError
+from reranker_batch.labels.scaling import Scale
+from reranker_batch.storage.documents import typed
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.crash_points import reached
+from reranker_batch.storage.output.label_parts import LABELS, is_marked, names_in
+from reranker_batch.storage.output.run_state import RunState
+
+RECORD, REPORT = "labels.json", "labels_report.json"
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """`run/labels.json`: written before the first part."""
+
+    fingerprint: str
+    settings: dict[str, Any]
+    """What decides the labels: see `labels.making`."""
+    scales: list[Scale]
+    """Of each teacher, in their order."""
+    units: list[str]
+    versions: dict[str, str]
+
+    @property
+    def teachers(self) -> list[str]:
+        return list(self.settings["order"])
+
+
+_RECORD = TypeAdapter(LabelRecord)
+
+
+def read_record(output: Folder) -> LabelRecord | None:
+    """The record, None where there is none.
+
+    Raises:
+        CommitError: It is there and is not what this program writes.
+    """
+    state = RunState(output)
+    values = state.read(RECORD)
+    return None if values is None else typed(_RECORD, values, state.path_of(RECORD))
+
+
+def write_record(output: Folder, record: LabelRecord) -> None:
+    """Raises CommitError when it cannot be written."""
+    RunState(output).write(RECORD, asdict(record))
+    reached("labels_recorded")
+
+
+def check_settings(output: Folder, recorded: LabelRecord, settings: Mapping[str, Any]) -> None:
+    """Go on only with labels of the same settings, teachers and input.
+
+    Raises:
+        FingerprintError: Lists what differs.
+    """
+    if lines := differences(recorded.settings, settings):
+        raise FingerprintError(
+            f"{output.uri} holds other labels:\n  "
+            + "\n  ".join(lines)
+            + "\nUse another output.path, or set these back."
+        )
+
+
+def check_is_free(output: Folder) -> None:
+    """Refuse a folder with files of others; the lock is there before anything else is.
+
+    Raises:
+        ConfigError: Names one of them.
+    """
+    in_run = [name for name in names_in(output, "run") if not name.startswith("lock.") and name != "staging"]
+    foreign = [name for name in names_in(output) if name != "run"] + [f"run/{name}" for name in in_run]
+    if foreign:
+        raise ConfigError(
+            f"output.path={output.uri} holds files that `label` has not written, such as {foreign[0]!r}. Use an empty "
+            "or a new folder."
+        )
+
+
+def open_labels(place: str) -> tuple[Folder, LabelRecord]:
+    """Finished labels, to be read.
+
+    Raises:
+        ConfigError: There are none at this place, or they are not finished.
+        CommitError: The record cannot be read.
+    """
+    output = Folder.at(place)
+    record = read_record(output)
+    if record is None:
+        raise ConfigError(f"{place} holds no labels: run/{RECORD} is not there. Name the output.path of `label`.")
+    if not is_marked(output):
+        raise ConfigError(
+            f"{place} is not finished: {LABELS}/_SUCCESS is not there. The same `label` command resumes it."
+        )
+    return output, record
+
+
+def shape_of(units: Sequence[WorkUnit]) -> str:
+    """A hash of which rows each unit has, whenever its files were written."""
+    return fingerprint(
+        {unit.unit_id: [[span.file, span.row_start, span.row_stop] for span in unit.spans] for unit in units}
+    )

@@ -1,0 +1,186 @@
+"""Teachers' finished outputs, checked before anything is joined."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from reranker_batch.config import InputConfig
+from reranker_batch.config.labels import TeacherConfig
+from reranker_batch.core.units import Span, WorkUnit
+from reranker_batch.errors import ConfigError
+from reranker_batch.printing import listed
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.manifest import Manifest
+from reranker_batch.storage.output.run_state import MANIFEST, RunState
+
+_IDENTITY = ("size_bytes", "footer_digest", "num_rows")
+"""What equal files have in common; a copy has another time."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A finished output with every candidate of its input, in the nested layout."""
+
+    name: str
+    weight: float
+    output: Folder
+    manifest: Manifest
+    model: Mapping[str, Any]
+    """Name, revision and recipe."""
+    units: tuple[WorkUnit, ...]
+    dead_letters: frozenset[str]
+    """Units that have some."""
+    by_file: Mapping[str, _SpansOfFile] = field(repr=False)
+
+    def units_with(self, spans: Sequence[Span]) -> Iterator[str]:
+        """The units that hold rows of these spans, each once, in the order of the input."""
+        seen: dict[str, None] = {}
+        for span in spans:
+            if span.file in self.by_file:
+                seen |= dict.fromkeys(self.by_file[span.file].units_with(span))
+        return iter(seen)
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: what decides the values of the output."""
+        return {
+            "weight": self.weight,
+            "fingerprint": self.manifest.fingerprint,
+            "scoring_fingerprint": self.manifest.scoring_fingerprint,
+            "units_digest": self.manifest.units_digest,
+            "model": dict(self.model),
+        }
+
+
+@dataclass(frozen=True)
+class _SpansOfFile:
+    """Spans of one file in their order, with their units."""
+
+    starts: tuple[int, ...]
+    unit_ids: tuple[str, ...]
+
+    def units_with(self, span: Span) -> Sequence[str]:
+        first = max(0, bisect_right(self.starts, span.row_start) - 1)
+        return self.unit_ids[first : bisect_right(self.starts, max(span.row_start, span.row_stop - 1))]
+
+
+def open_teacher(config: TeacherConfig) -> Teacher:
+    """Read the records of a teacher's output.
+
+    Raises:
+        ConfigError: It is not finished, has another layout, or was trimmed; the message names the teacher.
+        CommitError: A record cannot be read.
+    """
+    state = RunState(Folder.at(config.output))
+    values, units = state.read(MANIFEST), state.recorded_units()
+    if values is None or units is None:
+        raise ConfigError(f"Teacher {config.name}: {config.output} holds no run. {_remedy(config)}")
+    manifest = Manifest.of(values, state.path_of(MANIFEST))
+    if not state.is_complete:
+        raise ConfigError(
+            f"Teacher {config.name}: {config.output} is not finished: scores/_SUCCESS is not there. {_remedy(config)}"
+        )
+    check_output(config.name, manifest.settings.output.layout, manifest.settings.output.top_n)
+    dead = {name.removeprefix("part-").removesuffix(".parquet") for name in state.dead_letter_names()}
+    return Teacher(
+        config.name,
+        config.weight,
+        state.output,
+        manifest,
+        _model_of(values),
+        tuple(units),
+        frozenset(dead),
+        _spans_by_file(units),
+    )
+
+
+def _model_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    described = manifest.get("model")
+    names = ("name", "revision", "recipe")
+    return {name: described.get(name) for name in names} if isinstance(described, Mapping) else {}
+
+
+def _remedy(config: TeacherConfig) -> str:
+    return "Finish it first." if config.config else "Run it first, or set the teacher's key config."
+
+
+def check_output(name: str, layout: str, top_n: int | None) -> None:
+    """Refuse outputs that cannot be joined.
+
+    Raises:
+        ConfigError: Names the teacher and the key.
+    """
+    if top_n is not None:
+        raise ConfigError(
+            f"Teacher {name}: its output was trimmed to ranking.top_n={top_n}, so scores are missing. Run it again "
+            "with ranking.top_n: null."
+        )
+    if layout != "nested":
+        raise ConfigError(
+            f"Teacher {name}: its output has output.layout: {layout}, which does not tell the place of a query. Run it "
+            "again, into a new output.path with output.layout: nested; with reuse.from no pair is scored again."
+        )
+
+
+def _spans_by_file(units: Sequence[WorkUnit]) -> dict[str, _SpansOfFile]:
+    spans: dict[str, list[tuple[int, str]]] = {}
+    for unit in units:
+        for span in unit.spans:
+            spans.setdefault(span.file, []).append((span.row_start, unit.unit_id))
+    return {
+        file: _SpansOfFile(tuple(start for start, _ in sorted(items)), tuple(unit for _, unit in sorted(items)))
+        for file, items in spans.items()
+    }
+
+
+def check_same_input(teachers: Sequence[Teacher]) -> None:
+    """Refuse teachers of two inputs. Files of one name, size, footer and number of rows are the same.
+
+    Raises:
+        ConfigError: Names the two teachers and what differs.
+    """
+    first, *others = teachers
+    for other in others:
+        differences = _input_differences(first.manifest, other.manifest)
+        if differences:
+            raise ConfigError(
+                f"Teachers {first.name} and {other.name} have scored two inputs: "
+                f"{listed(differences, most=5, separator='; ')}. Run them on one input."
+            )
+
+
+def _input_differences(one: Manifest, two: Manifest) -> list[str]:
+    left, right = one.config.input, two.config.input
+    differences = [
+        f"input.columns.{name} is {getattr(left.columns, name)!r} and {getattr(right.columns, name)!r}"
+        for name in type(left.columns).model_fields
+        if name != "passthrough" and getattr(left.columns, name) != getattr(right.columns, name)
+    ]
+    if left.layout != right.layout:
+        differences.append(f"input.layout is {left.layout} and {right.layout}")
+    return differences + file_differences(one.input.files, two.input.files)
+
+
+def file_differences(one: Mapping[str, Mapping[str, Any]], two: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Files that only one of two inputs has, or that differ in more than their time."""
+    names = sorted(one.keys() | two.keys())
+    return [
+        f"{name} {'differs' if name in one and name in two else 'is in one of them only'}"
+        for name in names
+        if name not in one or name not in two or any(one[name].get(key) != two[name].get(key) for key in _IDENTITY)
+    ]
+
+
+def check_input(teacher: Teacher, config: InputConfig, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse an input that is not the one that was scored.
+
+    Raises:
+        ConfigError: Names the teacher and what differs.
+    """
+    if differences := file_differences(teacher.manifest.input.files, files):
+        raise ConfigError(
+            f"Teacher {teacher.name} has not scored {config.path} as it is now: "
+            f"{listed(differences, most=5, separator='; ')}. Put the files back, or run the teacher again."
+        )

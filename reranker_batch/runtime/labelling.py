@@ -1,0 +1,120 @@
+"""Labels from a config: the teachers that are not finished run first, then their scores become training data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reranker_batch.config import JobConfig
+from reranker_batch.config.labels import LabelConfig, TeacherConfig
+from reranker_batch.config.yaml_file import read_config_file
+from reranker_batch.errors import CommitError, ConfigError, described
+from reranker_batch.labels.finishing import make_labels
+from reranker_batch.labels.making import open_label_job
+from reranker_batch.labels.reasons import MEANINGS
+from reranker_batch.labels.report import LabelReport
+from reranker_batch.labels.teachers import check_output, open_teacher
+from reranker_batch.page.labels import write_label_page
+from reranker_batch.printing import complain
+from reranker_batch.runtime.driver import run
+from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.run_state import MANIFEST, RunState
+from reranker_batch.storage.places import check_access, is_within, refuse_overlap
+
+logger = logging.getLogger(__name__)
+
+
+def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
+    """Make training labels of what teachers think of the candidates of a table.
+
+    Teachers that have a config and are not finished run first, one after the other, each as an ordinary job. Labels
+    that were interrupted go on; labels that are complete are left as they are.
+
+    Raises:
+        ConfigError, InputError, ModelError: A setting, a teacher or the input cannot be used.
+        CommitError: A teacher ended without a complete output, or something cannot be read or written.
+        RerankerBatchError: The run of a teacher failed.
+        KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
+    """
+    _check_places(config)
+    for teacher, job in _unfinished(config):
+        _run_teacher(teacher, job, show_progress=show_progress)
+    return make_labels(
+        open_label_job(config), on_recorded=_write_page, on_progress=_tell if show_progress else _say_nothing
+    )
+
+
+def _check_places(config: LabelConfig) -> None:
+    """Raises ConfigError where labels would be written into what they are made from, or a place cannot be reached."""
+    goal, teachers = config.output.path, config.labels.teachers
+    check_access(goal, *(teacher.output for teacher in teachers))
+    if config.input is not None:
+        refuse_overlap(config.input.path, goal)
+    for teacher in teachers:
+        if is_within(goal, teacher.output) or is_within(teacher.output, goal):
+            raise ConfigError(
+                f"output.path={goal} is the output of teacher {teacher.name} or lies around or in it. Name another "
+                "folder."
+            )
+
+
+def _unfinished(config: LabelConfig) -> Sequence[tuple[TeacherConfig, JobConfig]]:
+    """The teachers that have to run, each with its job. All are checked before the first one runs."""
+    jobs = []
+    for teacher in config.labels.teachers:
+        if teacher.config is None or _is_finished(teacher):
+            open_teacher(teacher)
+        else:
+            jobs.append((teacher, _job_of(teacher, teacher.config, config)))
+    return jobs
+
+
+def _is_finished(teacher: TeacherConfig) -> bool:
+    state = RunState(Folder.at(teacher.output))
+    return state.read(MANIFEST) is not None and state.is_complete
+
+
+def _job_of(teacher: TeacherConfig, path: str, config: LabelConfig) -> JobConfig:
+    """The config of a teacher, with the output and the input that the config of labels names."""
+    values = read_config_file(Path(path), JobConfig)
+    if config.input is not None:
+        values["input"] = config.input.model_dump()
+    output: Any = values.get("output") or {}
+    if isinstance(output, dict):
+        values["output"] = {"layout": "nested", **output, "path": teacher.output}
+    try:
+        job = JobConfig.of(values)
+    except ConfigError as error:
+        raise ConfigError(f"Teacher {teacher.name}, {path}: {error}") from None
+    check_output(teacher.name, job.output.layout, job.ranking.top_n)
+    return job
+
+
+def _run_teacher(teacher: TeacherConfig, job: JobConfig, *, show_progress: bool) -> None:
+    if show_progress:
+        complain(f"Teacher {teacher.name}: {job.model.name}")
+    report = run(job, show_progress=show_progress)
+    if report.exit_code:
+        raise CommitError(
+            f"Teacher {teacher.name} is not complete: {'; '.join(report.reasons)}. `reranker-batch accept "
+            f"{teacher.output}` lets it through; the same `label` command then goes on."
+        )
+
+
+def _write_page(output: Folder, report: LabelReport) -> None:
+    """Labels do not fail because of their page."""
+    try:
+        write_label_page(output, report.to_dict(), {fate.code: text for fate, text in MEANINGS.items()})
+    except Exception as error:
+        logger.warning("There is no page of these labels: %s", described(error))
+
+
+def _tell(done: int, whole: int) -> None:
+    if done == whole or done % max(1, whole // 20) == 0:
+        complain(f"labels: {done:,} of {whole:,} parts")
+
+
+def _say_nothing(done: int, whole: int) -> None:
+    return None
