@@ -149,6 +149,11 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
+    if config.skip_bad_files:
+        raise ConfigError(
+            f"input.skip_bad_files is for Parquet that is read as it is. {_name(files)} is converted first, where a row "
+            "that cannot be read stops the job. Set it to false."
+        )
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
     return Look(adapted, Source(files, adaption), notes)
