@@ -151,8 +151,8 @@ def _with_adaption(
         return Look(adapted, notes=notes)
     if config.skip_bad_files:
         raise ConfigError(
-            f"input.skip_bad_files is for Parquet that is read as it is. {_name(files)} is converted first, where a row "
-            "that cannot be read stops the job. Set it to false."
+            f"input.skip_bad_files is for Parquet that is read as it is. {_name(files)} is converted first, where a "
+            "row that cannot be read stops the job. Set it to false."
         )
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
