@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.errors import CommitError
+from reranker_batch.errors import CommitError, InputError
 from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.adaption import Adaption
 from reranker_batch.preparing.source import Source
@@ -24,7 +24,7 @@ from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece
-from reranker_batch.storage.tables.reading import read_piece
+from reranker_batch.storage.tables.reading import RawRows, read_piece
 from reranker_batch.storage.values import conform
 
 PART_BYTES = 64 << 20
@@ -84,11 +84,23 @@ class Convert:
         source, adaption = self.source, self.source.adaption
         for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
             for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-                table = with_partitions(raw.table, source, raw.file)
-                yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+                yield adapted(raw, source, first_row)
 
 
-def with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
+def adapted(raw: RawRows, source: Source, first_row: int = 0) -> pa.Table:
+    """The prepared rows of raw ones, whose piece begins at a row of its file.
+
+    Raises:
+        InputError: A column is not of the kind that it has to be. Names file, column and row.
+    """
+    try:
+        table = _with_partitions(raw.table, source, raw.file)
+        return adapt(table, source.adaption, RowPlaces(raw.file, raw.numbers + first_row))
+    except InputError as error:
+        raise InputError(f"{error} This is so from {raw.place(0)} on.") from None
+
+
+def _with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
     """The table with the columns that stand in the names of the folders of its file, as far as they are wanted.
 
     Raises:

@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.mapping import in_threads
-from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.converting import (
     STAGING,
     Task,
+    adapted,
     drop_staging,
     joined_rows,
     publish_rows,
-    with_partitions,
 )
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.prepare import Sources
@@ -148,8 +147,7 @@ class _Sample:
                 break
             num_rows += len(raw.table)
             num_bytes += bytes_a_row(raw.table) * len(raw.table)
-            table = with_partitions(raw.table, source, raw.file)
-            yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers))
+            yield adapted(raw, source)
         seen = num_rows if source.files.form == "parquet" else num_bytes
         self.read += self.size_of(piece) if is_whole else seen
         self.num_whole += is_whole

@@ -17,11 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from engine import NAN, NanScorer, SmallJob, kept_rows, right_rows, run_in_a_process
+from object_store import object_store
 from row_layouts import LAYOUTS
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import CommitError, FingerprintError, InputError
+from reranker_batch.job.processes import processes
 from reranker_batch.preparing.conversion_record import RECORD, ConversionFolder
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.ready import look_at_input
@@ -204,6 +206,13 @@ def test_a_row_that_cannot_be_used_is_named_and_the_mended_file_goes_on(tmp_path
     assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
 
 
+def test_a_column_that_is_of_another_kind_in_a_later_file_is_named_with_its_place(tmp_path: Path) -> None:
+    job = job_on(tmp_path, jsonl)
+    (tmp_path / "in" / "z.jsonl").write_text('\n{"query": 3, "candidates": []}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"'query' in z.jsonl is int64, text .* This is so from z.jsonl, line 2 on"):
+        job.run()
+
+
 def test_what_cannot_be_scored_becomes_the_dead_letters_of_a_table_in_parquet(tmp_path: Path) -> None:
     rows = [
         b'{"query_id": "1", "query": "q", "candidates": [{"doc_id": "a", "text": null}, {"doc_id": "b", "text": "x"}]}',
@@ -291,3 +300,54 @@ def test_columns_of_parquet_that_need_adaption_are_converted(tmp_path: Path) -> 
     job.run()
     assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
     assert (tmp_path / "out" / "run" / "input" / RECORD).exists()
+
+
+def test_a_converted_night_is_reused_by_the_next_whatever_its_form(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    job = job_on(first, jsonl)
+    job.run()
+    groups = [*GROUPS[3:], ("new", "a new query", [("n", "a new document")])]
+    later = replace(job_on(second, tsv, groups), reuse={"from": job.output, "verify_sample": 4})
+    report = later.run()
+    assert report.totals.reused == sum(len(group[2]) for group in GROUPS[3:])
+    assert kept_rows(second / "out") == right_rows(groups)
+
+
+def test_source_and_output_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch, "nightly") as options:
+        source = Folder.at(f"s3://nightly/a b{options}")
+        for at, groups in enumerate([GROUPS[:9], GROUPS[9:]]):
+            with source.filesystem.open_output_stream(source.child(f"{at}.jsonl.gz"), compression=None) as sink:
+                sink.write(gzip.compress(nested_lines(groups).encode()))
+        job = SmallJob(source.uri, f"s3://nightly/out{options}")
+        assert job.run().exit_code == 0
+        assert "nothing to do" in job.run().message
+        output = Folder.at(job.output)
+        assert output.names("run", "input") == {RECORD, "part-000000-000000.parquet", "part-000001-000000.parquet"}
+        assert verify_output(job.output).problems == []
+
+
+def test_a_conversion_is_the_same_in_processes_of_its_own(tmp_path: Path) -> None:
+    jsonl(tmp_path, GROUPS)
+    source = source_of(tmp_path)
+    convert(source, str(tmp_path / "one"), in_threads)
+    with processes() as each:
+        convert(source, str(tmp_path / "two"), each)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+
+
+def test_an_error_of_a_row_comes_back_from_another_process_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"query": "q", "candidates": ["x"]}\n' * 3, encoding="utf-8")
+    source = source_of(tmp_path)
+    with (tmp_path / "a.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"query": 3, "candidates": ["x"]}\n')
+    with processes() as each, pytest.raises(InputError, match=r"a.jsonl has changed since it was listed"):
+        convert(source, str(tmp_path / "in"), each)
+    with (
+        processes() as each,
+        pytest.raises(InputError, match=r"Column 'query' of a.jsonl .* line 4"),
+    ):
+        convert(source_of(tmp_path), str(tmp_path / "in"), each)
