@@ -79,26 +79,27 @@ def open_table(
         ConfigError: See `resolve`.
     """
     listing = retried(lambda: list_input(place, data_files(form), key=key), f"Listing {place}")
-
-    def open_one(listed: ListedFile) -> TableFile | str:
-        try:
-            file = table_file(listing.root, listed, form, key)
-            if skip_bad:
-                refuse_bad(listing.root, file)
-        except InputError as error:
-            if skip_bad:
-                return str(error)
-            raise
-        return file
-
     with ThreadPoolExecutor(_PROBE_THREADS) as pool:
-        opened = list(pool.map(open_one, listing.files))
+        opened = list(pool.map(lambda one: _opened(listing.root, one, form, key, skip_bad=skip_bad), listing.files))
     skipped = {one.path: file for one, file in zip(listing.files, opened, strict=True) if isinstance(file, str)}
     files, left_out = of_one_form(listing.root, [file for file in opened if isinstance(file, TableFile)])
     _refuse_mixed(files, place, key, skipped)
     only = files[0].form
     has_names = has_header and only in ("csv", "tsv")
     return TableFiles(listing.root, tuple(files), only, has_names, {**listing.left_out, **left_out}, skipped)
+
+
+def _opened(root: str, listed: ListedFile, form: AskedForm, key: str, *, skip_bad: bool) -> TableFile | str:
+    """A file, or what is wrong with one that is to be skipped."""
+    try:
+        file = table_file(root, listed, form, key)
+        if skip_bad:
+            refuse_bad(root, file)
+    except InputError as error:
+        if skip_bad:
+            return str(error)
+        raise
+    return file
 
 
 def _refuse_mixed(files: Collection[TableFile], place: str, key: str, skipped: Mapping[str, str]) -> None:
