@@ -133,11 +133,10 @@ def _numbers(values: list[Any], kinds: set[type], path: Path) -> pa.Array:
         return _integers(values, path)
     if math.inf in values or -math.inf in values:
         _refuse_overflow(values, path)
-    try:
-        return pa.array(values, pa.float64())
-    except (OverflowError, pa.ArrowInvalid):
+    if int in kinds and any(map(_is_inexact, values)):
         what = ("a whole number that no float holds exactly", _is_inexact)
-        raise MixedColumnError(path, "has fractions", (what,), _ONE_TYPE) from None
+        raise MixedColumnError(path, "has fractions", (what,), _ONE_TYPE)
+    return pa.array([None if value is None else float(value) for value in values], pa.float64())
 
 
 def _integers(values: list[Any], path: Path) -> pa.Array:
