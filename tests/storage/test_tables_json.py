@@ -66,6 +66,17 @@ def test_an_object_without_keys_is_null(tmp_path: Path) -> None:
     assert of_lines(tmp_path, b'{"m": {}}\n{"m": {"a": 1}}\n') == [{"m": {"a": None}}, {"m": {"a": 1}}]
 
 
+def test_an_object_whose_keys_are_values_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    run = {"q1": {f"d{number}": 0.5 for number in range(5_000)}, "q2": {"d1": 1.0}}
+    message = refusal(tmp_path, jsonl([{"id": 1}, {"id": 2, "scores": run["q1"]}]))
+    assert (
+        "Column 'scores' of a.jsonl has names that seem to be values: the first of more than 4,096 names in line 2"
+        in message
+    )
+    assert "A row of a.json has names that seem to be values" in refusal(tmp_path, json.dumps(run).encode(), "a.json")
+    assert of_lines(tmp_path, jsonl([{"id": 1, "scores": run}]), wanted=["id"]) == [{"id": 1}]
+
+
 def test_infinities_and_nan_are_read_as_python_writes_them(tmp_path: Path) -> None:
     values = [row["a"] for row in of_lines(tmp_path, b'{"a": NaN}\n{"a": -Infinity}\n{"a": Infinity}\n{"a": 1}\n')]
     assert math.isnan(values[0])
