@@ -135,6 +135,20 @@ def run_and_summarize(job_config: JobConfig) -> int:
 
 
 @_command
+def init(
+    path: Annotated[str, typer.Argument(help="A file, folder, glob or URI with queries and their documents.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The config to write; a new file.")] = Path("job.yaml"),
+) -> None:
+    """Look at a table and write a config that reads it, with what was seen and guessed as comments."""
+    from reranker_batch.preparing.initial import write_first_config
+    from reranker_batch.storage.places import check_access
+
+    check_access(path)
+    write_first_config(path, output)
+    say(f"{output}: read its comments, set model.name and output.path, then: reranker-batch plan {output}")
+
+
+@_command
 def plan(
     config: ConfigPath,
     overrides: Overrides = None,

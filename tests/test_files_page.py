@@ -148,6 +148,12 @@ def test_the_record_of_reuse(tmp_path: Path) -> None:
     check(documented("run/reuse.json"), record)
 
 
+def test_the_record_of_a_conversion(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"query": "q", "candidates": ["x"]}\n', encoding="utf-8")
+    SmallJob(str(tmp_path / "in.jsonl"), str(tmp_path / "out")).run()
+    check(documented("run/input/_converted.json"), read(tmp_path / "out" / "run" / "input" / "_converted.json"))
+
+
 def test_the_lock(tmp_path: Path) -> None:
     with hold_lock(Folder.at(str(tmp_path))):
         (lock,) = (tmp_path / "run").glob("lock.*")

@@ -23,7 +23,17 @@ PACKAGE = ROOT / "reranker_batch"
 
 NAMES_OF_OTHERS = {
     *("modeling.py", "results.md", "results.svg"),
-    *("scores/", "memo/", "dead_letters/", "run/", "redriven/", "mini/", "out/bench/", "additional_chat_templates/"),
+    *(
+        "scores/",
+        "memo/",
+        "dead_letters/",
+        "run/",
+        "run/input/",
+        "redriven/",
+        "mini/",
+        "out/bench/",
+        "additional_chat_templates/",
+    ),
 }
 """Files and folders of models and outputs, which the pages name too."""
 

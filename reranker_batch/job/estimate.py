@@ -16,8 +16,8 @@ from reranker_batch.core.units import WorkUnit, auto_unit_pairs
 from reranker_batch.job.job import Job, open_job, open_model, plan_of
 from reranker_batch.job.pace import Pace
 from reranker_batch.pipeline import count_unit, prepare_unit
-from reranker_batch.preparing.ready import Conversion, look_at_input
-from reranker_batch.preparing.sample import convert_sample
+from reranker_batch.preparing.ready import look_at_input, making_of
+from reranker_batch.preparing.sample import make_sample
 
 _SAMPLE_PAIRS = 4_000
 _SAMPLE_PLACES = 8
@@ -88,23 +88,24 @@ def estimate_job(config: JobConfig, *, pace: Pace | None = None) -> Estimate:
     """
     opened = open_model(config, with_weights=False)
     look = look_at_input(config)
-    conversion = Conversion.of(config, look)
-    if conversion is None or conversion.is_complete:
+    making = making_of(config, look)
+    if making is None or making.is_complete:
         return _estimate(open_job(config, opened=opened, look=look), pace)
     with TemporaryDirectory(prefix="reranker-batch-") as folder:
-        scale = convert_sample(conversion.source, folder)
+        sampled = make_sample(making, folder)
         plan = plan_of(config, look, look.config.model_copy(update={"path": folder}))
         estimate = _estimate(Job(look.known(config), *opened, plan), pace)
-    files = len(conversion.source.files.files)
-    return replace(estimate, files=files) if scale == 1 else _scaled_up(estimate, files, scale, config)
+    files = making.num_files
+    estimate = replace(estimate, files=files)
+    return estimate if sampled.is_whole else _scaled_up(estimate, sampled.scale, config)
 
 
-def _scaled_up(estimate: Estimate, files: int, scale: float, config: JobConfig) -> Estimate:
+def _scaled_up(estimate: Estimate, scale: float, config: JobConfig) -> Estimate:
     """The estimate of a part for the whole."""
     pairs, unit_pairs = round(estimate.pairs * scale), config.runtime.unit_pairs
     aim = auto_unit_pairs(pairs) if unit_pairs == "auto" else unit_pairs
     units = max(estimate.units, math.ceil(pairs / aim))
-    return replace(estimate, files=files, rows=round(estimate.rows * scale), units=units, pairs=pairs, is_exact=False)
+    return replace(estimate, rows=round(estimate.rows * scale), units=units, pairs=pairs, is_exact=False)
 
 
 def _estimate(job: Job, pace: Pace | None) -> Estimate:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pyarrow as pa
 
@@ -45,16 +46,21 @@ class _Seen:
     rows: pa.Table
 
     @classmethod
-    def of(cls, place: str, key: str, form: str, columns: Sequence[Column | None], known: Sequence[str]) -> _Seen:
+    def of(cls, place: str, key: str, form: Form | Literal["auto"], columns: Sequence[Column | None], known: Sequence[str]) -> _Seen:
         """Files of columns have a header where a column is named, or a name of the first line is known."""
-        files = open_table(place, form=form, has_header=False, key=key)  # type: ignore[arg-type]
+        ids = {*known, *(str(column) for column in columns)}
+        files = open_table(place, form=form, has_header=False, key=key)
         if files.form in _HEADERLESS:
-            first = _first_rows(files).slice(0, 1).to_pylist()
+            first = _first_rows(files, ids).slice(0, 1).to_pylist()
             named = {str(value).strip().lower() for row in first for value in row.values()}
             by_place = any(isinstance(column, int) for column in columns)
             by_name = any(isinstance(column, str) for column in columns)
             files = replace(files, has_header=not by_place and (by_name or bool(named & set(known))))
-        return cls(key, files, tuple(columns_seen(files).names), _first_rows(files))
+        rows = _first_rows(files, ids)
+        names = tuple((columns_seen(files) if files.form == "parquet" else rows.schema).names)
+        if not names:
+            raise InputError(f"{key}: {files.files[0].path} has no rows. Check {key}.path.")
+        return cls(key, files, names, rows)
 
     @property
     def is_by_place(self) -> bool:
@@ -85,9 +91,10 @@ class _Seen:
         return name
 
 
-def _first_rows(files: TableFiles) -> pa.Table:
+def _first_rows(files: TableFiles, ids: Collection[str]) -> pa.Table:
+    """Some rows; values at the paths `ids` are texts."""
     for piece in pieces(files):
-        for raw in read_piece(files, piece):
+        for raw in read_piece(files, piece, ids=ids):
             return raw.table.slice(0, _SAMPLED_ROWS)
     return pa.table({})
 
@@ -100,7 +107,7 @@ def run_table(config: PrepareConfig) -> RunTable:
     """
     run, format_ = config.run, config.run_format
     assert run.path is not None
-    form = {"msmarco": "tsv"}.get(format_, format_)
+    form: Form | Literal["auto"] = "tsv" if format_ == "msmarco" else format_
     columns = (run.query_id, run.doc_id, run.score, run.rank)
     seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":

@@ -135,18 +135,18 @@ def parts_of(tables: Iterator[pa.Table], adaption: Adaption) -> Iterator[pa.Tabl
     is_first = True
     for table in tables:
         if gathered and unified_schema([*gathered, table]) is None:
-            yield _joined(gathered)
+            yield joined_rows(gathered)
             gathered, is_first = [], False
         gathered.append(table)
         if sum(each.nbytes for each in gathered) >= PART_BYTES:
-            whole = _joined(gathered)
+            whole = joined_rows(gathered)
             cut = _last_begin(whole) if adaption.layout == "pairs" else len(whole)
             gathered = [whole.slice(cut)] if cut < len(whole) else []
             if cut:
                 yield whole.slice(0, cut)
                 is_first = False
     if gathered:
-        yield _joined(gathered)
+        yield joined_rows(gathered)
     elif is_first:
         yield adapt(_no_rows(adaption), adaption, RowPlaces("", np.empty(0, dtype=np.int64)))
 
@@ -174,7 +174,8 @@ def unified_schema(tables: Sequence[pa.Table]) -> pa.Schema | None:
     return pa.schema(list(types.items()))
 
 
-def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+def joined_rows(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables whose columns have types in common, one after the other."""
     schema = unified_schema(tables)
     assert schema is not None
     columns = {

@@ -62,18 +62,21 @@ class Guess:
             return {"format": self.format}
         default = ColumnsConfig().model_dump()
         columns = {key: value for key, value in self.columns.columns.model_dump().items() if value != default[key]}
-        return {"layout": self.columns.layout, **({"columns": columns} if columns else {})}
+        layout = {"layout": "pairs"} if self.columns.layout == "pairs" else {}
+        return {**layout, **({"columns": columns} if columns else {})}
 
     def shown(self) -> str:
         """As YAML."""
-        text: str = yaml.safe_dump({"input": self.section()}, sort_keys=False, allow_unicode=True, width=10_000)
+        text: str = yaml.safe_dump(
+            {"input": self.section()}, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
+        )
         return f"# {self.why}\n{text}".rstrip()
 
 
 def guesses(schema: pa.Schema, asked: ColumnsConfig, name: str) -> list[Guess]:
-    """What may be meant, the most likely first; a format that fits comes before columns alone."""
+    """What may be meant, the most likely first: the formats that fit or else columns by their names."""
     found = [Guess(each, FORMATS[format_].title, format_) for format_, each in fitting(schema, asked).items()]
-    for each in (_nested(schema), _pairs(schema)):
+    for each in (_nested(schema), _pairs(schema)) if not found else ():
         if each is not None and _can_be(each, schema, name) and each not in [guess.columns for guess in found]:
             what = "a row is a query with its candidates" if each.layout == "nested" else "a row is a query and a text"
             found.append(Guess(each, f"by their names and types, {what}"))

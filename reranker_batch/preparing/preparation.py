@@ -50,6 +50,16 @@ class Preparation:
                 refuse_overlap(place, str(written))
         check_access(*self.config.places, self.goal)
 
+    @property
+    def is_complete(self) -> bool:
+        """Raises CommitError when the record cannot be read."""
+        return self.record() is not None
+
+    @property
+    def num_files(self) -> int:
+        """Of all tables that are read. Raises InputError where one cannot be listed."""
+        return sum(len(open_table(place).files) for place in self.config.places)
+
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""
         return sum(unpacked_bytes(open_table(place)) for place in self.config.places)

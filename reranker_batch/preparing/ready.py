@@ -10,10 +10,10 @@ from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.record import PreparedRecord
 from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Look, Source, look_at
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
 
 
@@ -38,6 +38,11 @@ class Conversion:
         """Raises CommitError when the record cannot be read."""
         record = ConversionFolder(Folder.at(self.goal)).read()
         return record is not None and record.parts is not None
+
+    @property
+    def num_files(self) -> int:
+        """Of the source."""
+        return len(self.source.files.files)
 
     def check_places(self) -> None:
         """They are those of the run, which has checked them."""

@@ -54,7 +54,7 @@ def prepare_rows(
         InputError: The table cannot be used.
         CommitError: Something cannot be written.
     """
-    source = pairs_source(_input_of(config, given))
+    source = pairs_source(input_of(config, given))
     settings = {
         "depth": config.depth,
         "drop_identical_ids": config.drop_identical_ids,
@@ -72,7 +72,7 @@ def prepare_rows(
     return finish(PreparedFolder(Folder.at(goal)), asked, make, each, on_progress)
 
 
-def _input_of(config: PrepareConfig, given: InputConfig | None) -> InputConfig:
+def input_of(config: PrepareConfig, given: InputConfig | None) -> InputConfig:
     """The run as an input, its columns as `input.columns` and `prepare.run` say."""
     run = config.run
     assert run.path is not None

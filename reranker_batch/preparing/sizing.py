@@ -42,7 +42,7 @@ def estimated_rows(run: RunTable) -> int:
     first = next(iter(pieces(run.files, _SAMPLE_BYTES)), None)
     if first is None:
         return 0
-    raw = next(read_piece(run.files, first), None)
+    raw = next(read_piece(run.files, first, ids=(run.query_id, run.doc_id)), None)
     rows = next(run.read(0, first), None)
     if raw is None or rows is None or not len(raw.table):
         return 0

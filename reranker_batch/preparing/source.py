@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 
@@ -11,13 +13,13 @@ from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
 from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
-from reranker_batch.preparing.guessing import guesses
+from reranker_batch.preparing.guessing import Guess, guesses
 from reranker_batch.storage.filesystem import is_builtin, resolve
 from reranker_batch.storage.input.listing import list_input, shown_left_out
 from reranker_batch.storage.input.partitions import constants_of, with_constants
 from reranker_batch.storage.input.reading import mark_of
-from reranker_batch.storage.tables.pieces import footer_of
-from reranker_batch.storage.tables.reading import columns_seen
+from reranker_batch.storage.tables.pieces import footer_of, pieces
+from reranker_batch.storage.tables.reading import columns_seen, read_piece
 from reranker_batch.storage.tables.table_files import TableFiles, open_table
 
 _OPEN_FORMS = ("jsonl", "json")
@@ -147,6 +149,11 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
+    if config.skip_bad_files:
+        raise ConfigError(
+            f"input.skip_bad_files is for Parquet that is read as it is. {_name(files)} is converted first, where a "
+            "row that cannot be read stops the job. Set it to false."
+        )
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
     return Look(adapted, Source(files, adaption), notes)
@@ -176,6 +183,48 @@ def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look
     [(name, found)] = maps.items()
     note = f"{config.path} is read as input.format: {name} ({FORMATS[name].title}), which its columns fit."
     return _with_adaption(config, found, files, _adaption(found, files, seen), (note,))
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """What lies at a place, and how it may be read."""
+
+    files: TableFiles
+    rows: pa.Table
+    """The first of them, with all columns."""
+    guesses: list[Guess]
+    """At least one, the most likely first."""
+
+
+def recognise(place: str) -> Recognised:
+    """Look at a table without a config.
+
+    Raises:
+        InputError: Nothing is there, or its columns tell nothing; the message lists them.
+        ConfigError: The place cannot be used.
+    """
+    config, files = InputConfig(path=place), open_table(place)
+    seen = _seen(config, files)
+    if _is_top1000(files, seen):
+        files = open_table(place, has_header=False)
+        seen = _seen(config, files)
+    found = [*_default_guesses(files, seen), *guesses(seen, config.columns, _name(files))]
+    if not found:
+        raise InputError(
+            f"{place} has the columns {shown_columns(seen)}, and none of them tells by its name that it is a query "
+            "and its documents. Write a config by hand: input.columns names the columns."
+        )
+    ids = likely_ids(config.columns) if files.form in _OPEN_FORMS else ()
+    first = next(read_piece(files, pieces(files)[0], None, ids), None)
+    return Recognised(files, seen.empty_table() if first is None else first.table, found)
+
+
+def _default_guesses(files: TableFiles, seen: pa.Schema) -> Iterator[Guess]:
+    for layout in get_args(Literal["nested", "pairs"]):
+        columns = ColumnMap(layout, ColumnsConfig())
+        with suppress(InputError):
+            _adaption(columns, files, seen)
+            yield Guess(columns, "its columns have the default names")
 
 
 def _is_unset(config: InputConfig) -> bool:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
+from reranker_batch.preparing.adapter import joined_texts
 from reranker_batch.preparing.numbers import NotANumberError, ranks, scores
 from reranker_batch.preparing.ordering import Order, run_schema
 from reranker_batch.schema import is_list_like
@@ -148,22 +149,10 @@ def ids_of(values: pa.Array, raw: RawRows, rows: LongArray, name: str) -> pa.Arr
     return ids
 
 
-def joined(columns: list[pa.Array], separator: str = " ") -> pa.Array:
-    """The texts of each row in one, without nulls and empty ones, stripped; null where all are null."""
-    texts = [text_of(column) for column in columns]
-    if len(texts) == 1:
-        return texts[0]
-    plain = [pc.if_else(pc.equal(text, ""), None, text) for text in texts]
-    whole = pc.binary_join_element_wise(*plain, pa.scalar(separator, pa.large_string()), null_handling="skip")
-    stripped = pc.utf8_trim_whitespace(whole)
-    is_null = texts[0].is_null()
-    for text in texts[1:]:
-        is_null = pc.and_(is_null, text.is_null())
-    return pc.if_else(is_null, pa.scalar(None, pa.large_string()), stripped)
-
-
-def text_of(column: pa.Array) -> pa.Array:
-    return pa.nulls(len(column), pa.large_string()) if pa.types.is_null(column.type) else column.cast(pa.large_string())
+def joined(columns: list[pa.Array]) -> pa.Array:
+    """The text of each row; of several columns joined by a space."""
+    texts = [column.cast(pa.large_string()) for column in columns]
+    return texts[0] if len(texts) == 1 else joined_texts(texts, " ")
 
 
 def tops(paths: list[str]) -> set[str]:

@@ -175,3 +175,9 @@ def test_names_of_folders_are_columns(tmp_path: Path) -> None:
     [unit] = plan.units
     assert plan.source.read(unit).queries["date"].to_pylist() == ["2026-11-20", "2026-11-21"]
     assert [pair[0] for pair in pairs_of(config)] == ["date=2026-11-20/a.jsonl#0", "date=2026-11-21/a.jsonl#0"]
+
+
+def test_leaving_out_bad_files_is_for_files_that_are_read_as_they_are(tmp_path: Path) -> None:
+    path = lines(tmp_path / "in.jsonl", '{"query": "q", "pos": ["a"], "neg": ["b"]}')
+    with pytest.raises(ConfigError, match="skip_bad_files is for Parquet .* in.jsonl is converted first"):
+        look_at_input(job(path, tmp_path / "out", skip_bad_files=True))

@@ -1,0 +1,123 @@
+"""A config that is written for a table loads, plans and says what it guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from layout_files import NAMES, expected_of, lay_out
+from row_layouts import LAYOUTS
+from tables import nested_table, pairs_table, random_groups, write
+
+from reranker_batch import JobConfig
+from reranker_batch.cli import run_command
+from reranker_batch.job.estimate import estimate_job
+from reranker_batch.preparing.folders import tables_in
+from reranker_batch.preparing.initial import first_config, write_first_config
+
+
+def written(place: Path, folder: Path) -> JobConfig:
+    write_first_config(str(place), folder / "job.yaml")
+    return JobConfig.load(folder / "job.yaml")
+
+
+def only_data(name: str, folder: Path) -> Path:
+    """The files of a layout without the configs; the file itself where it is one."""
+    lay_out(name, folder)
+    for path in folder.glob("*.yaml"):
+        path.unlink()
+    files = [*folder.iterdir()]
+    return files[0] if len(files) == 1 and files[0].is_file() else folder
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layout_gets_a_config_that_plans_all_of_its_pairs(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = only_data(name, tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    config = written(place, tmp_path)
+    assert estimate_job(config).pairs == len(expected_of(name))
+    assert not Path(config.output.path).exists()
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_text_of_the_table_stands_in_the_config(tmp_path: Path, name: str) -> None:
+    text = first_config(str(LAYOUTS[name].write(tmp_path / "in")))
+    for pair in LAYOUTS[name].pairs:
+        assert pair[3] not in text
+    assert all(line.isprintable() and len(line) < 300 for line in text.split("\n"))
+
+
+def test_what_was_seen_and_guessed_stands_in_comments(tmp_path: Path) -> None:
+    text = first_config(str(LAYOUTS["tevatron"].write(tmp_path / "in")))
+    for line in (
+        "# Seen: 1 file (jsonl), with these columns:",
+        "#   query: text, 8 bytes on average",
+        "#   positive_passages: lists, 0.5 items on average; an object with",
+        "#     docid: text, 2 bytes on average",
+        "# Guessed: Tevatron: passages with docid, title and text in two lists.",
+        "output: {path: out/train}  # a new folder",
+    ):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize("layout", ["nested", "pairs"])
+def test_a_table_with_the_default_columns_needs_no_columns(tmp_path: Path, layout: str) -> None:
+    groups = random_groups(5, max_candidates=3)
+    table = nested_table(groups) if layout == "nested" else pairs_table(groups)
+    write(table, tmp_path / "in" / "a.parquet")
+    config = written(tmp_path / "in", tmp_path)
+    assert (config.input.layout, config.input.format) == (layout, "auto")
+    assert estimate_job(config).pairs == max(sum(max(len(group[2]), layout == "nested") for group in groups), 1)
+
+
+def test_columns_of_other_names_are_guessed(tmp_path: Path) -> None:
+    rows = [
+        {"q": {"text": "sort", "id": at}, "hits": [{"id": 4, "doc": {"content": "x", "title": "T"}}]} for at in (1, 2)
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    columns = written(tmp_path / "in.jsonl", tmp_path).input.columns
+    assert (columns.query, columns.query_id, columns.candidates, columns.doc_id) == ("q.text", "q.id", "hits", "id")
+    assert columns.document == ["doc.title", "doc.content"]
+
+
+def test_rows_of_pairs_in_any_order_are_grouped_first(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text("query\ttext\nq\ta\nr\tb\nq\tc\n", encoding="utf-8")
+    config = written(tmp_path / "in.tsv", tmp_path)
+    assert config.prepare.run.path == str(tmp_path / "in.tsv")
+    assert config.input.layout == "pairs"
+
+
+def test_the_output_is_never_inside_the_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(nested_table(random_groups(3)), tmp_path / "in" / "a.parquet")
+    monkeypatch.chdir(tmp_path / "in")
+    text = first_config(str(tmp_path / "in"))
+    assert f"output: {{path: {tmp_path / 'in'}-reranked}}" in text
+
+
+def test_judged_documents_stand_in_for_a_run_that_is_not_there(tmp_path: Path) -> None:
+    lay_out("beir", tmp_path / "in")
+    (tmp_path / "in" / "run.trec").unlink()
+    tables = tables_in(str(tmp_path / "in"))
+    assert tables is not None
+    assert (tables.is_judged, tables.run) == (True, str(tmp_path / "in" / "qrels" / "test.tsv"))
+    assert "Name your run in prepare.run" in first_config(str(tmp_path / "in"))
+
+
+def test_the_command_writes_a_new_file_and_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = LAYOUTS["triplets"].write(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["init", str(path)]) == 0
+    assert run_command(["init", str(path), "--output", "other.yaml"]) == 0
+    assert sorted(os.listdir(tmp_path)) == ["in", "job.yaml", "other.yaml"]
+    assert run_command(["init", str(path)]) == 2
+    assert "job.yaml is there already. Name another file with --output." in capsys.readouterr().err
+    (tmp_path / "ids.jsonl").write_text('{"a": 1, "b": 2}\n', encoding="utf-8")
+    assert run_command(["init", "ids.jsonl", "--output", "new.yaml"]) == 2
+    assert "ids.jsonl has the columns a, b, and none of them tells" in capsys.readouterr().err
+    assert not (tmp_path / "new.yaml").exists()
