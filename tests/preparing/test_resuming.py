@@ -108,7 +108,6 @@ PARENT = """
 import sys, time
 from reranker_batch.job.processes import processes
 with processes(2) as each:
-    print("ready", flush=True)
     list(each(time.sleep, [60.0, 60.0]))
 """
 
@@ -116,7 +115,7 @@ with processes(2) as each:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
 def test_processes_end_with_their_parent(how: signal.Signals) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment)
     until = time.monotonic() + 60
     while len(children := psutil.Process(parent.pid).children()) < 2:
         assert time.monotonic() < until
