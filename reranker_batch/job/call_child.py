@@ -20,7 +20,7 @@ def main(descriptor: str, parent: str) -> None:
     while True:
         call, item = connection.recv()
         try:
-            answer = call(item), None
+            answer: tuple[Any, RerankerBatchError | None] = call(item), None
         except RerankerBatchError as error:
             answer = None, error
         except Exception as error:

@@ -10,8 +10,8 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
 from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Task
-from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.source import Source
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece, pieces
 

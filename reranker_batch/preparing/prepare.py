@@ -43,7 +43,7 @@ class Sources:
     def record(self, config: PrepareConfig) -> PreparedRecord:
         """What is to be prepared from them, and in how many buckets."""
         query_buckets, document_buckets = buckets_for(self.run, self.corpus)
-        tables = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
+        tables: dict[str, RunTable | TextTable] = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
         settings = {
             "depth": config.depth,
             "on_missing": config.on_missing,

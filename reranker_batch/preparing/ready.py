@@ -10,10 +10,10 @@ from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.record import PreparedRecord
 from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Look, Source, look_at
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
 
 
@@ -63,7 +63,10 @@ def look_at_input(config: JobConfig) -> Look:
     Raises:
         ConfigError, InputError: It cannot be used; the message says which columns may be meant.
     """
-    return Look(config.input) if config.prepare.is_wanted else look_at(config.input)
+    preparation = Preparation.of(config)
+    if preparation is None:
+        return look_at(config.input)
+    return Look(config.input.model_copy(update={"path": preparation.goal, "format": "auto"}))
 
 
 def ready_input(config: JobConfig, look: Look) -> InputConfig:
