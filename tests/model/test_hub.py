@@ -30,11 +30,13 @@ PANDA = [
 ]
 OWNERS = {
     "bge": "BAAI",
+    "granite": "ibm-granite",
     "gte": "Alibaba-NLP",
     "jina": "jinaai",
     "ms": "cross-encoder",
     "mxbai": "mixedbread-ai",
     "Qwen3": "Qwen",
+    "zerank": "zeroentropy",
 }
 MODELS = [
     "alibaba-nlp-community/gte-multilingual-reranker-base",
