@@ -57,7 +57,9 @@ def test_encoders_with_one_label_are_recognised(model_type: str, architecture: s
     [
         (config("llama", "LlamaForCausalLM"), "prompt template"),
         (config("llama", "LlamaForSequenceClassification"), "near random"),
-        (config("funnel", "FunnelForSequenceClassification"), "encoder of a family that was not compared"),
+        (config("funnel", "FunnelForSequenceClassification"), "a funnel model: .* type of its own"),
+        (config("bert", "HF_ColBERT"), "late interaction"),
+        (config("roc_bert", "RoCBertForSequenceClassification"), "encoder of a family that was not compared"),
         (config("bert", "BertModel"), "no sequence-classification head"),
         (config("own", "OwnForSequenceClassification"), "model_type='own'"),
         ({}, "model_type=None"),

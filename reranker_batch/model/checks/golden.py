@@ -68,6 +68,12 @@ GOLDEN: Mapping[str, Golden] = {
     "zerank-1-small": _scores(0.0943, 0.8389, 0.1205, 0.2184, scale=0.2),
     "Qwen3-Reranker-0.6B": _QWEN3,
     "Qwen3-Reranker-0.6B-seq-cls": _QWEN3,
+    "ms-marco-electra-base": _scores(0.00003, 0.930, 0.789, 0.805),
+    "mmarco-mMiniLMv2-L12-H384-v1": _logits(-3.28, 10.19, 3.44, 7.47),
+    "bge-reranker-v2-m3-ko": _scores(0.0071, 1.0, 0.965, 1.0),
+    "japanese-bge-reranker-v2-m3-v1": _scores(0.041, 0.996, 0.820, 0.984),
+    "ruri-v3-reranker-310m": _scores(0.00035, 0.996, 0.0025, 0.275),
+    "cross-encoder-russian-msmarco": _scores(0.0017, 0.934, 0.275, 0.036),
 }
 
 
