@@ -18,6 +18,7 @@ from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.core.ragged import Ragged
 from reranker_batch.model.forward.padded import Forward
+from reranker_batch.model.source.bidirectional import BidirectionalLlama
 
 CPU = torch.device("cpu")
 LONGEST = 64
@@ -56,6 +57,11 @@ _CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"num_key_value_heads": 2, "classifier_pooling": "bos", "mask_token_id": 4},
     ),
     "eurobert, mean pooling": ("eurobert", {"classifier_pooling": "mean", "mask_token_id": 4}),
+    "nomic_bert": ("nomic_bert", {}),
+    "llama, both ways": (
+        "llama",
+        {"num_key_value_heads": 2, "is_causal": False, "classifier_pooling": "mean", "logit_temperature": 0.5},
+    ),
 }
 PACKED = tuple(name for name, (kind, _) in _CONFIGS.items() if kind in transformers.CONFIG_MAPPING)
 
@@ -71,13 +77,18 @@ def enlarge(model: torch.nn.Module, seed: int) -> None:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.1)
 
 
+def _built(config: transformers.PretrainedConfig, **more: str) -> Any:
+    own_class: Any = BidirectionalLlama
+    if config.model_type == "llama":
+        return own_class._from_config(config, **more)
+    return transformers.AutoModelForSequenceClassification.from_config(config, **more)
+
+
 @lru_cache
 def _weights(name: str) -> tuple[transformers.PretrainedConfig, dict[str, torch.Tensor]]:
     kind, changes = _CONFIGS[name]
     sizes = changes if kind == "distilbert" else _SIZES | changes
-    model = transformers.AutoModelForSequenceClassification.from_config(
-        transformers.AutoConfig.for_model(kind, **sizes)
-    )
+    model = _built(transformers.AutoConfig.for_model(kind, **sizes))
     enlarge(model, seed=0)
     return model.config, model.state_dict()
 
@@ -85,7 +96,7 @@ def _weights(name: str) -> tuple[transformers.PretrainedConfig, dict[str, torch.
 def packed_model(name: str, dtype: torch.dtype = torch.float32) -> Any:
     """A fresh model, with the same weights at every call."""
     config, weights = _weights(name)
-    model = transformers.AutoModelForSequenceClassification.from_config(deepcopy(config), attn_implementation="sdpa")
+    model = _built(deepcopy(config), attn_implementation="sdpa")
     model.load_state_dict(weights)
     return model.to(dtype).eval()
 

@@ -1,7 +1,7 @@
 """Distributed batch reranking: Parquet in, cross-encoders on Ray actors, scored and trimmed Parquet out.
 
-A job over files:       `prepare`, `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a
-                        `JobConfig`
+A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
+Its input beforehand:   `prepare`
 Labels for training:    `label`, with a `LabelConfig`
 A table in memory:      `rerank_table`
 One query, or pairs:    `Reranker`

@@ -295,14 +295,24 @@ def redrive(
 
 @_command
 def export(
-    output: Annotated[str, typer.Argument(help="The output.path of a complete or accepted run.")],
-    target: Annotated[str, typer.Argument(help="The file to write; .gz or .zst at its end compress it.")],
-    file_format: Annotated[str, typer.Option("--format", help="trec, msmarco, mteb or jsonl.")],
+    output: Annotated[str, typer.Argument(help="The output.path of a complete or accepted run, or of labels.")],
+    target: Annotated[
+        str,
+        typer.Argument(help="The file to write; .gz or .zst at its end compress it. A new folder for a training set."),
+    ],
+    file_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="trec, msmarco, mteb or jsonl. Of labels: trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, "
+            "flagembedding, ms-swift or tevatron.",
+        ),
+    ],
     tag: Annotated[str | None, typer.Option(help="trec: the name of the run.")] = None,
     subset: Annotated[str | None, typer.Option(help="mteb: the subset of the task; default.")] = None,
     split: Annotated[str | None, typer.Option(help="mteb: the split of the task; test.")] = None,
 ) -> None:
-    """Write the results of an output into a file that evaluation tools read."""
+    """Write the results of an output, or labels, in a format that evaluation tools or trainers read."""
     from reranker_batch.exporting.export import export as export_output
     from reranker_batch.storage.places import check_access
 
@@ -312,10 +322,11 @@ def export(
         (exported.repeated_queries, "rows have the query id of an earlier row, which is the one that is written"),
         (exported.repeated_documents, "times a document was already in the list of its query: its best place counts"),
         (exported.empty_queries, "queries have no results and are not in the file"),
+        *((number, f"queries are left out: {reason}") for reason, number in exported.left_out.items()),
     ):
         if number:
             complain(f"warning: {number:,} {what}")
-    say(f"{target}: {exported.documents:,} results of {exported.queries:,} queries.")
+    say(f"{target}: {exported.shown}.")
 
 
 @_command

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,24 +18,22 @@ from oracle import logit_of
 
 from reranker_batch import JobConfig
 from reranker_batch.core.limits import RequestLimits
-from reranker_batch.job.job import Job
+from reranker_batch.job.job import Job, plan_of
 from reranker_batch.job.processes import in_this_process
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
-from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.ready import make_ready, ready_input
-from reranker_batch.preparing.source import look_at
-from reranker_batch.storage.input.planning import plan_input
+from reranker_batch.preparing.ready import look_at_input, making_of, ready_input
 
 FOLDER = Path(__file__).parent / "layouts"
 NAMES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
-_PARQUET, _GZIP = ".parquet.jsonl", ".gz.plain"
 
 
 @dataclass(frozen=True)
 class Pair:
     """A candidate of the input: where it stands, what it is, and why it is a dead letter if it is one."""
 
+    group: int
+    """Number of the query, since texts may repeat."""
     query: str
     query_id: str | None
     doc_id: str | None
@@ -49,20 +46,21 @@ def lay_out(name: str, folder: Path) -> Path:
     """The files of a layout as a user has them, in `folder`."""
     for path in sorted((FOLDER / name).rglob("*")):
         if path.is_file() and path.name != "expected.json":
-            goal = folder / path.relative_to(FOLDER / name)
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            _lay_out(path, goal)
+            file = path.relative_to(FOLDER / name)
+            is_other = path.name.endswith((".parquet.jsonl", ".gz.plain"))
+            write_file(folder / (file.with_suffix("") if is_other else file), path.read_text("utf-8"))
     return folder
 
 
-def _lay_out(path: Path, goal: Path) -> None:
-    if path.name.endswith(_PARQUET):
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-        pq.write_table(pa.Table.from_pylist(rows), goal.with_suffix(""))
-    elif path.name.endswith(_GZIP):
-        goal.with_suffix("").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
+def write_file(path: Path, content: str) -> None:
+    """A file with this content: the rows of Parquet as JSON lines, that of a compressed file as it is unpacked."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist([json.loads(line) for line in content.splitlines()]), path)
+    elif path.suffix == ".gz":
+        path.write_bytes(gzip.compress(content.encode(), mtime=0))
     else:
-        shutil.copy(path, goal)
+        path.write_bytes(content.encode())
 
 
 def configs_of(name: str) -> list[str]:
@@ -77,8 +75,8 @@ def expected_of(name: str) -> list[Pair]:
 def read_expected(path: Path) -> list[Pair]:
     queries = json.loads(path.read_text("utf-8"))
     return [
-        Pair(query["query"], query["query_id"], doc_id, index, text, *reason)
-        for query in queries
+        Pair(group, query["query"], query["query_id"], doc_id, index, text, *reason)
+        for group, query in enumerate(queries)
         for index, (doc_id, text, *reason) in enumerate(query["candidates"])
     ]
 
@@ -98,21 +96,17 @@ def load(path: Path, output: Path, **ranking: Any) -> JobConfig:
 
 def score(config: JobConfig) -> None:
     """Make the input ready and run the job, with the oracle, in this process."""
-    preparation = Preparation.of(config)
-    if preparation is None:
-        make_ready(config, in_this_process)
-        source = ready_input(config, look_at(config.input))
-    else:
-        preparation.run(in_this_process)
-        source = config.input
-    plan = plan_input(source, unit_pairs=config.runtime.unit_pairs)
-    run_job(Job(config, HashBackend(scorer=HashScorer()), RequestLimits(), plan), inline_engine)
+    look = look_at_input(config)
+    if (making := making_of(config, look)) is not None:
+        making.run(in_this_process)
+    plan = plan_of(config, look, ready_input(config, look))
+    run_job(Job(look.known(config), HashBackend(scorer=HashScorer()), RequestLimits(), plan), inline_engine)
 
 
 def right_rows(pairs: list[Pair]) -> list[tuple[Any, ...]]:
     """The scored candidates as an output has them: query by query, by rank."""
     rows: list[tuple[Any, ...]] = []
-    for _, of_query in groupby((pair for pair in pairs if pair.reason is None), key=lambda pair: pair.query):
+    for _, of_query in groupby((pair for pair in pairs if pair.reason is None), key=lambda pair: pair.group):
         scored = [(-_logit(pair), pair.index, pair) for pair in of_query]
         rows += [
             (pair.query_id, pair.doc_id, index, rank, pair.text, -negative)

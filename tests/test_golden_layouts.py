@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 from layout_files import NAMES, configs_of, expected_of, lay_out, load, problems_of, score
 
-PENDING = {"evaluator", "evaluator_documents", "msmarco_top1000", "rankllm", "triplets"}
-SCORED = [
-    (name, config)
-    for name in NAMES
-    for config in configs_of(name)
-    if name not in PENDING and (name, config) not in {("beir", "config.yaml"), ("mteb_new", "config.yaml")}
-]
+SCORED = [(name, config) for name in NAMES for config in configs_of(name)]
 
 
 @pytest.mark.parametrize(("name", "config"), SCORED)

@@ -24,6 +24,8 @@ from reranker_batch.uris import split_options
 
 PREPARED_IN_OUTPUT = "run/input"
 """Where prepared input goes, below `output.path`."""
+FOLDER_FORMATS = ("beir", "mteb", "trec")
+"""Values of `input.format` for which `input.path` is a folder with a run, queries and documents."""
 
 
 class JobConfig(ConfigFile):
@@ -53,7 +55,8 @@ class JobConfig(ConfigFile):
     @model_validator(mode="after")
     def _input_is_left_out(self) -> JobConfig:
         place = prepared_place(self.prepare.output, self.output.path)
-        if self.prepare.is_wanted and self.input.path != place:
+        is_folder = self.input.format in FOLDER_FORMATS
+        if self.prepare.is_wanted and self.input.path != place and not is_folder:
             raise ValueError(
                 f"input.path={self.input.path} and prepare.run={self.prepare.run.path} are both inputs. Leave "
                 f"input.path out: it is {place}, where the prepared input goes"

@@ -20,7 +20,9 @@ class Activation:
 
     def __str__(self) -> str:
         shifted = f"logit - {self.shift:g}" if self.shift else "logit"
-        return f"{self.kind}({shifted if self.scale == 1 else f'{self.scale:g} * ({shifted})'})"
+        if self.scale == 1:
+            return f"{self.kind}({shifted})"
+        return f"{self.kind}({self.scale:g} * {f'({shifted})' if self.shift else shifted})"
 
     def scores(self, logits: FloatArray) -> FloatArray:
         """Relevance scores, always in 0..1, and never out of order with the logits.

@@ -8,27 +8,36 @@ from reranker_batch.errors import ConfigError
 from reranker_batch.exporting.finished import FinishedOutput
 from reranker_batch.exporting.formats import Exported, Source
 from reranker_batch.exporting.jsonl import JSONL
+from reranker_batch.exporting.labels import FinishedLabels
 from reranker_batch.exporting.mteb import MTEB
+from reranker_batch.exporting.training import TRAINING_SETS
 from reranker_batch.exporting.trec import MSMARCO, TREC
 from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.text_file import write_text_file
 from reranker_batch.storage.places import is_within
 
-RESULTS = Source(is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL))
-SOURCES: tuple[Source[Any], ...] = (RESULTS,)
+RESULTS: Source[FinishedOutput] = Source(
+    is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL)
+)
+LABELS: Source[FinishedLabels] = Source(
+    is_at=FinishedLabels.is_at, open=FinishedLabels.open, formats=(*TRAINING_SETS, TREC, MTEB)
+)
+SOURCES: tuple[Source[Any], ...] = (LABELS, RESULTS)
 """The first one that a folder fits is taken."""
 
 
 def export(output: str, target: str, *, format: str, **options: str | None) -> Exported:
-    """Write the results of a complete or accepted output into one file, in a format that other tools read.
+    """Write a complete or accepted output, or complete labels, in a format that other tools read.
 
-    `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl. The file appears in one
-    step and replaces one of that name; it is compressed if `target` ends with .gz or .zst. Equal outputs give equal
-    bytes.
+    `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl for an output. The file
+    appears in one step and replaces one of that name; it is compressed if `target` ends with .gz or .zst.
+
+    For labels `format` is trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, flagembedding, ms-swift or tevatron.
+    All but the first two are training sets: `target` is a new folder. Equal outputs and labels give equal bytes.
 
     Raises:
         ConfigError: The output may not be served, the format cannot hold its ids, or the arguments are wrong.
-        CommitError: The output cannot be read, or the file cannot be written.
+        InputError: The labels have no row for this format.
+        CommitError: The output cannot be read, or a file cannot be written.
     """
     given = {option: value for option, value in options.items() if value is not None}
     source = next(source for source in SOURCES if source.is_at(Folder.at(output)))
@@ -37,5 +46,5 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     if is_within(target, output):
         raise ConfigError(f"{target} lies in the output, {output}. Give a file outside.")
     exported = Exported(target)
-    write_text_file(target, chosen.write(opened, given, exported))
+    chosen.write(opened, target, given, exported)
     return exported

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import SCORES, part_name
-from reranker_batch.storage.output.ranked_lists import list_parts
+from reranker_batch.storage.output.ranked_lists import list_parts, read_ranked_lists
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 from reranker_batch.storage.output.status import OutputStatus, output_status
 
@@ -47,6 +50,19 @@ class FinishedOutput:
         output = cls(state.output, status.report, Manifest.of(values, state.path_of(MANIFEST)))
         output._check_parts()
         return output
+
+    @property
+    def num_queries(self) -> int:
+        return self.report.totals.queries
+
+    @property
+    def model(self) -> tuple[str, str | None]:
+        model = self.manifest.config.model
+        return model.name, model.revision
+
+    def ranked_lists(self, columns: Sequence[str] = ("doc_id", "logit")) -> Iterator[pa.Table]:
+        """See `read_ranked_lists`."""
+        return read_ranked_lists(self.folder, columns=columns)
 
     def _check_parts(self) -> None:
         """A part that is missing or swapped must not go unnoticed; damaged pages are seen when they are read."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.text_file import write_text_file
 
 
 @dataclass
@@ -23,19 +24,44 @@ class Exported:
     """Further places of a document in the list of a query: its best place is written."""
     empty_queries: int = 0
     """Queries without results, which the format has no place for."""
+    rows: int = 0
+    """Of a training set."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Queries of labels that the format has no place for, by reason."""
+
+    @property
+    def shown(self) -> str:
+        """What was written, in words."""
+        if self.rows:
+            return f"{self.rows:,} rows of {self.queries:,} queries"
+        return f"{self.documents:,} results of {self.queries:,} queries"
 
 
 Options = Mapping[str, str]
 Opened = TypeVar("Opened")
+Read = TypeVar("Read", contravariant=True)
+
+
+Pieces = Callable[[Opened, Options, Exported], Iterator[bytes]]
+"""Yields the content of a file, piece by piece, and counts what it writes and leaves out."""
+
+
+def in_one_file(pieces: Pieces[Opened]) -> Callable[[Opened, str, Options, Exported], None]:
+    """Writes the pieces to a file that appears in one step."""
+
+    def write(opened: Opened, target: str, options: Options, exported: Exported) -> None:
+        write_text_file(target, pieces(opened, options, exported))
+
+    return write
 
 
 @dataclass(frozen=True)
-class Format(Generic[Opened]):
+class Format(Generic[Read]):
     """A format with the names of the options that it takes."""
 
     name: str
-    write: Callable[[Opened, Options, Exported], Iterator[bytes]]
-    """Yields the content of the file, piece by piece, and counts what it writes and leaves out."""
+    write: Callable[[Read, str, Options, Exported], None]
+    """Writes to a place, and counts what it writes and leaves out."""
     options: tuple[str, ...] = ()
 
 

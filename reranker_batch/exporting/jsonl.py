@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.exporting.finished import FinishedOutput
-from reranker_batch.exporting.formats import Exported, Format, Options
+from reranker_batch.exporting.formats import Exported, Format, Options, in_one_file
 from reranker_batch.storage.output.ranked_lists import read_results
 
 
@@ -49,4 +49,4 @@ def _bytes_in(field: pa.Field) -> str | None:
     return next((field.name if name in ("item", "element", "key", "value") else name for name in inner if name), None)
 
 
-JSONL = Format("jsonl", _write)
+JSONL = Format("jsonl", in_one_file(_write))

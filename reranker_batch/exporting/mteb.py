@@ -9,14 +9,13 @@ from itertools import pairwise
 import numpy as np
 
 from reranker_batch.errors import ConfigError
-from reranker_batch.exporting.finished import FinishedOutput
-from reranker_batch.exporting.formats import Exported, Format, Options
-from reranker_batch.exporting.rankings import Rankings, read_rankings
+from reranker_batch.exporting.formats import Exported, Format, Options, in_one_file
+from reranker_batch.exporting.rankings import Ranked, Rankings, read_rankings
 
 _META = "mteb_model_meta"
 
 
-def _write(output: FinishedOutput, options: Options, exported: Exported) -> Iterator[bytes]:
+def _write(output: Ranked, options: Options, exported: Exported) -> Iterator[bytes]:
     """`{mteb_model_meta, SUBSET: {SPLIT: {query_id: {doc_id: score}}}}`, as MTEB saves and loads predictions.
 
     A query's documents stand by rank, and its scores decrease strictly as float32.
@@ -24,8 +23,8 @@ def _write(output: FinishedOutput, options: Options, exported: Exported) -> Iter
     subset, split = options.get("subset", "default"), options.get("split", "test")
     if subset == _META:
         raise ConfigError(f"--subset {subset}: MTEB keeps this name for the model. Name the subset of the task.")
-    model = output.manifest.config.model
-    meta = json.dumps({_META: {"model_name": model.name, "revision": model.revision}})
+    name, revision = output.model
+    meta = json.dumps({_META: {"model_name": name, "revision": revision}})
     yield f"{meta[:-1]}, {json.dumps(subset)}: {{{json.dumps(split)}: {{".encode()
     separator = "\n"
     for rankings in read_rankings(output, exported):
@@ -45,4 +44,4 @@ def _queries(rankings: Rankings) -> Iterator[str]:
         yield f"{json.dumps(query_ids[start])}: {json.dumps(of_query)}"
 
 
-MTEB = Format("mteb", _write, options=("subset", "split"))
+MTEB = Format("mteb", in_one_file(_write), options=("subset", "split"))

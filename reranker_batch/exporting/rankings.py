@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -11,12 +12,25 @@ import pyarrow as pa
 
 from reranker_batch.core.pairs import BoolArray, FloatArray
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.exporting.finished import FinishedOutput
 from reranker_batch.exporting.formats import Exported
 from reranker_batch.exporting.strict_scores import strictly_decreasing
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.output.ranked_lists import column_of, read_ranked_lists
+from reranker_batch.storage.output.ranked_lists import column_of
 from reranker_batch.storage.values import list_lengths
+
+
+class Ranked(Protocol):
+    """What has ranked lists: an output, or labels."""
+
+    @property
+    def num_queries(self) -> int:
+        """With those that have no results."""
+
+    @property
+    def model(self) -> tuple[str, str | None]:
+        """Name and revision."""
+
+    def ranked_lists(self, columns: Sequence[str] = ...) -> Iterator[pa.Table]:
+        """The lists by query, as `read_ranked_lists` has them."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,7 @@ class Rankings:
     """Logits, made strictly decreasing within each query."""
 
 
-def read_rankings(output: FinishedOutput, exported: Exported) -> Iterator[Rankings]:
+def read_rankings(output: Ranked, exported: Exported) -> Iterator[Rankings]:
     """Yield the results of an output in the order of its parts: a query id once, and each of its documents once.
 
     Logits serve as scores, since relevance scores saturate: in float32 a sigmoid is 1 for every logit above 17.
@@ -39,8 +53,8 @@ def read_rankings(output: FinishedOutput, exported: Exported) -> Iterator[Rankin
     Raises:
         CommitError: A part cannot be read.
     """
-    first_only = _FirstOfQuery.among(output.folder)
-    for lists in read_ranked_lists(output.folder):
+    first_only = _FirstOfQuery.among(output)
+    for lists in output.ranked_lists():
         is_first = first_only.mask(lists["query_id"])
         exported.repeated_queries += int((~is_first).sum())
         rankings = _rankings(lists.filter(pa.array(is_first)), exported)
@@ -48,7 +62,7 @@ def read_rankings(output: FinishedOutput, exported: Exported) -> Iterator[Rankin
         exported.documents += len(rankings.ranks)
         yield rankings
     with_results = exported.queries + exported.repeated_queries
-    exported.empty_queries = output.report.totals.queries - with_results
+    exported.empty_queries = output.num_queries - with_results
 
 
 def _rankings(lists: pa.Table, exported: Exported) -> Rankings:
@@ -83,8 +97,8 @@ class _FirstOfQuery:
     seen: set[str]
 
     @classmethod
-    def among(cls, output: Folder) -> _FirstOfQuery:
-        hashes = [_hashes(lists["query_id"]) for lists in read_ranked_lists(output, columns=("index",))]
+    def among(cls, output: Ranked) -> _FirstOfQuery:
+        hashes = [_hashes(lists["query_id"]) for lists in output.ranked_lists(("index",))]
         values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]), return_counts=True)
         return cls(values[counts > 1], set())
 

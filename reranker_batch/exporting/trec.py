@@ -8,16 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.errors import ConfigError
-from reranker_batch.exporting.finished import FinishedOutput
-from reranker_batch.exporting.formats import Exported, Format, Options
-from reranker_batch.exporting.rankings import read_rankings
+from reranker_batch.exporting.formats import Exported, Format, Options, in_one_file
+from reranker_batch.exporting.rankings import Ranked, read_rankings
 
 DEFAULT_TAG = "reranker-batch"
 _BLANK = r"[\s\pZ\x00\x0B\x1C-\x1F\x{85}]"
 _LINE_OR_TAB = r"[\t\n\r\x00\x0B\x0C\x1C-\x1E\x{85}\x{2028}\x{2029}]"
 
 
-def _write_trec(output: FinishedOutput, options: Options, exported: Exported) -> Iterator[bytes]:
+def _write_trec(output: Ranked, options: Options, exported: Exported) -> Iterator[bytes]:
     """`qid Q0 docid rank score tag`. Scores are exact float32 that decrease strictly within a query."""
     tag = options.get("tag", DEFAULT_TAG)
     if not _is_plain(tag, _BLANK):
@@ -29,7 +28,7 @@ def _write_trec(output: FinishedOutput, options: Options, exported: Exported) ->
         yield _lines([rankings.query_ids, "Q0", rankings.doc_ids, pa.array(rankings.ranks), scores, tag], " ")
 
 
-def _write_msmarco(output: FinishedOutput, options: Options, exported: Exported) -> Iterator[bytes]:
+def _write_msmarco(output: Ranked, options: Options, exported: Exported) -> Iterator[bytes]:
     """`qid pid rank`, separated by tabs."""
     for rankings in read_rankings(output, exported):
         for ids, what in ((rankings.query_ids, "query"), (rankings.doc_ids, "document")):
@@ -58,5 +57,5 @@ def _lines(columns: list[pa.Array | str], separator: str) -> bytes:
     return "".join(f"{line}\n" for line in lines.to_pylist()).encode()
 
 
-TREC = Format("trec", _write_trec, options=("tag",))
-MSMARCO = Format("msmarco", _write_msmarco)
+TREC = Format("trec", in_one_file(_write_trec), options=("tag",))
+MSMARCO = Format("msmarco", in_one_file(_write_msmarco))

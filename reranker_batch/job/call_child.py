@@ -8,19 +8,19 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from reranker_batch.errors import ReplicaError, RerankerBatchError, described
-from reranker_batch.job.child import end_with_parent
+from reranker_batch.job.child import end_with
 from reranker_batch.printing import log_to_stderr
 
 
-def main(descriptor: str) -> None:
+def main(descriptor: str, parent: str) -> None:
     """Answer each call with its result or its error."""
-    end_with_parent()
+    end_with(int(parent))
     connection: Any = Connection(int(descriptor))
     log_to_stderr(connection.recv())
     while True:
         call, item = connection.recv()
         try:
-            answer = call(item), None
+            answer: tuple[Any, RerankerBatchError | None] = call(item), None
         except RerankerBatchError as error:
             answer = None, error
         except Exception as error:

@@ -37,7 +37,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
+                [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), *arguments],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -87,9 +87,8 @@ def standby(*, is_wanted: bool) -> Iterator[Standby]:
         spare.close()
 
 
-def end_with_parent() -> None:
-    """A child outlives no parent, also one that was killed while the child is in a long computation."""
-    parent = os.getppid()
+def end_with(parent: int) -> None:
+    """A child outlives no parent, also one that was killed while the child starts or is in a long computation."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -100,7 +100,7 @@ def _started() -> Child:
 
 def _next_ready(at_work: dict[Child, int]) -> Child:
     by_connection = {child.connection: child for child in at_work}
-    return by_connection[wait(list(by_connection))[0]]  # type: ignore[index]
+    return by_connection[wait(list(by_connection))[0]]
 
 
 def _received(child: Child) -> Any:
@@ -116,8 +116,8 @@ def _received(child: Child) -> Any:
 def _died(child: Child) -> ReplicaError:
     child.process.wait()
     return ReplicaError(
-        f"A process of this machine ended in the middle of its work ({_how(child.process.returncode)}). If memory is short, "
-        "free some. The same command goes on from here."
+        f"A process of this machine ended in the middle of its work ({_how(child.process.returncode)}). If memory is "
+        "short, free some. The same command goes on from here."
     )
 
 

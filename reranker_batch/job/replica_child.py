@@ -11,7 +11,7 @@ from typing import Any
 from reranker_batch.core.isolation import ScoringPlan
 from reranker_batch.core.reuse import ReuseCheck
 from reranker_batch.errors import RerankerBatchError
-from reranker_batch.job.child import EARLY, end_with_parent
+from reranker_batch.job.child import EARLY, end_with
 from reranker_batch.job.replica import Replica
 from reranker_batch.printing import log_to_stderr
 
@@ -66,9 +66,9 @@ class _Caller:
         return value
 
 
-def main(descriptor: str, *when: str) -> None:
+def main(descriptor: str, parent: str, *when: str) -> None:
     """Load the model that the parent names, then score what comes."""
-    end_with_parent()
+    end_with(int(parent))
     if EARLY in when:
         with suppress(Exception):  # what fails here fails again where the model is loaded, and is told there
             import_module(_HEAVY)

@@ -37,6 +37,7 @@ from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.output.label_parts import (
     DROPPED,
     LABELS,
+    names_in,
     publish_label_part,
     read_label_part,
     unit_ids_in,
@@ -97,8 +98,11 @@ def _plan(source: InputConfig, *, unit_pairs: int) -> InputPlan:
 
 
 def _input_of(config: LabelConfig, teacher: Teacher) -> InputConfig:
-    """The input with the column of judgments alone as passthrough."""
+    """What the teacher has read, with the column of judgments alone as passthrough."""
     source = config.input or teacher.manifest.config.input
+    converted = teacher.output.folder("run").folder("input")
+    if teacher.manifest.reading.prepared is not None and names_in(converted):
+        source = source.model_copy(update={"path": converted.uri})
     column = config.labels.positives.column
     columns = source.columns.model_copy(update={"passthrough": [] if column is None else [column]})
     return source.model_copy(update={"columns": columns, "skip_bad_files": bool(teacher.manifest.input.skipped)})

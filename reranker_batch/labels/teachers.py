@@ -152,7 +152,7 @@ def check_same_input(teachers: Sequence[Teacher]) -> None:
 
 
 def _input_differences(one: Manifest, two: Manifest) -> list[str]:
-    left, right = one.config.input, two.config.input
+    left, right = one.reading, two.reading
     differences = [
         f"input.columns.{name} is {getattr(left.columns, name)!r} and {getattr(right.columns, name)!r}"
         for name in type(left.columns).model_fields

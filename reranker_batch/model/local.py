@@ -89,7 +89,7 @@ class LocalModel:
                 "version": self.recipe.version,
                 "instruct": self.recipe.resolved_instruct,
                 "positive_label": self.recipe.positive_label,
-                "prompt": None if prompt is None else {**asdict(prompt), "pieces": list(prompt.pieces)},
+                "prompt": None if prompt is None else _listed(asdict(prompt)),
             },
         }
 
@@ -169,6 +169,11 @@ def _refuse_revision(config: ModelConfig) -> None:
             f"model.revision={config.revision!r} belongs to a hub model, and {config.name} is a folder of a store. "
             "Drop it."
         )
+
+
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values as JSON gives them back."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _resolved(config: ModelConfig, copy_folder: CopyFolder | None, *, with_weights: bool = True) -> ModelFiles:

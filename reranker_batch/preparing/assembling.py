@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -204,7 +205,7 @@ def _runs(weights: LongArray, limit: int) -> Iterator[tuple[int, int]]:
     """Neighbours that weigh about `limit` together."""
     before = np.concatenate([[0], np.cumsum(weights)[:-1]]) if len(weights) else weights
     bounds = [*np.flatnonzero(np.diff(before // limit, prepend=-1)).tolist(), len(weights)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from pairwise(bounds)
 
 
 def _doubled(problem: str, column: str, lookup: Lookup) -> pa.Table:

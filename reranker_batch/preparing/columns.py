@@ -46,7 +46,9 @@ class _Seen:
     rows: pa.Table
 
     @classmethod
-    def of(cls, place: str, key: str, form: Form | Literal["auto"], columns: Sequence[Column | None], known: Sequence[str]) -> _Seen:
+    def of(
+        cls, place: str, key: str, form: Form | Literal["auto"], columns: Sequence[Column | None], known: Sequence[str]
+    ) -> _Seen:
         """Files of columns have a header where a column is named, or a name of the first line is known."""
         ids = {*known, *(str(column) for column in columns)}
         files = open_table(place, form=form, has_header=False, key=key)
@@ -111,7 +113,7 @@ def run_table(config: PrepareConfig) -> RunTable:
     columns = (run.query_id, run.doc_id, run.score, run.rank)
     seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":
-        return _by_place(seen, run, rank=2)
+        return _by_place(seen, run, "rank")
     if _is_trec(seen) and not any(column is not None for column in columns):
         return _trec(seen)
     if seen.is_by_place and run.score is None and run.rank is None and len(seen.names) > 2:
@@ -146,10 +148,11 @@ def _trec(seen: _Seen) -> RunTable:
     return RunTable(seen.files, "0", "2", score="4", rank="3")
 
 
-def _by_place(seen: _Seen, run: RunConfig, **more: int) -> RunTable:
+def _by_place(seen: _Seen, run: RunConfig, key: Literal["score", "rank"]) -> RunTable:
     query_id, doc_id = seen.one("query_id", run.query_id, (), 0), seen.one("doc_id", run.doc_id, (), 1)
-    numbers = {key: seen.one(key, getattr(run, key), (), place) for key, place in more.items()}
-    return RunTable(seen.files, query_id, doc_id, **numbers)
+    third = seen.one(key, run.score if key == "score" else run.rank, (), 2)
+    is_score = key == "score"
+    return RunTable(seen.files, query_id, doc_id, third if is_score else None, None if is_score else third)
 
 
 def _third_column(seen: _Seen, run: RunConfig) -> RunTable:
@@ -157,12 +160,12 @@ def _third_column(seen: _Seen, run: RunConfig) -> RunTable:
     values = [str(value).strip() for value in seen.rows["2"].to_pylist()]
     is_whole = all(value.isdigit() for value in values)
     if len(seen.names) == 3 and is_whole and values[0] in ("0", "1"):
-        return _by_place(seen, run, rank=2)
+        return _by_place(seen, run, "rank")
     if len(seen.names) == 3 and not is_whole:
-        return _by_place(seen, run, score=2)
+        return _by_place(seen, run, "score")
     raise InputError(
-        f"prepare.run: it cannot be told what the {len(seen.names)} columns of {seen.files.files[0].path} are; its first "
-        f"row is {listed([str(value) for value in seen.rows.slice(0, 1).to_pylist()[0].values()], most=8)}. Set "
+        f"prepare.run: it cannot be told what the {len(seen.names)} columns of {seen.files.files[0].path} are; its "
+        f"first row is {listed([str(value) for value in seen.rows.slice(0, 1).to_pylist()[0].values()], most=8)}. Set "
         "prepare.run_format: msmarco (qid, pid, rank) or trec, or prepare.run.score or prepare.run.rank to the place "
         "of a column, counted from 0."
     )

@@ -115,7 +115,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             "Labelled lists of sentence-transformers: anchor, docs, labels",
             "nested",
             query=_ANCHORS,
-            candidates=("docs", "documents", "passages"),
+            candidates=("docs", "documents", "passages", "positive", "answer"),
             kind="texts",
             marks=_LABELS,
         ),

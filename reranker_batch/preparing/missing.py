@@ -43,8 +43,8 @@ def no_match(work: Work, source: TextTable, column: str, *, rows: int) -> InputE
     if not rows:
         return InputError(f"{key} has no rows, so that no {column} of the run has a text. Check {key}.path.")
     return InputError(
-        f"No {column} of the run is an id of {key} ({rows:,} rows). The run has {_shown(asked)}; column {source.id!r} of "
-        f"{key} has {_shown(known)}. {likely_cause(asked, known)} Check {key}.id and prepare.run.{column}."
+        f"No {column} of the run is an id of {key} ({rows:,} rows). The run has {_shown(asked)}; column {source.id!r} "
+        f"of {key} has {_shown(known)}. {likely_cause(asked, known)} Check {key}.id and prepare.run.{column}."
     )
 
 
@@ -54,13 +54,19 @@ def likely_cause(asked: Sequence[str], known: Sequence[str]) -> str:
         if {change(value) for value in asked} & {change(value) for value in known}:
             return f"Likely cause: {cause}."
     for one, other, whose in ((asked, known, "the run"), (known, asked, "the other side")):
-        prefix = os.path.commonprefix(list(one)) if len(one) > 1 else ""
+        prefix = _common_prefix(one)
         if prefix and {value.removeprefix(prefix) for value in one} & set(other):
             return f"Likely cause: the ids of {whose} begin with {prefix[:_LONGEST_ID]!r}."
     stems = {_stem(value) for value in known}
     if stems & {_stem(value) for value in asked}:
         return "Likely cause: one side has a prefix or zeros that the other has not."
     return f"The ids of the run are {_kind(asked)}, those of the other side {_kind(known)}."
+
+
+def _common_prefix(values: Sequence[str]) -> str:
+    first, last = min(values, default=""), max(values, default="")
+    length = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+    return first[:length]
 
 
 def _stem(value: str) -> str:

@@ -10,11 +10,12 @@ from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ConfigError
+from reranker_batch.preparing.named_folders import prepare_settings
 from reranker_batch.preparing.prepare import prepare_reference
-from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
 from reranker_batch.preparing.rows import prepare_rows
 from reranker_batch.preparing.sizing import unpacked_bytes
+from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.places import check_access, refuse_overlap
 from reranker_batch.storage.tables.table_files import open_table
@@ -33,9 +34,14 @@ class Preparation:
 
     @classmethod
     def of(cls, config: JobConfig | PrepareJob) -> Preparation | None:
-        """None where the input is there already. Raises ConfigError where nothing says where the result goes."""
-        prepare, output = config.prepare, config.output
-        if not prepare.is_wanted:
+        """None where the input is there already.
+
+        Raises:
+            ConfigError: Nothing says where the result goes.
+            InputError: A folder that is prepared lacks a file.
+        """
+        prepare, output = prepare_settings(config), config.output
+        if prepare is None:
             return None
         if prepare.output is not None:
             return cls(prepare, config.input, prepare.output, prepare.output)

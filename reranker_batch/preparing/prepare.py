@@ -11,7 +11,7 @@ from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.assembling import PART_COUNTS, AssembleQueries, Texts
 from reranker_batch.preparing.columns import run_table, text_table
 from reranker_batch.preparing.missing import no_match, write_missing
-from reranker_batch.preparing.record import VERSION, PreparedFolder, PreparedRecord, RowCounts
+from reranker_batch.preparing.record import MISSING, VERSION, PreparedFolder, PreparedRecord, RowCounts
 from reranker_batch.preparing.routing import RouteTexts
 from reranker_batch.preparing.sizing import buckets_for
 from reranker_batch.preparing.sources import RunTable, TextTable
@@ -43,7 +43,7 @@ class Sources:
     def record(self, config: PrepareConfig) -> PreparedRecord:
         """What is to be prepared from them, and in how many buckets."""
         query_buckets, document_buckets = buckets_for(self.run, self.corpus)
-        tables = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
+        tables: dict[str, RunTable | TextTable] = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
         settings = {
             "depth": config.depth,
             "on_missing": config.on_missing,
@@ -101,7 +101,8 @@ class _Preparation:
         self._assemble(queries, corpus, num_texts)
         counts = self._counts(len(queries), num_texts)
         self._refuse_no_queries(counts)
-        write_missing(self.work)
+        if MISSING not in self.stages.folder.names():
+            write_missing(self.work)
         reached("prepare_missing_written")
         return counts
 

@@ -68,7 +68,10 @@ def look_at_input(config: JobConfig) -> Look:
     Raises:
         ConfigError, InputError: It cannot be used; the message says which columns may be meant.
     """
-    return Look(config.input) if config.prepare.is_wanted else look_at(config.input)
+    preparation = Preparation.of(config)
+    if preparation is None:
+        return look_at(config.input)
+    return Look(config.input.model_copy(update={"path": preparation.goal, "format": "auto"}))
 
 
 def ready_input(config: JobConfig, look: Look) -> InputConfig:

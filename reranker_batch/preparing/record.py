@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal
 
-import pyarrow.fs as pafs
 from pydantic import TypeAdapter
 
 from reranker_batch.core.fingerprint import differences, fingerprint
@@ -163,18 +163,18 @@ class PreparedFolder:
         self.drop_work()
         for name in self.names():
             if name.startswith("part-") or name in (RECORD, MISSING):
-                self._tried(lambda name=name: self.folder.filesystem.delete_file(self.folder.child(name)))  # type: ignore[misc]
+                self._tried(partial(self.folder.filesystem.delete_file, self.folder.child(name)))
 
     def names(self, *inner: str) -> set[str]:
         """What the folder holds, or one inside it."""
-        selector = pafs.FileSelector(self.folder.child(*inner) if inner else self.folder.path, allow_not_found=True)
-        return {info.base_name for info in self._tried(lambda: self.folder.filesystem.get_file_info(selector))}
+        found: set[str] = self._tried(partial(self.folder.names, *inner))
+        return found
 
     def _refuse_foreign(self) -> None:
         if foreign := sorted(self.names() - {WORK, "run"}):
             raise ConfigError(
-                f"{self.folder.uri} holds files that no preparation wrote, such as {foreign[0]!r}. Use an empty or a new "
-                "folder."
+                f"{self.folder.uri} holds files that no preparation wrote, such as {foreign[0]!r}. Use an empty or a "
+                "new folder."
             )
 
     def _tried(self, call: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.buckets import HashArray, id_hashes
-from reranker_batch.core.ragged import LongArray, positions_of
+from reranker_batch.core.ragged import IntArray, LongArray, positions_of
 from reranker_batch.preparing.sources import TEXT_SCHEMA, TextTable
 from reranker_batch.preparing.work import Work, file_name
 from reranker_batch.storage.bucketed import new_bucket_file
@@ -25,13 +25,14 @@ class WantedDocuments:
     """Hashes of the documents that are needed, ascending, and which bucket of queries needs each."""
 
     hashes: HashArray
-    buckets: LongArray
+    buckets: IntArray
 
     @classmethod
     def of(cls, per_bucket: list[HashArray]) -> WantedDocuments:
         """`per_bucket[i]` has what bucket `i` needs, each once."""
         hashes = np.concatenate(per_bucket) if per_bucket else np.empty(0, np.uint64)
-        buckets = np.repeat(np.arange(len(per_bucket), dtype=np.int32), [len(each) for each in per_bucket])
+        numbers = np.arange(len(per_bucket), dtype=np.int32)
+        buckets = np.repeat(numbers, [len(each) for each in per_bucket])
         order = np.argsort(hashes, kind="stable")  # buckets of a document ascend
         return cls(hashes[order], buckets[order])
 

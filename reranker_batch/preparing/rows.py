@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -18,8 +19,8 @@ from reranker_batch.core.pair_texts import DistinctTexts
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.convert import plain_settings
 from reranker_batch.preparing.adapter import RowPlaces, adapt
+from reranker_batch.preparing.convert import plain_settings
 from reranker_batch.preparing.converting import unified_schema
 from reranker_batch.preparing.record import VERSION, PreparedFolder, PreparedRecord, RowCounts
 from reranker_batch.preparing.sizing import row_buckets_for
@@ -251,17 +252,14 @@ def _cuts(queries: LongArray, limit: int) -> Iterator[tuple[int, int]]:
     """Runs of about `limit` rows that part no query."""
     starts = np.flatnonzero(np.diff(queries, prepend=-1))
     bounds = [*starts[np.diff(starts // limit, prepend=-1) > 0].tolist(), len(queries)]
-    yield from zip(bounds[:-1], bounds[1:], strict=True)
+    yield from pairwise(bounds)
 
 
 def _complete(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """All columns of the schema, null where the table has none."""
     names = {*table.column_names}
     return pa.table(
-        {
-            field.name: table[field.name] if field.name in names else pa.nulls(len(table), field.type)
-            for field in schema
-        }
+        {field.name: table[field.name] if field.name in names else pa.nulls(len(table), field.type) for field in schema}
     )
 
 

@@ -61,11 +61,13 @@ def unpacked_bytes(files: TableFiles) -> int:
 def bytes_a_row(table: pa.Table) -> float:
     """As in a file of lines: without the offsets of strings, with a separator for each value."""
     values = table.num_columns * len(table)
-    return max(2.0, (table.nbytes - 7 * values) / len(table))
+    size: float = (table.nbytes - 7 * values) / len(table)
+    return max(2.0, size)
 
 
 def _mean_bytes(corpus: TextTable) -> float:
     for piece in pieces(corpus.files, _SAMPLE_BYTES):
         for table in corpus.read(0, piece):
-            return float(pc.mean(pc.binary_length(table["text"])).as_py() or 0)
+            mean: float = pc.mean(pc.binary_length(table["text"])).as_py() or 0.0
+            return mean
     return 0.0

@@ -280,7 +280,8 @@ def pairs_source(config: InputConfig) -> Source:
         return look.source
     if look.config.layout != "pairs":
         raise InputError(
-            f"{config.path} has a row for each query, which needs no grouping. Name it in input.path, without prepare.run."
+            f"{config.path} has a row for each query, which needs no grouping. Name it in input.path, without "
+            "prepare.run."
         )
     files = _opened(look.config)
     if files is None:

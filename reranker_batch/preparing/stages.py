@@ -122,6 +122,6 @@ class _Retried(Generic[Item]):
             return retried(lambda: self.task(item), name)
         except (MemoryError, pa.ArrowMemoryError) as error:
             raise ReplicaError(
-                f"A task of the preparation ({name}) has not enough memory: {first_line(error)}. The same command goes on "
-                "from here."
+                f"A task of the preparation ({name}) has not enough memory: {first_line(error)}. The same command goes "
+                "on from here."
             ) from error

@@ -11,6 +11,7 @@ from reranker_batch.config import JobConfig
 from reranker_batch.config.labels import LabelConfig, TeacherConfig
 from reranker_batch.config.yaml_file import read_config_file
 from reranker_batch.errors import CommitError, ConfigError, described
+from reranker_batch.exporting.export import export
 from reranker_batch.labels.finishing import make_labels
 from reranker_batch.labels.making import open_label_job
 from reranker_batch.labels.reasons import MEANINGS
@@ -41,9 +42,13 @@ def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
     _check_places(config)
     for teacher, job in _unfinished(config):
         _run_teacher(teacher, job, show_progress=show_progress)
-    return make_labels(
-        open_label_job(config), on_recorded=_write_page, on_progress=_tell if show_progress else _say_nothing
-    )
+    on_progress = _tell if show_progress else _say_nothing
+    report = make_labels(open_label_job(config), on_recorded=_write_page, on_progress=on_progress)
+    for wanted in config.labels.exports:
+        exported = export(config.output.path, wanted.target, format=wanted.format)
+        if show_progress:
+            complain(f"{wanted.target}: {wanted.format}, {exported.shown}")
+    return report
 
 
 def _check_places(config: LabelConfig) -> None:

@@ -27,4 +27,5 @@ def test_relevance_scores_match_published_values() -> None:
 def test_the_formula_says_what_is_computed() -> None:
     assert str(Activation()) == "sigmoid(logit)"
     assert str(Activation(shift=4.5)) == "sigmoid(logit - 4.5)"
+    assert str(Activation(scale=0.2)) == "sigmoid(0.2 * logit)"
     assert str(Activation(shift=1, scale=2)) == "sigmoid(2 * (logit - 1))"

@@ -51,6 +51,14 @@ def qwen3_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list
     return ids(prefix) + ids(body) + ids("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
 
 
+def zerank_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
+    """The whole conversation is rendered, then tokenized once."""
+    if instruct:
+        query = f"<query>{query}</query>\n<instruction>{instruct}</instruction>"
+    system, user = f"<|im_start|>system\n{query}<|im_end|>\n", f"<|im_start|>user\n{document}<|im_end|>\n"
+    return ids(system + user + "<|im_start|>assistant\n")
+
+
 def mxbai_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
     query_prompt = f"query: {query}"
     if instruct:
@@ -83,9 +91,15 @@ def gemma_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list
     return pair + ids("\n") + ids(prompt)
 
 
-VENDOR = {"qwen3-reranker": qwen3_ids, "mxbai-rerank-base-v2": mxbai_ids, "bge-reranker-v2-gemma": gemma_ids}
+VENDOR = {
+    "qwen3-reranker": qwen3_ids,
+    "zerank": zerank_ids,
+    "mxbai-rerank-base-v2": mxbai_ids,
+    "bge-reranker-v2-gemma": gemma_ids,
+}
 ANSWERS = {
     "qwen3-reranker": ("yes", "no"),
+    "zerank": ("Yes", None),
     "mxbai-rerank-base-v2": ("1", "0"),
     "bge-reranker-v2-gemma": ("Yes", None),
 }
@@ -137,8 +151,18 @@ def name(request: pytest.FixtureRequest) -> str:
 def groups() -> Pairs:
     """Queries with several documents each, of all lengths, in no order; some texts end where tokens may join."""
     rng = random.Random(11)
-    queries = ["", "what is it?", "who\n", "3 = ?", " a", "«?»\r\n\r\n", *(random_text(rng, 9) for _ in range(2))]
-    documents = ["", "\n", "3", "  two", "(x)", "e\u0301", "\u0301"]
+    queries = [
+        "",
+        "what is it?",
+        "who\n",
+        "3 = ?",
+        " a",
+        "«?»\r\n\r\n",
+        "\n\nlines",
+        ">=",
+        *(random_text(rng, 9) for _ in range(2)),
+    ]
+    documents = ["", "\n", "3", "  two", "(x)", "e\u0301", "\u0301", "\n\n lines\n", " \n\t\nafter", "\r\nx"]
     drawn = [(query, random_text(rng, rng.choice([2, 9, 20]))) for query in queries for _ in range(3)]
     drawn += [(rng.choice(queries), document) for document in documents]
     rng.shuffle(drawn)
@@ -306,7 +330,7 @@ def test_a_query_too_long_is_capped_and_leaves_room_for_the_document(causal_fold
     assert encoded.inputs.costs[0] == encoder.num_special_tokens + 10
 
 
-@pytest.mark.parametrize("name", ["qwen3-reranker", "mxbai-rerank-base-v2", "bge-reranker-v2-gemma"])
+@pytest.mark.parametrize("name", VENDOR)
 def test_text_never_becomes_a_control_token(name: str, causal_folder: GetFolder) -> None:
     encoder = encoder_of(causal_folder(name), recipe_of(name))
     texts = ["<|im_end|>", "a<think>\n\n</think>b", "<|im_start|>system\n", "<bos><eos><pad>"]

@@ -30,16 +30,27 @@ PANDA = [
 ]
 OWNERS = {
     "bge": "BAAI",
+    "granite": "ibm-granite",
     "gte": "Alibaba-NLP",
     "jina": "jinaai",
     "ms": "cross-encoder",
     "mxbai": "mixedbread-ai",
     "Qwen3": "Qwen",
+    "zerank": "zeroentropy",
+}
+FINE_TUNES = {
+    "bge-reranker-v2-m3-ko": "dragonkue",
+    "cross-encoder-russian-msmarco": "DiTy",
+    "japanese-bge-reranker-v2-m3-v1": "hotchpotch",
+    "mmarco-mMiniLMv2-L12-H384-v1": "cross-encoder",
+    "ruri-v3-reranker-310m": "cl-nagoya",
 }
 MODELS = [
     "alibaba-nlp-community/gte-multilingual-reranker-base",
     *(
-        f"tomaarsen/{name}" if name.endswith("-seq-cls") else f"{OWNERS[name.partition('-')[0]]}/{name}"
+        f"tomaarsen/{name}"
+        if name.endswith("-seq-cls")
+        else f"{FINE_TUNES.get(name) or OWNERS[name.partition('-')[0]]}/{name}"
         for name in GOLDEN
     ),
 ]

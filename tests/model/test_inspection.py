@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from tiny_causal import qwen, save_causal
 
+from reranker_batch.errors import ModelError
 from reranker_batch.model.checks.golden import GOLDEN, RED_PLANET, find_golden
-from reranker_batch.model.checks.inspection import inspect_model
+from reranker_batch.model.checks.inspection import explain_model, inspect_model
 from reranker_batch.model.source.files import resolve_model
 
 
@@ -50,3 +53,39 @@ def test_published_values_are_found_by_the_last_part_of_a_name() -> None:
     assert golden.differences(logits).max() < 1e-5
     assert golden.differences(logits + 1).max() > golden.tolerance
     assert {len(item.values) for item in GOLDEN.values()} == {len(RED_PLANET)}
+
+
+def test_a_model_that_is_served_is_explained_with_its_files_and_how_it_is_run(tmp_path: Path) -> None:
+    folder = shutil.copytree(resolve_model("builtin:mini").folder, tmp_path / "model")
+    (folder / "pytorch_model.bin").write_bytes(b"x")
+    explained = explain_model(str(folder))
+    rows = dict(explained.rows)
+    assert explained.refusal is None
+    assert rows["what it is"] == "model with labels: BertForSequenceClassification, model_type 'bert'"
+    assert rows["labels"] == "0 (LABEL_0)"
+    assert rows["weights"] == "model.safetensors (15.2 MB), pytorch_model.bin (pickle, 0.0 MB)"
+    assert rows["tokenizer"] == "tokenizer.json"
+    assert (rows["served"], rows["run"][:6]) == ("yes", "packed")
+
+
+def test_an_embedding_model_is_explained_by_its_modules(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    types = ("Transformer", "Pooling", "Normalize")
+    modules = [
+        {"path": f"{at}_{name}" if at else "", "type": f"sentence_transformers.models.{name}"}
+        for at, name in enumerate(types)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    explained = explain_model(str(tmp_path))
+    assert dict(explained.rows)["modules"] == "Transformer, Pooling, Normalize"
+    assert "encoder without a head" in dict(explained.rows)["what it is"]
+    assert explained.refusal is not None
+    assert "embedding model" in str(explained.refusal)
+
+
+def test_a_folder_that_is_not_there_is_no_model_to_explain(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        explain_model(str(tmp_path / "nowhere"))
+    explained = explain_model(str(tmp_path))
+    assert explained.rows[0] == ("what it is", "no model of transformers: config.json cannot be read, or is missing")
+    assert "no config.json" in str(explained.refusal)

@@ -57,7 +57,9 @@ def test_encoders_with_one_label_are_recognised(model_type: str, architecture: s
     [
         (config("llama", "LlamaForCausalLM"), "prompt template"),
         (config("llama", "LlamaForSequenceClassification"), "near random"),
-        (config("funnel", "FunnelForSequenceClassification"), "encoder of a family that was not compared"),
+        (config("funnel", "FunnelForSequenceClassification"), "a funnel model: .* type of its own"),
+        (config("bert", "HF_ColBERT"), "late interaction"),
+        (config("roc_bert", "RoCBertForSequenceClassification"), "encoder of a family that was not compared"),
         (config("bert", "BertModel"), "no sequence-classification head"),
         (config("own", "OwnForSequenceClassification"), "model_type='own'"),
         ({}, "model_type=None"),
@@ -123,6 +125,8 @@ QWEN3 = config("qwen3", "Qwen3ForCausalLM", id2label=None)
     ("seen", "model", "expected"),
     [
         (QWEN3, "Qwen/Qwen3-Reranker-0.6B", "qwen3-reranker"),
+        (QWEN3, "zeroentropy/zerank-2", "zerank"),
+        (QWEN3, "zeroentropy/zerank-1-small", "zerank"),
         (QWEN3, "qwen/qwen3-reranker-8B", "qwen3-reranker"),
         (config("qwen3", "Qwen3ForSequenceClassification"), "tomaarsen/Qwen3-Reranker-0.6B-seq-cls", "qwen3-reranker"),
         (
@@ -167,22 +171,29 @@ def test_the_vendors_name_is_no_evidence_for_a_local_folder(tmp_path: Path, monk
         choose_recipe(tmp_path, QWEN3, model="Qwen/Qwen3-Reranker-4B")
 
 
-@pytest.mark.parametrize("model", ["zeroentropy/zerank-2", "/models/jina-reranker-v3"])
+@pytest.mark.parametrize("model", ["/models/jina-reranker-m0", "/models/jina-reranker-v3"])
 def test_a_family_known_to_have_another_prompt_is_not_advised_to_take_this_one(tmp_path: Path, model: str) -> None:
     with pytest.raises(ModelError, match="prompt of its own") as error:
         choose_recipe(tmp_path, QWEN3, model=model)
     assert "model.recipe=" not in str(error.value)
 
 
-def test_a_repository_whose_answer_is_one_token_is_not_advised_a_recipe_with_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("answers", "advised"), [((9454, None), "zerank"), ((9693, 2152), "qwen3-reranker")])
+def test_a_repository_is_advised_a_recipe_with_as_many_answers_as_its_files_name(
+    tmp_path: Path, answers: tuple[int, int | None], advised: str
+) -> None:
     (tmp_path / "1_LogitScore").mkdir()
     path = tmp_path / "1_LogitScore/config.json"
-    path.write_text(json.dumps({"true_token_id": 9454, "false_token_id": None}))
-    with pytest.raises(ModelError, match="No recipe serves") as error:
+    path.write_text(json.dumps({"true_token_id": answers[0], "false_token_id": answers[1]}))
+    with pytest.raises(ModelError, match=rf"set model\.recipe={advised}\.$"):
         choose_recipe(tmp_path, QWEN3, model="/models/ours")
-    assert "model.recipe=" not in str(error.value)
-    path.write_text(json.dumps({"true_token_id": 9693, "false_token_id": 2152}))
-    with pytest.raises(ModelError, match="model.recipe=qwen3-reranker"):
+
+
+@pytest.mark.parametrize(("model", "advised"), [("zerank-2", "zerank"), ("Qwen3-Reranker-4B", "qwen3-reranker")])
+def test_a_folder_with_a_familys_name_is_advised_that_familys_recipe(tmp_path: Path, model: str, advised: str) -> None:
+    with pytest.raises(ModelError, match=rf"set model\.recipe={advised}\.$"):
+        choose_recipe(tmp_path, QWEN3, model=f"/models/{model}")
+    with pytest.raises(ModelError, match=r"set model\.recipe=qwen3-reranker or model\.recipe=zerank\.$"):
         choose_recipe(tmp_path, QWEN3, model="/models/ours")
 
 
@@ -262,7 +273,8 @@ def test_another_activation_of_the_repository_is_told(tmp_path: Path, key: str) 
 @pytest.mark.parametrize("recipe", [item for item in RECIPES.values() if item.prompt], ids=lambda item: item.name)
 def test_a_prompt_has_a_query_before_a_document_that_ends_its_piece(recipe: Recipe) -> None:
     assert recipe.prompt is not None
-    text, lead = "".join(recipe.prompt.pieces), recipe.prompt.lead
-    assert text.index(lead + "{query}") < text.index(lead + "{document}")
-    assert [piece.endswith("{document}") for piece in recipe.prompt.pieces if "{document}" in piece] == [True]
-    assert recipe.uses_instruct == ("{instruct}" in text)
+    for pieces in filter(None, (recipe.prompt.pieces, recipe.prompt.instructed_pieces)):
+        text = "".join(pieces)
+        assert text.index("{query}") < text.index(recipe.prompt.lead + "{document}")
+        assert [piece.endswith("{document}") for piece in pieces if "{document}" in piece] == [True]
+    assert recipe.uses_instruct == ("{instruct}" in "".join([text, *recipe.prompt.pieces]))

@@ -18,7 +18,7 @@ _ENGLISH = [
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided.",
     "Given a web search query, retrieve relevant passages that answer the query",
     "What is the capital of France?\nParis is the capital of France.\n\nIs that so?\n",
-    *("yes", "no", "Yes", "No", "1", "0"),
+    *("yes", "no", "Yes", "No", "1", "0", "system\n", "user\n"),
 ] * 20
 
 
@@ -82,6 +82,7 @@ _MODELS: dict[str, tuple[Callable[[], Any], Callable[..., Any], dict[str, Any]]]
     "qwen3-reranker": (qwen, transformers.Qwen3Config, {}),
     "qwen3-reranker-untied": (qwen, transformers.Qwen3Config, {"tie_word_embeddings": False}),
     "qwen3-reranker-seq-cls": (qwen, transformers.Qwen3Config, {"num_labels": 1}),
+    "zerank": (qwen, transformers.Qwen3Config, {}),
     "mxbai-rerank-base-v2": (qwen, _qwen2, {}),
     "mxbai-rerank-base-v2-seq-cls": (qwen, _qwen2, {"num_labels": 1}),
     "bge-reranker-v2-gemma": (gemma, transformers.GemmaConfig, {}),

@@ -6,7 +6,6 @@ import random
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -114,7 +113,9 @@ def test_a_query_with_fifty_thousand_candidates(tmp_path: Path) -> None:
     config = Reference(rows, {"q": "query", "r": "other"}, texts).write(tmp_path)
     prepared(config, tmp_path / "out")
     (_, _, first), (_, _, second) = queries_in(tmp_path / "out")
-    assert first == [(f"d{number}", f"text {number}", float(number), 50_000 - number) for number in reversed(range(50_000))]
+    assert first == [
+        (f"d{number}", f"text {number}", float(number), 50_000 - number) for number in reversed(range(50_000))
+    ]
     assert second == [("d7", "text 7", 1.0, 1)]
 
 
@@ -128,10 +129,14 @@ def test_an_id_that_is_there_twice_is_refused_with_both_places(tmp_path: Path, k
         prepared(config, tmp_path / "out")
     prepared(SMALL.config(tmp_path, on_duplicate_id="first"), tmp_path / "out")
     assert queries_in(tmp_path / "out") == SMALL.joined()
-    assert getattr(counts_of(tmp_path / "out"), {"queries": "duplicate_queries", "corpus": "duplicate_documents"}[kind]) == 1
-    assert f"duplicate_{'query' if kind == 'queries' else 'document'}" in pl.read_parquet(
-        tmp_path / "out" / "_missing.parquet"
-    )["problem"].to_list()
+    assert (
+        getattr(counts_of(tmp_path / "out"), {"queries": "duplicate_queries", "corpus": "duplicate_documents"}[kind])
+        == 1
+    )
+    assert (
+        f"duplicate_{'query' if kind == 'queries' else 'document'}"
+        in pl.read_parquet(tmp_path / "out" / "_missing.parquet")["problem"].to_list()
+    )
 
 
 def test_a_missing_id_is_refused_where_that_is_asked(tmp_path: Path) -> None:

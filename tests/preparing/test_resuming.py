@@ -15,14 +15,15 @@ from engine import forks
 from references import Reference, contents, prepare_in, prepared, queries_in
 
 from reranker_batch.config.prepare import PrepareConfig
+from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ReplicaError
-from reranker_batch.job.processes import processes
+from reranker_batch.job.processes import in_this_process, processes
 from reranker_batch.storage.output import crash_points
 
 TEXTS = {f"d{number}": f"text {number}" for number in range(40)}
 ROWS = [(f"q{number % 6}", f"d{number % 40}", float(number)) for number in range(90)]
 REFERENCE = Reference(ROWS, {f"q{number}": f"query {number}" for number in range(5)}, TEXTS)
-BUCKETS = {"query_buckets": 3, "document_buckets": 2}
+QUERY_BUCKETS, DOCUMENT_BUCKETS = 3, 2
 NUM_TASKS = 1 + 1 + 3 + 1 + 2 + 3
 """Of the run, the queries, their order, the corpus, its buckets, and the parts."""
 
@@ -37,7 +38,11 @@ def _in_a_process(config: PrepareConfig, goal: Path, crash_at: str) -> int:
 
 def _armed(config: PrepareConfig, goal: Path, crash_at: str) -> None:
     os.environ[crash_points.VARIABLE] = crash_at
-    prepare_in(config, goal, **BUCKETS)
+    _prepare(config, goal)
+
+
+def _prepare(config: PrepareConfig, goal: Path, each: Mapper = in_this_process) -> None:
+    prepare_in(config, goal, query_buckets=QUERY_BUCKETS, document_buckets=DOCUMENT_BUCKETS, each=each)
 
 
 def files_in(goal: Path) -> dict[str, int]:
@@ -60,7 +65,7 @@ POINTS = [
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("right")
-    prepare_in(REFERENCE.write(folder), folder / "out", **BUCKETS)
+    _prepare(REFERENCE.write(folder), folder / "out")
     assert queries_in(folder / "out") == REFERENCE.joined()
     return contents(folder / "out")
 
@@ -84,7 +89,7 @@ def test_there_is_no_further_place(tmp_path: Path) -> None:
 def test_processes_of_this_machine_write_the_same_bytes(tmp_path: Path, right: dict[str, bytes]) -> None:
     config = REFERENCE.write(tmp_path)
     with processes(2) as each:
-        prepare_in(config, tmp_path / "out", **BUCKETS, each=each)
+        _prepare(config, tmp_path / "out", each)
         assert len(_children()) == 2
     assert contents(tmp_path / "out") == right
     assert _children() == []
@@ -106,9 +111,9 @@ def test_errors_of_a_process_come_back_as_they_are() -> None:
 
 PARENT = """
 import sys, time
-from reranker_batch.job.processes import processes
+from reranker_batch.core.mapping import Mapper
+from reranker_batch.job.processes import in_this_process, processes
 with processes(2) as each:
-    print("ready", flush=True)
     list(each(time.sleep, [60.0, 60.0]))
 """
 
@@ -116,7 +121,7 @@ with processes(2) as each:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=lambda how: how.name)
 def test_processes_end_with_their_parent(how: signal.Signals) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment, stdout=subprocess.PIPE)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=environment)
     until = time.monotonic() + 60
     while len(children := psutil.Process(parent.pid).children()) < 2:
         assert time.monotonic() < until

@@ -13,6 +13,7 @@ from outputs import REASON, groups
 from pyarrow.fs import FileType
 from tables import nested_table, write
 
+from reranker_batch import export
 from reranker_batch.errors import ConfigError
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.acceptance import accept_output
@@ -47,6 +48,11 @@ def test_an_output_is_gated_redriven_accepted_damaged_and_repaired_on_an_object_
     assert latest_output(f"s3://nightly/a b{options}") == output
     assert latest_output(f"s3://nightly/a b{options}", exclude=output) is None
     assert (output_status(output).state, verify_output(output).exit_code) == ("accepted", 0)
+    runs = Folder.at(f"s3://nightly/a b/runs{options}")
+    exported = export(output, f"s3://nightly/a b/runs/run.trec.gz{options}", format="trec")
+    assert set(runs.names()) == {"run.trec.gz"}
+    with runs.filesystem.open_input_stream(runs.child("run.trec.gz"), compression="gzip") as source:
+        assert source.read().count(b"\n") == exported.documents > 0
     state = RunState(Folder.at(output))
     for folder, names in (("scores", state.part_names()), ("dead_letters", state.dead_letter_names())):
         state.output.filesystem.delete_file(state.output.child(folder, max(names)))

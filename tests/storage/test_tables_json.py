@@ -36,7 +36,7 @@ def refusal(tmp_path: Path, content: bytes, name: str = "a.jsonl", **asked: Any)
         ["2024-01-01", "2024-01-01T00:00:00", "007", "1", "true", "null", ""],
         [None, 1, -(2**63), 2**63 - 1],
         [2**63, 2**64 - 1, 0],
-        [1.5, 2**53, None, -0.0, 0.1, 1e-320, 1.7976931348623157e308],
+        [1.5, 2**53, 2**53 + 2, 2**70, None, -0.0, 0.1, 1e-320, 1.7976931348623157e308],
         [True, None, False],
         [[], None, [None, [1]], [[2]]],
         ["\u2028", "x\x85y", "\r", "\x00", "\U0001f600", "\ufeff"],
@@ -64,6 +64,17 @@ def test_an_object_without_keys_is_null(tmp_path: Path) -> None:
     [rows] = read(written(tmp_path / "a.jsonl", b'{"m": {}}\n{"m": {}}\n'))
     assert rows.table.schema == pa.schema([("m", pa.null())])
     assert of_lines(tmp_path, b'{"m": {}}\n{"m": {"a": 1}}\n') == [{"m": {"a": None}}, {"m": {"a": 1}}]
+
+
+def test_an_object_whose_keys_are_values_is_refused_before_it_fills_the_memory(tmp_path: Path) -> None:
+    run = {"q1": {f"d{number}": 0.5 for number in range(5_000)}, "q2": {"d1": 1.0}}
+    message = refusal(tmp_path, jsonl([{"id": 1}, {"id": 2, "scores": run["q1"]}]))
+    assert (
+        "Column 'scores' of a.jsonl has names that seem to be values: the first of more than 4,096 names in line 2"
+        in message
+    )
+    assert "A row of a.json has names that seem to be values" in refusal(tmp_path, json.dumps(run).encode(), "a.json")
+    assert of_lines(tmp_path, jsonl([{"id": 1, "scores": run}]), wanted=["id"]) == [{"id": 1}]
 
 
 def test_infinities_and_nan_are_read_as_python_writes_them(tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ def test_folders_of_partitions_are_columns_where_the_file_has_none(tmp_path: Pat
     assert rows_of(files) == [{**row, **more} for row in ROWS]
     assert rows_of(files, wanted=["day", "id"]) == [{"id": row["id"], "day": "2026-11-20"} for row in ROWS]
     assert columns_seen(files).names == ["id", "text", *more]
+    assert rows_of(open_table(str(tmp_path / "day=2026-11-20"))) == rows_of(files)
 
 
 def test_a_partition_fills_only_rows_of_json_that_lack_its_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fuzzing import fuzzed_by
-from hypothesis import given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from raw_tables import jsonl, places_of, read, rows_of, tsv, written
 
@@ -148,3 +148,66 @@ def test_every_line_is_in_one_piece(
     expected: list[tuple[Any, ...]] = [(str(at), line.removesuffix("\r")) for at, line in enumerate(lines)]
     assert [tuple(row.values()) for row in rows_of(files, piece_bytes)] == expected
     assert places_of(files, piece_bytes) == [f"a.tsv, line {at * (blanks + 1) + 1}" for at in range(len(lines))]
+
+
+TEXTS = st.text(st.characters(exclude_characters="\n\t", codec="utf-8"), max_size=10)
+
+
+@fuzzed_by(60, 2_000)
+@given(
+    rows=st.lists(st.tuples(TEXTS, TEXTS, TEXTS), min_size=1, max_size=12),
+    piece_bytes=st.integers(1, 200),
+    packed=st.sampled_from(["", ".gz", ".zst"]),
+)
+def test_random_rows_are_equal_in_all_forms(
+    rows: list[tuple[str, ...]], piece_bytes: int, packed: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A carriage return at the end of a line of TSV belongs to its end, so texts there have none."""
+    expected = [dict(zip(("id", "a", "b"), (*row[:2], row[2].rstrip("\r")), strict=True)) for row in rows]
+    folder = tmp_path_factory.mktemp("t")
+    pq.write_table(pa.Table.from_pylist(expected), folder / "a.parquet", row_group_size=3)
+    contents = {
+        "a.jsonl": jsonl(expected),
+        "a.json": json.dumps(expected).encode(),
+        "a.csv": csv_of(expected, csv.QUOTE_MINIMAL),
+        "a.tsv": tsv(expected),
+    }
+    tables = [written(folder / f"{name}{packed}", _packed(content, packed)) for name, content in contents.items()]
+    for files in (open_table(str(folder / "a.parquet")), *tables):
+        assert rows_of(files, piece_bytes) == expected
+        assert {field.type for rows in read(files, piece_bytes) for field in rows.table.schema} == {pa.large_string()}
+
+
+def _packed(content: bytes, suffix: str) -> bytes:
+    if suffix == ".gz":
+        return gzip.compress(content)
+    return bytes(pa.compress(content, "zstd", asbytes=True)) if suffix else content
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@fuzzed_by(150, 5_000)
+@given(rows=st.lists(st.dictionaries(st.sampled_from("abc"), JSON_VALUES, max_size=3), max_size=5))
+def test_random_json_comes_out_as_it_is_or_not_at_all(
+    rows: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What is missing is null, and an object without keys too; a whole number may be an equal float."""
+    files = written(tmp_path_factory.mktemp("t") / "a.jsonl", jsonl(rows))
+    try:
+        read_rows = rows_of(files)
+    except InputError:
+        event("refused")
+    else:
+        assert [_pruned(row) for row in read_rows] == [_pruned(row) for row in rows]
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: _pruned(item) for name, item in value.items()}
+        return {name: item for name, item in kept.items() if item is not None} or None
+    return [_pruned(item) for item in value] if isinstance(value, list) else value

@@ -65,7 +65,8 @@ def require_same_text(
     Raises:
         ModelError: transformers' tokenizer does, or the file's; shows both.
     """
-    pieces = [piece for piece in recipe.required_prompt.parsed() if piece.fields]
+    prompt = recipe.required_prompt
+    pieces = [piece for piece in prompt.parsed(prompt.instruct_text(recipe.instruct)) if piece.fields]
     for (query, document), ours in zip(CANARY_PAIRS, _encoder_ids(encoder), strict=True):
         text = "".join(piece.fill({"query": query, "document": document}) for piece in pieces)
         around = [tokenizer(text, truncation=False, verbose=False)["input_ids"]]

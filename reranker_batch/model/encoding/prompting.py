@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.inputs import TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, max_query_tokens
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
+from reranker_batch.core.ragged import LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import PAIRS
 from reranker_batch.model.encoding.control_tokens import find_control_tokens
+from reranker_batch.model.encoding.prompt_parts import PromptParts, read_prompt, split_prompt
 from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
-from reranker_batch.model.recipes import Piece, Prompt, Recipe
+from reranker_batch.model.recipes import Prompt, Recipe
 
 _ANY_LENGTH = 1 << 30
 _CONTROL = re.compile(r"<\|\w+\|>|</?think>|<bos>")
-
-
-@dataclass(frozen=True)
-class PromptParts:
-    """A prompt cut into parts that are tokenized on their own: system, query with the text around it, label, suffix.
-
-    `bare_before` and `bare_after` are the ids of the texts around the query, read without a query between them.
-    """
-
-    system: tuple[int, ...]
-    before_query: str
-    after_query: str
-    bare_before: tuple[int, ...]
-    bare_after: tuple[int, ...]
-    label: tuple[int, ...]
-    """What stands between the query's part and the document."""
-    suffix: tuple[int, ...]
-
-    @property
-    def constant_ids(self) -> tuple[int, ...]:
-        return self.system + self.bare_before + self.bare_after + self.label + self.suffix
-
-    def prefix(self, query_ids: IntArray) -> tuple[int, ...]:
-        """All ids before the document, put together from the ids of a query."""
-        return (*self.system, *self.bare_before, *query_ids, *self.bare_after, *self.label)
 
 
 @dataclass(frozen=True)
@@ -56,11 +31,13 @@ class PromptPairEncoder:
     may join the end of a query with what follows it. All documents of a query share it.
 
     If a pair is too long, the query is capped as in any other pair and the document gets the rest; the suffix is never
-    cut. Tokens of a text are counted as they stand in the prompt, after the character before it.
+    cut. Tokens of a text are counted as they stand in the prompt, after its lead.
     """
 
     reader: TextReader
     prompt: Prompt
+    instruct: str
+    """What the prompt says of the instruction; empty where there is none."""
     parts: PromptParts
     max_pair_tokens: int
     answer_ids: tuple[int, ...]
@@ -78,7 +55,8 @@ class PromptPairEncoder:
 
     def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
         """Rows that show how the first of `inputs` is made."""
-        template = ("template", "\n".join(piece.replace("\n", "\\n") for piece in self.prompt.pieces))
+        pieces = self.prompt.pieces_for(self.instruct)
+        template = ("template", "\n".join(piece.replace("\n", "\\n") for piece in pieces))
         if not self.answer_ids:
             return [template]
         answers = " minus ".join(f"{spell_tokens(self.reader.backend, [item])} ({item})" for item in self.answer_ids)
@@ -132,20 +110,29 @@ class PromptPairEncoder:
         """The prefix of each query; that of a query that was cut is put together from ids."""
         parts = self.parts
         texts = [
-            "" if is_cut else parts.before_query + self.prompt.lead + text + parts.after_query
+            "" if is_cut else parts.before_query + parts.query_lead + text + parts.after_query
             for text, is_cut in zip(queries.texts, queries.is_cut, strict=True)
         ]
         read = self.reader.read(texts)
         return Ragged.from_lists(
-            parts.prefix(queries.tokens[at]) if is_cut else (*parts.system, *read[at], *parts.label)
+            self._cut_prefix(queries, at, len(queries.tokens[at]))
+            if is_cut
+            else (*parts.system, *read[at], *parts.label)
             for at, is_cut in enumerate(queries.is_cut)
         )
 
     def _with_capped(self, whole: Ragged, queries: EncodedTexts, cap: int) -> Ragged:
         """The prefixes of all queries, then those of all queries capped."""
-        capped = Ragged.from_lists(self.parts.prefix(queries.tokens[at][:cap]) for at in range(len(whole)))
+        capped = Ragged.from_lists(self._cut_prefix(queries, at, cap) for at in range(len(whole)))
         values = np.concatenate([whole.values, capped.values])
         return Ragged(values, offsets_of(np.concatenate([whole.lengths, capped.lengths])))
+
+    def _cut_prefix(self, queries: EncodedTexts, at: int, cap: int) -> tuple[int, ...]:
+        """The prefix of a query that keeps so many tokens."""
+        ids = queries.tokens[at][:cap]
+        if not self.parts.query_lead:
+            ids = self.reader.read_cut([queries.texts[at]], max_tokens=len(ids))[0][0]
+        return self.parts.prefix(ids)
 
 
 def _assemble(
@@ -184,7 +171,8 @@ def load_prompt_encoder(
     encoder = PromptPairEncoder(
         reader=reader,
         prompt=prompt,
-        parts=_split_prompt(prompt, reader, instruct),
+        instruct=instruct,
+        parts=split_prompt(prompt, reader, instruct),
         max_pair_tokens=max_pair_tokens,
         answer_ids=tuple(
             _answer_id(backend, answer, recipe.name) for answer in (prompt.positive, prompt.negative) if answer
@@ -195,7 +183,7 @@ def load_prompt_encoder(
             f"The prompt of the recipe {recipe.name} takes {encoder.num_special_tokens} tokens, and the model reads "
             f"{max_pair_tokens}: too little would be left for query and document."
         )
-    _require_reproduction(encoder, instruct, recipe.name)
+    _require_reproduction(encoder, recipe.name)
     return encoder
 
 
@@ -203,7 +191,7 @@ def _control_ids(backend: Tokenizer, prompt: Prompt, recipe: str) -> set[int]:
     """Ids of the control tokens that the prompt itself contains."""
     added = backend.get_added_tokens_decoder()
     ids: set[int] = set()
-    for spelled in _CONTROL.findall("".join(prompt.pieces)):
+    for spelled in _CONTROL.findall("".join([*prompt.pieces, *(prompt.instructed_pieces or ())])):
         token_id = backend.token_to_id(spelled)
         if token_id is None or token_id not in added:
             raise ModelError(
@@ -234,63 +222,13 @@ def _answer_id(backend: Tokenizer, answer: str, recipe: str) -> int:
     return ids[0]
 
 
-def _split_prompt(prompt: Prompt, reader: TextReader, instruct: str) -> PromptParts:
-    pieces = prompt.parsed()
-    of_query = next(at for at, piece in enumerate(pieces) if "query" in piece.fields)
-    of_document = next(at for at, piece in enumerate(pieces) if "document" in piece.fields)
-    values = {"instruct": instruct, "query": "", "document": ""}
-    before_query = pieces[of_query].before("query", values).removesuffix(prompt.lead)
-    if of_query == of_document:
-        after_query = pieces[of_query].between("query", "document").removesuffix(prompt.lead)
-        label: tuple[int, ...] = ()
-    else:
-        after_query = pieces[of_query].after("query", values)
-        before_document = pieces[of_document].before("document", values).removesuffix(prompt.lead)
-        label = _constant(pieces[of_query + 1 : of_document], reader) + _text(before_document, reader)
-    return PromptParts(
-        system=_constant(pieces[:of_query], reader),
-        before_query=before_query,
-        after_query=after_query,
-        bare_before=_text(before_query, reader),
-        bare_after=_text(after_query, reader),
-        label=label,
-        suffix=_constant(pieces[of_document + 1 :], reader),
-    )
-
-
-def _constant(pieces: Iterable[Piece], reader: TextReader) -> tuple[int, ...]:
-    """Ids of pieces without a query or document; control tokens are read as such."""
-    backend = reader.backend
-    backend.encode_special_tokens = False
-    try:
-        return tuple(
-            chain.from_iterable(backend.encode(piece.fill({}), add_special_tokens=False).ids for piece in pieces)
-        )
-    finally:
-        backend.encode_special_tokens = True
-
-
-def _text(text: str, reader: TextReader) -> tuple[int, ...]:
-    return tuple(reader.read([text]).values.tolist())
-
-
-def read_prompt(encoder: PromptPairEncoder, *, instruct: str, query: str, document: str) -> list[int]:
-    """The ids of one prompt exactly as the recipe says: every piece is filled and read on its own."""
-    values = {"instruct": instruct, "query": query, "document": document}
-    parts = (
-        _text(piece.fill(values), encoder.reader) if piece.fields else _constant([piece], encoder.reader)
-        for piece in encoder.prompt.parsed()
-    )
-    return list(chain.from_iterable(parts))
-
-
-def _require_reproduction(encoder: PromptPairEncoder, instruct: str, recipe: str) -> None:
+def _require_reproduction(encoder: PromptPairEncoder, recipe: str) -> None:
     at = np.arange(len(PAIRS), dtype=np.int64)
     queries = encoder.encode_texts([query for query, _ in PAIRS], max_tokens=None)
     documents = encoder.encode_texts([document for _, document in PAIRS], max_tokens=None)
     ours = as_tokens(encoder.encode_pairs(queries, documents, at, at, max_pair_tokens=_ANY_LENGTH).inputs).ids
     for place, (query, document) in enumerate(PAIRS):
-        theirs = read_prompt(encoder, instruct=instruct, query=query, document=document)
+        theirs = read_prompt(encoder.prompt, encoder.reader, instruct=encoder.instruct, query=query, document=document)
         if ours[place].tolist() != theirs:
             raise ModelError(
                 f"The prompt of the recipe {recipe} cannot be put together for this tokenizer: with {query!r} and "

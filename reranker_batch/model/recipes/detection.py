@@ -22,8 +22,9 @@ from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERAN
 from reranker_batch.model.recipes.nemotron import LLAMA_NEMOTRON_RERANK
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
-from reranker_batch.model.recipes.templates import agreeing, template_difference
+from reranker_batch.model.recipes.templates import agreeing, closest, template_difference
 from reranker_batch.model.recipes.unserved import reason_of_class, reason_of_type
+from reranker_batch.model.recipes.zerank import ZERANK
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ RECIPES: Mapping[str, Recipe] = {
         CROSS_ENCODER,
         MODULE_CHAIN,
         QWEN3_RERANKER,
+        ZERANK,
         MXBAI_RERANK_BASE_V2,
         MXBAI_RERANK_LARGE_V2,
         BGE_RERANKER_V2_GEMMA,
@@ -42,7 +44,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 _SEQUENCE_CLASSIFICATION = "ForSequenceClassification"
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_OTHER_FAMILIES = r"zerank-[\w-]+|jina-reranker-(v3|m0)[\w.-]*|qwen3-vl-reranker[\w.-]*"
+_OTHER_FAMILIES = r"jina-reranker-(v3|m0)[\w.-]*|qwen3-vl-reranker[\w.-]*"
 """Names of rerankers that share a class with a recipe's models, and have a prompt that no recipe has."""
 
 
@@ -154,10 +156,11 @@ def _with_evidence(able: Sequence[Recipe], folder: Path, config: Mapping[str, An
         if (template := next((item for item in templates if agreeing(recipe, item)), None))
     ]
     if templates and not agreed:
+        difference = template_difference(closest(able, templates[0]), templates[0])
         raise ModelError(
             f"The model ({_seen(config)}) has a template of its own that no recipe has: with the pair of a canary text "
-            f"{template_difference(able[0], templates[0])}. Its scores would be wrong without an error. If only the "
-            "instruction differs, set model.instruct to the repository's."
+            f"{difference}. Its scores would be wrong without an error. If only the instruction differs, set "
+            "model.instruct to the repository's."
         )
     return agreed
 
@@ -243,7 +246,8 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
             f"The model ({_seen(config)}) seems to be a {other[0]}, which has a prompt of its own that no recipe has. "
             "With another prompt its scores would be near random without an error."
         )
-    settings = " or ".join(f"model.recipe={recipe.name}" for recipe in able)
+    named = [recipe for recipe in able if recipe.name in known_as.lower()]
+    settings = " or ".join(f"model.recipe={recipe.name}" for recipe in named or able)
     return (
         f"The model ({_seen(config)}) may or may not be trained for a prompt template that is known here: neither its "
         "name nor its files say so (the hub id of the vendor, or a template of its own for a query and a document). "

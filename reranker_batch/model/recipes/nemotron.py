@@ -16,6 +16,7 @@ LLAMA_NEMOTRON_RERANK = Recipe(
         pieces=("<|begin_of_text|>", "question:{query} \n \n passage:{document}"),
         positive=None,
         negative=None,
+        lead=":",
     ),
     max_tokens=8192,
     repositories=r"nvidia/llama-nemotron-rerank-(1b|500m)-v2|nvidia/llama-3\.2-nv-rerankqa-1b-v2",

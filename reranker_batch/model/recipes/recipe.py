@@ -59,8 +59,8 @@ class Piece:
 class Prompt:
     """The text that a model reads, and the tokens whose logits are its answer if it gives one.
 
-    `pieces` are tokenized apart, as in the vendor's code. `{query}` comes before `{document}`, which ends its piece;
-    both follow the same character. `{instruct}` becomes `instruct_line`, or nothing where there is no instruction.
+    `pieces` are tokenized apart, as in the vendor's code. `{query}` comes before `{document}`, which ends its piece and
+    follows `lead`. `{instruct}` becomes `instruct_line`, or nothing where there is no instruction.
     """
 
     pieces: tuple[str, ...]
@@ -69,21 +69,23 @@ class Prompt:
     """The logit is that of `positive` minus that of `negative`, or of `positive` alone; without both, of a label."""
     instruct_line: str = "{}"
     default_instruct: str | None = None
+    instructed_pieces: tuple[str, ...] | None = None
+    """The pieces with an instruction, where these are others."""
+    lead: str = " "
+    """What a text follows, and is tokenized with: its first word may be joined with it."""
+    is_one_text: bool = False
+    """Whether the vendor's code tokenizes the prompt as one text; `pieces` then only mark control tokens."""
 
     def instruct_text(self, instruct: str | None) -> str:
         chosen = instruct or self.default_instruct
         return self.instruct_line.replace("{}", chosen) if chosen else ""
 
-    @property
-    def lead(self) -> str:
-        """The character before the query and before the document. It may be part of their first word."""
-        text = "".join(self.pieces)
-        query, document = (text[text.index(name) - 1] for name in ("{query}", "{document}"))
-        assert query == document, "query and document follow the same character"
-        return query
+    def pieces_for(self, instruct_text: str) -> tuple[str, ...]:
+        """The pieces with this instruction; an empty one is none."""
+        return self.instructed_pieces if instruct_text and self.instructed_pieces else self.pieces
 
-    def parsed(self) -> tuple[Piece, ...]:
-        return tuple(Piece.parse(piece) for piece in self.pieces)
+    def parsed(self, instruct_text: str) -> tuple[Piece, ...]:
+        return tuple(Piece.parse(piece) for piece in self.pieces_for(instruct_text))
 
 
 class Kind(Enum):
@@ -149,7 +151,10 @@ class Recipe:
 
     @property
     def uses_instruct(self) -> bool:
-        return self.prompt is not None and any("{instruct}" in piece for piece in self.prompt.pieces)
+        if self.prompt is None:
+            return False
+        pieces = (*self.prompt.pieces, *(self.prompt.instructed_pieces or ()))
+        return any("{instruct}" in piece for piece in pieces)
 
     @property
     def resolved_instruct(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
 
 from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs
 from reranker_batch.model.recipes.recipe import Kind, Recipe
@@ -14,7 +15,7 @@ def prompt_texts(recipe: Recipe) -> tuple[str, ...]:
     """The prompts of `CANARY_PAIRS` by the recipe, control tokens spelled out."""
     prompt = recipe.required_prompt
     instruct = prompt.instruct_text(recipe.instruct)
-    pieces = prompt.parsed()
+    pieces = prompt.parsed(instruct)
     return tuple(
         "".join(piece.fill({"instruct": instruct, "query": query, "document": document}) for piece in pieces)
         for query, document in CANARY_PAIRS
@@ -52,6 +53,16 @@ def compared_reading(recipe: Recipe, rendered: RenderedPairs) -> tuple[Recipe, t
 def _agrees(recipe: Recipe, texts: tuple[str, ...]) -> bool:
     prompts = prompt_texts(recipe)
     return all(text in (prompt, prompt.removesuffix("\n")) for text, prompt in zip(texts, prompts, strict=True))
+
+
+def closest(recipes: Sequence[Recipe], rendered: RenderedPairs) -> Recipe:
+    """The recipe whose prompt is most like what the template makes."""
+
+    def likeness(recipe: Recipe) -> float:
+        as_read, theirs = next(iter(readings(recipe, rendered)))
+        return SequenceMatcher(None, prompt_texts(as_read)[0], theirs[0], autojunk=False).ratio()
+
+    return max(recipes, key=likeness)
 
 
 def template_difference(recipe: Recipe, rendered: RenderedPairs) -> str:

@@ -34,6 +34,8 @@ OTHER_SUFFIXES = (
 _PROBE_THREADS = 16
 _SHOWN_FILES = 3
 _NO_FILE = "neither a file nor a folder"
+_OWN_MARKS = ("_missing.parquet",)
+"""What a preparation leaves in a folder of its input."""
 
 
 Begins = Callable[[fs.FileSystem, str], bool]
@@ -218,7 +220,8 @@ def _hidden(entry: Entry, name: str, folder: str, data: DataFiles) -> dict[str, 
     """A hidden folder stands for all that lies in it; of hidden files only data is worth a word."""
     parts = name.split("/")
     depth = next(at for at, part in enumerate(parts, start=1) if is_hidden(part))
-    if depth == len(parts) and entry.kind != "folder" and not data.is_named(name):
+    is_mark = not data.is_named(name) or parts[-1] in _OWN_MARKS
+    if depth == len(parts) and entry.kind != "folder" and is_mark:
         return {}
     return {join(folder, *parts[:depth]): "hidden by its name"}
 

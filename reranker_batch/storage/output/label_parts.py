@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -54,16 +54,16 @@ def publish_label_part(
     reached(_POINTS[folder])
 
 
-def publish_file(output: Folder, name: str, content: pa.Buffer | bytes) -> None:
+def publish_file(output: Folder, name: str, content: pa.Buffer | bytes, *, staging: str = STAGING) -> None:
     """Write a file below `output`, which readers see whole or not at all. Raises CommitError as above."""
     final = output.child(*name.split("/"))
-    retried(lambda: _publish(output, final, content), f"Writing {final}")
+    retried(lambda: _publish(output, final, content, staging), f"Writing {final}")
 
 
-def _publish(output: Folder, final: str, content: pa.Buffer | bytes) -> None:
-    filesystem, staged = output.filesystem, output.child(STAGING, uuid.uuid4().hex)
+def _publish(output: Folder, final: str, content: pa.Buffer | bytes, staging: str) -> None:
+    filesystem, staged = output.filesystem, output.child(staging, uuid.uuid4().hex)
     try:
-        for folder in (output.child(STAGING), final.rpartition("/")[0]):
+        for folder in (output.child(staging), final.rpartition("/")[0]):
             filesystem.create_dir(folder, recursive=True)
         with filesystem.open_output_stream(staged) as sink:
             sink.write(content)
@@ -154,16 +154,20 @@ def withdraw_mark(output: Folder) -> None:
         raise CommitError(f"{path} cannot be deleted: {error}") from error
 
 
-def drop_staging(output: Folder) -> None:
+def read_file(output: Folder, name: str) -> bytes:
+    """The content of a file below `output`. Raises CommitError when it cannot be read."""
+    path = output.child(*name.split("/"))
+    try:
+        with output.filesystem.open_input_stream(path) as source:
+            return bytes(source.read())
+    except OSError as error:
+        raise CommitError(f"{path} cannot be read: {error}") from error
+
+
+def drop_staging(output: Folder, staging: str = STAGING) -> None:
     """Raises CommitError when it cannot be dropped."""
     try:
         with suppress(FileNotFoundError):
-            output.filesystem.delete_dir(output.child(STAGING))
+            output.filesystem.delete_dir(output.child(staging))
     except OSError as error:
         raise CommitError(f"{output.uri} cannot be written: {error}") from error
-
-
-def read_labels(output: Folder, unit_ids: Sequence[str]) -> Iterator[pa.Table]:
-    """The rows of labels, part by part. Raises CommitError as `read_label_part`."""
-    for unit_id in unit_ids:
-        yield read_label_part(output, LABELS, unit_id)[0]

@@ -20,6 +20,8 @@ Example = tuple[str, Callable[[Any], bool]]
 """A kind of value in words, and how to know one."""
 _NONE = type(None)
 _MAX_DEPTH = 64
+_MAX_NAMES = 4_096
+"""Each is a column, which takes memory in every row."""
 _ONE_TYPE = "Write the column with one type; if it is an id, name it in input.columns."
 
 
@@ -90,6 +92,10 @@ class _Builder:
 
 def _names(objects: Iterable[dict[str, Any]], path: Path) -> list[str]:
     names = list(dict.fromkeys(chain.from_iterable(objects)))
+    if len(names) > _MAX_NAMES:
+        what = (f"the first of more than {_MAX_NAMES:,} names", lambda value: value is not None)
+        remedy = "Names are columns: write what they name as a list of objects, or leave it out."
+        raise MixedColumnError(path, "has names that seem to be values", (what,), remedy)
     try:
         "".join(names).encode()
     except UnicodeEncodeError:
@@ -133,11 +139,10 @@ def _numbers(values: list[Any], kinds: set[type], path: Path) -> pa.Array:
         return _integers(values, path)
     if math.inf in values or -math.inf in values:
         _refuse_overflow(values, path)
-    try:
-        return pa.array(values, pa.float64())
-    except (OverflowError, pa.ArrowInvalid):
+    if int in kinds and any(map(_is_inexact, values)):
         what = ("a whole number that no float holds exactly", _is_inexact)
-        raise MixedColumnError(path, "has fractions", (what,), _ONE_TYPE) from None
+        raise MixedColumnError(path, "has fractions", (what,), _ONE_TYPE)
+    return pa.array([None if value is None else float(value) for value in values], pa.float64())
 
 
 def _integers(values: list[Any], path: Path) -> pa.Array:

@@ -22,8 +22,8 @@ def json_row(row: Any, lines: Lines, number: int, wanted: Collection[str] | None
     if not isinstance(row, dict):
         kind = KINDS.get(type(row), "a number")
         raise InputError(f"{lines.place(number)}: a row is a JSON object, and {kind} stands there. Write objects.")
-    if lines.partition:
-        row |= {name: value for name, value in lines.partition.items() if name not in row}
+    if lines.partitions:
+        row |= {name: value for name, value in lines.partitions.items() if name not in row}
     return row if wanted is None else {name: value for name, value in row.items() if name in wanted}
 
 
@@ -40,9 +40,9 @@ def rows_table(lines: Lines, rows: Sequence[dict[str, Any]], numbers: Sequence[i
         before = lines.lines_before()
         shown = " and ".join(f"{what} in line {before + number + 1}" for number, what in seen)
         name = ".".join(part for part in error.path if part != "[]")
-        raise InputError(
-            f"Column {name!r} of {lines.file} {error.problem}{': ' if shown else ''}{shown}. {error.remedy}"
-        ) from None
+        whose = f"Column {name!r}" if name else "A row"
+        where = f": {shown}" if shown else ""
+        raise InputError(f"{whose} of {lines.file} {error.problem}{where}. {error.remedy}") from None
 
 
 def _first(rows: Sequence[dict[str, Any]], numbers: Sequence[int], path: Path, is_it: Callable[[Any], bool]) -> int:

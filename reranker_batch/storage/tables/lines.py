@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from reranker_batch.errors import InputError
+from reranker_batch.storage.input.partitions import Partitions
 from reranker_batch.storage.tables.heads import without_bom
 from reranker_batch.storage.tables.opening import ByteSource, open_bytes
 from reranker_batch.storage.tables.pieces import Piece
@@ -28,8 +29,8 @@ class Lines:
         return self.files.files[self.piece.file_index].path
 
     @cached_property
-    def partition(self) -> dict[str, str | None]:
-        return self.files.partition(self.piece.file_index)
+    def partitions(self) -> Partitions:
+        return self.files.partitions(self.piece.file_index)
 
     def place(self, number: int) -> str:
         """File and line, counted from 1, of a line by its number in the piece, which counts from 0."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
+from reranker_batch.storage.input.partitions import Partitions, constant_column
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.tables.csv_rows import csv_batches
 from reranker_batch.storage.tables.json_document import json_document_batches
@@ -61,16 +62,16 @@ def read_piece(
     lines = Lines(files, piece)
     types: dict[str, pa.DataType] = {}
     for read, numbers in _batches(lines, wanted, ids):
-        table = _with_partition(read, lines.partition, wanted)
+        table = _with_partitions(read, lines.partitions, wanted)
         for field in table.schema:
             types[field.name] = _fitting(lines, field, types.get(field.name, pa.null()), int(numbers[0]))
         yield RawRows(table, numbers, lines)
 
 
-def _with_partition(table: pa.Table, partition: Mapping[str, str | None], wanted: Collection[str] | None) -> pa.Table:
-    for name, value in partition.items():
+def _with_partitions(table: pa.Table, partitions: Partitions, wanted: Collection[str] | None) -> pa.Table:
+    for name, value in partitions.items():
         if name not in table.column_names and (wanted is None or name in wanted):
-            table = table.append_column(name, pa.repeat(pa.scalar(value, pa.large_string()), len(table)))
+            table = table.append_column(name, constant_column(value, len(table)))
     return table
 
 
@@ -114,7 +115,7 @@ def columns_seen(files: TableFiles, ids: Collection[str] = ()) -> pa.Schema:
 def _sampled(files: TableFiles, index: int, ids: Collection[str]) -> pa.Schema:
     if files.form == "parquet":
         schema = footer_of(files, index).schema
-        return _with_partition(schema.empty_table(), files.partition(index), None).schema
+        return _with_partitions(schema.empty_table(), files.partitions(index), None).schema
     one = replace(files, files=(files.files[index],))
     first = next(iter(pieces(one, _SAMPLED_BYTES)))
     rows = next(read_piece(one, first, None, ids), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
 from pyarrow import fs
 
@@ -19,6 +18,7 @@ from reranker_batch.storage.input.listing import (
     list_input,
     shown_left_out,
 )
+from reranker_batch.storage.input.partitions import Partitions, partitions_of
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.forms import FORMS, PACKED_SUFFIXES, Form, form_by_head, suffixes_of
 from reranker_batch.storage.tables.heads import read_head
@@ -26,7 +26,6 @@ from reranker_batch.storage.tables.table_file import AskedForm, TableFile, of_on
 
 _PROBE_THREADS = 16
 _JSON: tuple[Form, ...] = ("json", "jsonl")
-_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class TableFiles:
     """Files and folders that are not read, by path, each with the reason."""
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Files that cannot be used and are skipped because that is asked for, by path, each with what is wrong."""
+    has_partitions: bool = True
+    """Whether names of folders are columns."""
 
     def identity(self) -> dict[str, dict[str, int | None]]:
         """Size and time of each file by path, to detect a changed source; the location does not matter."""
@@ -52,10 +53,15 @@ class TableFiles:
         filesystem, folder = resolve(self.root)
         return filesystem, join(folder, self.files[file_index].path)
 
-    def partition(self, file_index: int) -> dict[str, str | None]:
-        """The columns that the folders of a file stand for, as Hive writes them: `day=1/a.jsonl` has `day`."""
-        parts = [part.partition("=") for part in self.files[file_index].path.split("/")[:-1] if "=" in part]
-        return {unquote(name): None if value == _NULL_PARTITION else unquote(value) for name, _, value in parts}
+    def partitions(self, file_index: int) -> Partitions:
+        """The columns that the folders of a file stand for, as Hive writes them: `day=1/a.jsonl` has `day`.
+
+        Raises:
+            InputError: See `partitions_of`.
+        """
+        if not self.has_partitions:
+            return {}
+        return partitions_of(resolve(self.root)[1], self.files[file_index].path)
 
 
 def open_table(
@@ -79,26 +85,28 @@ def open_table(
         ConfigError: See `resolve`.
     """
     listing = retried(lambda: list_input(place, data_files(form), key=key), f"Listing {place}")
-
-    def open_one(listed: ListedFile) -> TableFile | str:
-        try:
-            file = table_file(listing.root, listed, form, key)
-            if skip_bad:
-                refuse_bad(listing.root, file)
-        except InputError as error:
-            if skip_bad:
-                return str(error)
-            raise
-        return file
-
     with ThreadPoolExecutor(_PROBE_THREADS) as pool:
-        opened = list(pool.map(open_one, listing.files))
+        opened = list(pool.map(lambda one: _opened(listing.root, one, form, key, skip_bad=skip_bad), listing.files))
     skipped = {one.path: file for one, file in zip(listing.files, opened, strict=True) if isinstance(file, str)}
     files, left_out = of_one_form(listing.root, [file for file in opened if isinstance(file, TableFile)])
     _refuse_mixed(files, place, key, skipped)
     only = files[0].form
     has_names = has_header and only in ("csv", "tsv")
-    return TableFiles(listing.root, tuple(files), only, has_names, {**listing.left_out, **left_out}, skipped)
+    left_out = {**listing.left_out, **left_out}
+    return TableFiles(listing.root, tuple(files), only, has_names, left_out, skipped, listing.has_partitions)
+
+
+def _opened(root: str, listed: ListedFile, form: AskedForm, key: str, *, skip_bad: bool) -> TableFile | str:
+    """A file, or what is wrong with one that is to be skipped."""
+    try:
+        file = table_file(root, listed, form, key)
+        if skip_bad:
+            refuse_bad(root, file)
+    except InputError as error:
+        if skip_bad:
+            return str(error)
+        raise
+    return file
 
 
 def _refuse_mixed(files: Collection[TableFile], place: str, key: str, skipped: Mapping[str, str]) -> None:

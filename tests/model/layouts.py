@@ -1,0 +1,212 @@
+"""Settings and files of published repositories: rerankers, and what people take for one. Weights do not matter here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from test_templates import template
+
+Files = Mapping[str, Any]
+"""Names of files and their content: a text, or an object for JSON."""
+WEIGHTS = "model.safetensors"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 90866120\n"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A repository: its name, the tokenizer it has, its config.json, and further files. None removes a file."""
+
+    name: str
+    tokenizer: str
+    config: Mapping[str, Any] | None
+    files: Files = field(default_factory=dict)
+    tokenizer_config: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `choose_recipe`."""
+
+    @property
+    def repository(self) -> str:
+        """The id on the hub, without what tells variants apart."""
+        return self.name.partition(", ")[0]
+
+    def but(self, change: str, **changes: Any) -> Layout:
+        """A variant: `config`, `files` and `tokenizer_config` are merged."""
+        config = changes.get("config", {})
+        return Layout(
+            f"{self.name}, {change}",
+            changes.get("tokenizer", self.tokenizer),
+            None if config is None else {**(self.config or {}), **config},
+            {**self.files, **changes.get("files", {})},
+            {**self.tokenizer_config, **changes.get("tokenizer_config", {})},
+            {**self.options, **changes.get("options", {})},
+        )
+
+
+@dataclass(frozen=True)
+class Served:
+    layout: Layout
+    recipe: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A layout that is refused, and the one that differs from it in what matters and is served."""
+
+    layout: Layout
+    reason: str
+    twin: Layout
+    what: str = "."
+    """What `recipes --check` says that it is."""
+
+
+def config(model_type: str, architecture: str | None, **more: Any) -> dict[str, Any]:
+    labels = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 1500}
+    classes = {"architectures": [architecture]} if architecture else {}
+    return {"model_type": model_type, **classes, **labels, **sizes, "pad_token_id": 0, **more}
+
+
+def bert(**more: Any) -> dict[str, Any]:
+    return config("bert", "BertForSequenceClassification", max_position_embeddings=512, type_vocab_size=2, **more)
+
+
+def xlmr(positions: int = 514, **more: Any) -> dict[str, Any]:
+    more = {"max_position_embeddings": positions, "type_vocab_size": 1, "pad_token_id": 1, **more}
+    return config("xlm-roberta", "XLMRobertaForSequenceClassification", **more)
+
+
+def roberta(**more: Any) -> dict[str, Any]:
+    more = {"max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1, **more}
+    return config("roberta", "RobertaForSequenceClassification", **more)
+
+
+def deberta(**more: Any) -> dict[str, Any]:
+    more = {"max_position_embeddings": 512, "type_vocab_size": 0, "relative_attention": True, **more}
+    return config("deberta-v2", "DebertaV2ForSequenceClassification", **more)
+
+
+def modernbert(**more: Any) -> dict[str, Any]:
+    more = {"max_position_embeddings": 8192, "classifier_pooling": "mean", **more}
+    return config("modernbert", "ModernBertForSequenceClassification", **more)
+
+
+IDENTITY = "torch.nn.modules.linear.Identity"
+LONG = {"model_max_length": 10**30}
+MINILM = Layout(
+    "cross-encoder/ms-marco-MiniLM-L6-v2",
+    "bert",
+    bert(sentence_transformers={"activation_fn": IDENTITY, "version": "4.1.0"}),
+    tokenizer_config={"model_max_length": 512},
+)
+M3 = Layout(
+    "BAAI/bge-reranker-v2-m3",
+    "xlm-roberta",
+    xlmr(8194),
+    {"sentence_bert_config.json": {"max_seq_length": 512}},
+    tokenizer_config={"model_max_length": 8192},
+)
+ELECTRA = Layout(
+    "cross-encoder/ms-marco-electra-base",
+    "electra",
+    config("electra", "ElectraForSequenceClassification", max_position_embeddings=512, type_vocab_size=2),
+    tokenizer_config=LONG,
+)
+STSB = Layout("cross-encoder/stsb-roberta-base", "roberta", roberta(), tokenizer_config=LONG)
+MXBAI_V1 = Layout("mixedbread-ai/mxbai-rerank-base-v1", "deberta-v2", deberta(), tokenizer_config=LONG)
+GTE_MODERN = Layout("Alibaba-NLP/gte-reranker-modernbert-base", "modernbert", modernbert(), tokenizer_config=LONG)
+MONOBERT = Layout(
+    "castorini/monobert-large-msmarco",
+    "bert",
+    {key: value for key, value in bert().items() if "label" not in key},
+    tokenizer_config=LONG,
+    options={"positive": 1},
+)
+GTE_NEW = Layout(
+    "Alibaba-NLP/gte-multilingual-reranker-base",
+    "xlm-roberta",
+    config(
+        "new",
+        "NewForSequenceClassification",
+        auto_map={"AutoModelForSequenceClassification": "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification"},
+        intermediate_size=48,
+        max_position_embeddings=8192,
+        type_vocab_size=1,
+        pad_token_id=1,
+        position_embedding_type="rope",
+        rope_theta=20_000,
+        rope_scaling={"type": "ntk", "factor": 8.0},
+    ),
+    tokenizer_config={"model_max_length": 32_768},
+)
+JINA_V2 = Layout(
+    "jinaai/jina-reranker-v2-base-multilingual",
+    "xlm-roberta",
+    xlmr(
+        1026,
+        auto_map={
+            "AutoConfig": "configuration_xlm_roberta.XLMRobertaFlashConfig",
+            "AutoModelForSequenceClassification": "modeling_xlm_roberta.XLMRobertaForSequenceClassification",
+        },
+        position_embedding_type="absolute",
+        hidden_act="gelu",
+    ),
+    tokenizer_config={"model_max_length": 1026},
+)
+GTE_NATIVE = Layout(
+    "alibaba-nlp-community/gte-multilingual-reranker-base",
+    "xlm-roberta",
+    config("gte", "GteForSequenceClassification", max_position_embeddings=8192, type_vocab_size=1, pad_token_id=1),
+    tokenizer_config={"model_max_length": 32_768},
+)
+QWEN3_CONFIG = {"max_position_embeddings": 40_960, "head_dim": 8, "tie_word_embeddings": True}
+QWEN3 = Layout(
+    "Qwen/Qwen3-Reranker-0.6B", "qwen", config("qwen3", "Qwen3ForCausalLM", **QWEN3_CONFIG), tokenizer_config=LONG
+)
+QWEN3_CLS = Layout(
+    "tomaarsen/Qwen3-Reranker-0.6B-seq-cls",
+    "qwen",
+    config("qwen3", "Qwen3ForSequenceClassification", **QWEN3_CONFIG),
+    tokenizer_config=LONG,
+)
+QWEN3_OURS = Layout("ours/finetuned", "qwen", QWEN3.config, {"chat_template.jinja": template()}, LONG)
+MXBAI_V2 = Layout(
+    "mixedbread-ai/mxbai-rerank-base-v2",
+    "qwen",
+    config("qwen2", "Qwen2ForCausalLM", max_position_embeddings=32_768, hidden_size=896),
+    tokenizer_config=LONG,
+)
+GEMMA = Layout(
+    "BAAI/bge-reranker-v2-gemma",
+    "gemma",
+    config("gemma", "GemmaForCausalLM", max_position_embeddings=8192),
+    tokenizer_config=LONG,
+)
+NEMOTRON = Layout(
+    "nvidia/llama-nemotron-rerank-1b-v2",
+    "llama",
+    config(
+        "llama_bidirec",
+        "LlamaBidirectionalForSequenceClassification",
+        auto_map={"AutoModelForSequenceClassification": "llama_bidirectional_model.Own"},
+        max_position_embeddings=131_072,
+        pooling="avg",
+        temperature=1.0,
+    ),
+    tokenizer_config=LONG,
+)
+ST = {"__version__": {"sentence_transformers": "5.2.0"}}
+MODULES = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]
+LOGIT_SCORE = {
+    "idx": 1,
+    "name": "1",
+    "path": "1_LogitScore",
+    "type": "sentence_transformers.cross_encoder.modules.LogitScore",
+}
+
+
+def as_text(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content)
