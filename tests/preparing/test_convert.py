@@ -81,6 +81,14 @@ def tsv(folder: Path, groups: Sequence[Group]) -> str:
     return "pairs"
 
 
+def two_tsv(folder: Path, groups: Sequence[Group]) -> str:
+    """Two tasks: rows of pairs are converted file by file."""
+    for name, some in (("a.tsv", groups[:9]), ("b.tsv", groups[9:])):
+        lines = ["\t".join(row) for row in [PAIR_COLUMNS, *pair_rows(some)]]
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "pairs"
+
+
 FORMS = [jsonl, zstd_jsonl, gzip_csv, tsv]
 
 
@@ -123,7 +131,7 @@ CRASHES = [point for point in POINTS if point.startswith("conversion_")]
 
 @pytest.mark.parametrize("point", [*CRASHES, "conversion_part_published:2", "conversion_task_recorded:2"])
 def test_a_conversion_that_ends_anywhere_gives_the_same_bytes(tmp_path: Path, point: str) -> None:
-    job = job_on(tmp_path, jsonl)
+    job = job_on(tmp_path, two_tsv)
     whole = replace(job, output=str(tmp_path / "whole"))
     whole.run()
     assert run_in_a_process(job, point) == EXIT_CODE
@@ -176,9 +184,7 @@ def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) ->
     tsv(tmp_path, GROUPS)
     source = source_of(tmp_path / "a.tsv", layout="pairs")
     convert(source, str(tmp_path / "in"), in_threads, piece_bytes=50)
-    assert [list(row.values()) for row in rows_of(tmp_path / "in")] == [
-        [row[0], row[2], row[1], row[3]] for row in pair_rows(GROUPS)
-    ]
+    assert [list(row.values()) for row in rows_of(tmp_path / "in")] == pair_rows(GROUPS)
     assert len([*(tmp_path / "in").glob("part-*")]) == 1
 
 
@@ -280,9 +286,9 @@ def test_parts_are_marked_and_have_row_groups_that_units_can_read(tmp_path: Path
 
 
 def test_progress_is_told_by_task(tmp_path: Path) -> None:
-    jsonl(tmp_path, GROUPS)
+    two_tsv(tmp_path, GROUPS)
     told: list[tuple[str, int, int]] = []
-    convert(source_of(tmp_path), str(tmp_path / "in"), in_threads, lambda *step: told.append(step))
+    convert(source_of(tmp_path, layout="pairs"), str(tmp_path / "in"), in_threads, lambda *step: told.append(step))
     assert told == [("convert", 0, 2), ("convert", 1, 2), ("convert", 2, 2)]
 
 
@@ -325,13 +331,13 @@ def test_source_and_output_may_lie_in_an_object_store(monkeypatch: pytest.Monkey
         assert job.run().exit_code == 0
         assert "nothing to do" in job.run().message
         output = Folder.at(job.output)
-        assert output.names("run", "input") == {RECORD, "part-000000-000000.parquet", "part-000001-000000.parquet"}
+        assert output.names("run", "input") == {RECORD, "part-000000-000000.parquet"}
         assert verify_output(job.output).problems == []
 
 
 def test_a_conversion_is_the_same_in_processes_of_its_own(tmp_path: Path) -> None:
-    jsonl(tmp_path, GROUPS)
-    source = source_of(tmp_path)
+    two_tsv(tmp_path, GROUPS)
+    source = source_of(tmp_path, layout="pairs")
     convert(source, str(tmp_path / "one"), in_threads)
     with processes() as each:
         convert(source, str(tmp_path / "two"), each)
@@ -351,3 +357,16 @@ def test_an_error_of_a_row_comes_back_from_another_process_as_it_is(tmp_path: Pa
         pytest.raises(InputError, match=r"Column 'query' of a.jsonl .* line 4"),
     ):
         convert(source_of(tmp_path), str(tmp_path / "in"), each)
+
+
+def test_small_files_share_parts(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for at in range(30):
+        (tmp_path / "in" / f"{at:02}.jsonl").write_text(f'{{"query": "{at}", "candidates": ["x"]}}\n', encoding="utf-8")
+    source = source_of(tmp_path / "in")
+    record = convert(source, str(tmp_path / "one"), in_threads)
+    assert [part.num_rows for part in record.parts or ()] == [30]
+    assert [row["query_id"] for row in rows_of(tmp_path / "one")] == [f"{at:02}.jsonl#0" for at in range(30)]
+    parts = convert(source, str(tmp_path / "some"), in_threads, piece_bytes=350).parts
+    assert [part.num_rows for part in parts or ()] == [9, 9, 9, 3]
+    assert rows_of(tmp_path / "some") == rows_of(tmp_path / "one")
