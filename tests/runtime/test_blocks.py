@@ -16,9 +16,7 @@ from reranker_batch.runtime.blocks import prepared_block, read_prepared
 
 
 @pytest.mark.parametrize("limits", [RequestLimits(), RequestLimits(max_pair_tokens=20, long_documents="max_chunk")])
-@pytest.mark.parametrize(
-    "documents", [[], ["a", "bc", "a", ""], ["more than fits by far", "short"]]
-)
+@pytest.mark.parametrize("documents", [[], ["a", "bc", "a", ""], ["more than fits by far", "short"]])
 def test_a_prepared_unit_comes_back_as_it_was(documents: list[str], limits: RequestLimits) -> None:
     rows = _unit_rows(["query"], documents, np.zeros(len(documents), dtype=np.int64))
     identity = FileIdentity(10, 1, "0" * 64)
