@@ -63,31 +63,34 @@ def look_at(config: InputConfig) -> Look:
     if is_builtin(config.path):
         return Look(config)
     files = _opened(config)
-    if files is None or (files.form == "parquet" and _is_as_it_is(config, files)):
+    if files.form == "parquet" and _is_as_it_is(config, files):
         return Look(config)
     return _look(config, files)
 
 
-def _opened(config: InputConfig) -> TableFiles | None:
-    """None for files of several forms of which only those of Parquet are read."""
+def _opened(config: InputConfig) -> TableFiles:
+    """The files of one form; where there are several, those of Parquet."""
     named = FORMATS.get(config.format)
     is_headless = config.columns.has_positions or bool(named and named.num_columns)
     try:
         files = open_table(config.path, has_header=not is_headless)
     except InputError:
-        try:
-            list_input(config.path)
-        except InputError:
-            pass
-        else:
-            return None
-        raise
+        if not _has_parquet_among_others(config.path):
+            raise
+        return open_table(config.path, form="parquet")
     if is_headless and files.form not in _TEXT_FORMS:
         raise ConfigError(
             f"input.columns has positions, which count the columns of CSV and TSV files without a header. "
             f"{files.files[0].path} is {files.form}: give the names of its columns."
         )
     return files
+
+
+def _has_parquet_among_others(place: str) -> bool:
+    try:
+        return bool(list_input(place).left_out)
+    except InputError:
+        return False
 
 
 def _is_as_it_is(config: InputConfig, files: TableFiles) -> bool:
@@ -201,7 +204,8 @@ def recognise(place: str) -> Recognised:
         InputError: Nothing is there, or its columns tell nothing; the message lists them.
         ConfigError: The place cannot be used.
     """
-    config, files = InputConfig(path=place), open_table(place)
+    config = InputConfig(path=place)
+    files = _opened(config)
     seen = _seen(config, files)
     if _is_top1000(files, seen):
         files = open_table(place, has_header=False)
@@ -282,6 +286,4 @@ def pairs_source(config: InputConfig) -> Source:
             "prepare.run."
         )
     files = _opened(look.config)
-    if files is None:
-        raise InputError(f"{config.path} holds files of several forms. Give files of one form.")
     return Source(files, _adaption(ColumnMap("pairs", look.config.columns), files, columns_seen(files)))

@@ -248,3 +248,19 @@ def test_what_is_read_is_what_is_needed() -> None:
     assert not adaption.is_plain
     assert resolved(table, query_id=None, doc_id=None).is_plain
     assert shown_columns(table.schema) == "query, candidates[text, doc{id}], number, texts[], meta{a}"
+
+
+BLANKS_AND_LETTERS = st.none() | st.text(" \t\n\r\x0b\x0c\x85\u00a0\u2003\u3000ab", max_size=4)
+
+
+@given(
+    rows=st.lists(st.tuples(*[BLANKS_AND_LETTERS] * 3), min_size=1, max_size=8),
+    separator=st.sampled_from([" ", "", "|"]),
+)
+def test_joining_is_what_python_does(rows: list[tuple[str | None, ...]], separator: str) -> None:
+    columns = [pa.array(column, pa.large_string()) for column in zip(*rows, strict=True)]
+    expected = [
+        None if all(text is None for text in row) else separator.join(text for text in row if text).strip()
+        for row in rows
+    ]
+    assert joined_texts(columns, separator).to_pylist() == expected

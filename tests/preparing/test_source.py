@@ -8,11 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from row_layouts import LAYOUTS, Pair
+from tables import write
 
 from reranker_batch import JobConfig
 from reranker_batch.config.sections import Named
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.job.estimate import estimate_job
 from reranker_batch.preparing.formats import FORMATS
 from reranker_batch.preparing.ready import Conversion, look_at_input, ready_input
 from reranker_batch.storage.input.planning import plan_input
@@ -145,6 +147,8 @@ def test_parquet_beside_files_of_other_forms_is_read_as_before(tmp_path: Path) -
     pq.write_table(pa.table({"query": ["q"], "candidates": [["x"]]}), tmp_path / "in.parquet")
     lines(tmp_path / "notes.csv", "a,b", "1,2")
     assert [pair[3] for pair in pairs_of(job(tmp_path, tmp_path.parent / "out"))] == ["x"]
+    lists = job(tmp_path, tmp_path.parent / "lists", columns={"candidates": ["candidates"]})
+    assert [pair[3] for pair in pairs_of(lists)] == ["x"]
 
 
 def test_files_that_are_left_out_are_named(tmp_path: Path) -> None:
@@ -175,3 +179,28 @@ def test_leaving_out_bad_files_is_for_files_that_are_read_as_they_are(tmp_path: 
     path = lines(tmp_path / "in.jsonl", '{"query": "q", "pos": ["a"], "neg": ["b"]}')
     with pytest.raises(ConfigError, match="skip_bad_files is for Parquet .* in.jsonl is converted first"):
         look_at_input(job(path, tmp_path / "out", skip_bad_files=True))
+
+
+def test_parquet_of_other_columns_is_refused_for_each_file_and_with_a_config_that_reads_it(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(pa.table({"question": ["q"], "hits": [[{"body": "x"}]]}), tmp_path / "in" / f"{name}.parquet")
+    config = job(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(InputError, match="2 of 2 files of .* cannot be used") as caught:
+        estimate_job(config)
+    assert "Column 'candidates' is missing in b.parquet; found: question, hits." in str(caught.value)
+    pasted = yaml.safe_load(str(caught.value).partition("may be meant:\n")[2])["input"]
+    assert [pair[3] for pair in pairs_of(job(tmp_path / "in", tmp_path / "out", **pasted))] == ["x", "x"]
+
+
+def test_files_that_cannot_be_used_are_named_before_their_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 cut")
+    with pytest.raises(InputError, match="a.parquet cannot be used: it does not end like a Parquet file"):
+        look_at_input(job(tmp_path / "a.parquet", tmp_path / "out", columns={"document": ["title", "text"]}))
+    with pytest.raises(InputError, match="a.parquet cannot be used: it does not end like a Parquet file"):
+        estimate_job(job(tmp_path / "a.parquet", tmp_path / "out"))
+
+
+def test_a_file_of_no_known_form_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
+    path = lines(tmp_path / "notes.txt", "hello world")
+    with pytest.raises(InputError, match="notes.txt is of no known form .* Known forms: parquet, jsonl"):
+        look_at_input(job(path, tmp_path / "out"))
