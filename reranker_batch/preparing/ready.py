@@ -15,6 +15,7 @@ from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Look, Source, look_at
 from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.output.run_state import RunState
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Conversion:
         return len(self.source.files.files)
 
     def check_places(self) -> None:
-        """They are those of the run, which has checked them."""
+        """Raises ConfigError for an output with files that are not ours: nothing is written there."""
+        RunState(Folder.at(self.lock)).refuse_foreign()
 
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack."""

@@ -22,12 +22,13 @@ from row_layouts import LAYOUTS
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch.core.mapping import in_threads
-from reranker_batch.errors import CommitError, FingerprintError, InputError
+from reranker_batch.errors import CommitError, ConfigError, FingerprintError, InputError
 from reranker_batch.job.processes import processes
 from reranker_batch.preparing.conversion_record import RECORD, ConversionFolder
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.ready import look_at_input
 from reranker_batch.preparing.source import Source
+from reranker_batch.runtime import driver
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import EXIT_CODE, POINTS
 from reranker_batch.storage.output.redriving import redrive_output
@@ -370,3 +371,13 @@ def test_small_files_share_parts(tmp_path: Path) -> None:
     parts = convert(source, str(tmp_path / "some"), in_threads, piece_bytes=350).parts
     assert [part.num_rows for part in parts or ()] == [9, 9, 9, 3]
     assert rows_of(tmp_path / "some") == rows_of(tmp_path / "one")
+
+
+def test_an_output_with_files_of_others_gets_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(nested_lines(GROUPS), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    config = SmallJob(str(tmp_path / "in.jsonl"), str(tmp_path / "out")).config
+    with pytest.raises(ConfigError, match=r"holds files that no run wrote, such as 'notes.txt'"):
+        driver.run(config)
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["notes.txt"]

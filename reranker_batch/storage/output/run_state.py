@@ -141,11 +141,7 @@ class RunState:
             ConfigError: The folder holds files that are not ours.
             CommitError: The folder cannot be written.
         """
-        if self.read(MANIFEST) is None and (foreign := self._foreign_names()):
-            raise ConfigError(
-                f"output.path={self.output.uri} holds files that no run wrote, such as {foreign[0]!r}. "
-                "Use an empty or a new folder."
-            )
+        self.refuse_foreign()
         self._tried(self._sweep, "written")
         unit_ids = [unit.unit_id for unit in remaining]
         if not unit_ids:
@@ -156,6 +152,14 @@ class RunState:
         for folder in (DEAD_LETTERS, MEMO):
             for name in self._names(folder) & set(map(part_name, unit_ids)):
                 self._delete(self.output.child(folder, name))
+
+    def refuse_foreign(self) -> None:
+        """Raises ConfigError where no run has begun and the folder holds files that are not ours."""
+        if self.read(MANIFEST) is None and (foreign := self._foreign_names()):
+            raise ConfigError(
+                f"output.path={self.output.uri} holds files that no run wrote, such as {foreign[0]!r}. "
+                "Use an empty or a new folder."
+            )
 
     def _sweep(self) -> None:
         for folder in (*_PARTS, STAGING):
