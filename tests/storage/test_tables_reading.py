@@ -73,6 +73,13 @@ def test_parquet_is_read_by_row_groups_in_plain_types(tmp_path: Path) -> None:
     assert rows.table.schema == pa.schema([("text", pa.large_string())])
 
 
+def test_few_bytes_of_parquet_that_unpack_to_many_come_in_small_tables(tmp_path: Path) -> None:
+    row = {"id": "x", "candidates": [{"text": "y" * 20_000}] * 100}
+    pq.write_table(pa.Table.from_pylist([row] * 200), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    assert max(rows.table.nbytes for rows in read(open_table(str(tmp_path / "a.parquet")))) < 100 << 20
+
+
 def test_ids_of_parquet_become_texts(tmp_path: Path) -> None:
     rows = [{"qid": 7, "c": [{"d": {"id": 1}, "n": 1}, None]}, {"qid": None, "c": None}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
