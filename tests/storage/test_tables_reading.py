@@ -20,6 +20,7 @@ from raw_tables import jsonl, places_of, read, rows_of, tsv, written
 from reranker_batch.errors import InputError
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import columns_seen
+from reranker_batch.storage.tables.separated import blank_fields, tab_fields
 from reranker_batch.storage.tables.table_files import open_table
 
 ROWS = [
@@ -155,6 +156,22 @@ def test_every_line_is_in_one_piece(
     expected: list[tuple[Any, ...]] = [(str(at), line.removesuffix("\r")) for at, line in enumerate(lines)]
     assert [tuple(row.values()) for row in rows_of(files, piece_bytes)] == expected
     assert places_of(files, piece_bytes) == [f"a.tsv, line {at * (blanks + 1) + 1}" for at in range(len(lines))]
+
+
+BLOCKS = st.lists(st.sampled_from([b"a", b"\xc3\xa9", b"\xff", b" ", b"\t", b"\r", b"\n", b"\x85", b"\0"])).map(
+    b"".join
+)
+
+
+@fuzzed_by(200, 5_000)
+@given(block=BLOCKS)
+def test_fields_are_what_stands_between_tabs_or_runs_of_blanks(block: bytes) -> None:
+    lines = [line.removesuffix(b"\r") for line in block.removesuffix(b"\n").split(b"\n")]
+    between_tabs = [line.split(b"\t") if line else [] for line in lines]
+    between_blanks = [[field for field in line.replace(b"\t", b" ").split(b" ") if field] for line in lines]
+    for fields, expected in ((tab_fields(block), between_tabs), (blank_fields(block), between_blanks)):
+        assert fields.counts.tolist() == [*map(len, expected)]
+        assert fields.values.cast(pa.large_binary()).to_pylist() == [field for line in expected for field in line]
 
 
 TEXTS = st.text(st.characters(exclude_characters="\n\t", codec="utf-8"), max_size=10)
