@@ -65,15 +65,15 @@ class _Rows:
     def pairs(self) -> pa.Table:
         adaption = self.adaption
         fields = self._top()
-        ids = {
-            name: self._ids(fields, path, name)
+        query_ids, doc_ids = (
+            {} if path is None else {name: self._ids(fields, path, name)}
             for name, path in (("query_id", adaption.query_id), ("doc_id", adaption.doc_id))
-            if path is not None
-        }
+        )
         return pa.table(
             {
-                **ids,
+                **query_ids,
                 "query": self._texts(fields, adaption.query, "query"),
+                **doc_ids,
                 adaption.document_name: self._document(fields),
                 **{name: self._at(fields, path) for name, path in adaption.candidate_passthrough},
             }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 
 from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
-from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Task
+from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Share, Task
+from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.source import Source
 from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
@@ -64,11 +65,11 @@ def _converted(
 ) -> Iterator[list[ConvertedPart]]:
     """The parts of all tasks, in the order of the source."""
     done = folder.tasks_done()
-    cut = _tasks(source, pieces(source.files, record.piece_bytes), each)
+    cut = _tasks(source, record.piece_bytes, each)
     waiting = [task for task in cut if task.number not in done]
     num_done = len(cut) - len(waiting)
     on_progress("convert", num_done, len(cut))
-    results = raised(each(Caught(Convert(source, folder.folder)), waiting))
+    results = raised(each(Caught(Convert(source.adaption, folder.folder)), waiting))
     for task, parts in zip(waiting, results, strict=True):
         folder.write_task(task.number, parts)
         done[task.number] = parts
@@ -77,28 +78,46 @@ def _converted(
     return iter([done[task.number] for task in cut])
 
 
-def _tasks(source: Source, cut: Sequence[Piece], each: Mapper) -> list[Task]:
-    """A task for each piece; for each file where the rows of a query are neighbours, which pieces would part."""
-    first_rows = _first_rows(source, cut, each)
-    if source.adaption.layout == "nested":
-        return [Task(number, (piece,), (first_rows[number],)) for number, piece in enumerate(cut)]
-    files = [[number for number, _ in group] for _, group in groupby(enumerate(cut), lambda one: one[1].file_index)]
-    return [
-        Task(number, tuple(cut[at] for at in places), tuple(first_rows[at] for at in places))
-        for number, places in enumerate(files)
-    ]
+def _tasks(source: Source, piece_bytes: int, each: Mapper) -> list[Task]:
+    """Neighbouring pieces of about `piece_bytes`; all of a file where the rows of a query are neighbours."""
+    shares = _shares(source, pieces(source.files, piece_bytes), each)
+    if source.adaption.layout == "pairs":
+        groups = [tuple(group) for _, group in groupby(shares, lambda share: share.source.files.files[0].path)]
+    else:
+        groups = [*_packed(shares, piece_bytes)]
+    return [Task(number, group) for number, group in enumerate(groups)]
 
 
-def _first_rows(source: Source, cut: Sequence[Piece], each: Mapper) -> list[int]:
-    """The row or line of its file at which each piece begins, where ids may be made of it."""
-    if source.files.form == "parquet" or source.adaption.layout == "pairs":
-        return [piece.start if source.files.form == "parquet" else 0 for piece in cut]
+def _packed(shares: Sequence[Share], piece_bytes: int) -> Iterator[tuple[Share, ...]]:
+    """Small files together, so that there are not as many parts as files."""
+    group: list[Share] = []
+    weight = 0
+    for share in shares:
+        of_file = unpacked_bytes(share.source.files)
+        if group and weight + min(of_file, piece_bytes) > piece_bytes:
+            yield tuple(group)
+            group, weight = [], 0
+        group.append(share)
+        weight += min(of_file, piece_bytes)
+    yield tuple(group)
+
+
+def _shares(source: Source, cut: Sequence[Piece], each: Mapper) -> list[Share]:
+    """Each piece with its file alone and the row or line at which it begins, where ids may be made of it."""
+    files = source.files
+    alone = [replace(source, files=replace(files, files=(file,), left_out={})) for file in files.files]
+    shares = [Share(alone[piece.file_index], replace(piece, file_index=0)) for piece in cut]
+    if source.adaption.layout == "pairs":
+        return shares
+    if files.form == "parquet":
+        return [replace(share, first_row=share.piece.start) for share in shares]
     is_cut = {piece.file_index for piece in cut if piece.start}
-    counted = [piece for piece in cut if piece.file_index in is_cut]
-    lines = dict(zip(counted, raised(each(Caught(CountLines(source)), counted)), strict=True))
-    first_rows, row = [], 0
-    for piece in cut:
+    counted = [at for at, piece in enumerate(cut) if piece.file_index in is_cut]
+    counts = raised(each(Caught(CountLines()), [shares[at] for at in counted]))
+    lines = dict(zip(counted, counts, strict=True))
+    row = 0
+    for at, piece in enumerate(cut):
         row = row if piece.start else 0
-        first_rows.append(row)
-        row += lines.get(piece, 0)
-    return first_rows
+        shares[at] = replace(shares[at], first_row=row)
+        row += lines.get(at, 0)
+    return shares

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.errors import CommitError
+from reranker_batch.errors import CommitError, InputError
 from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.adaption import Adaption
 from reranker_batch.preparing.source import Source
@@ -24,7 +24,7 @@ from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece
-from reranker_batch.storage.tables.reading import read_piece
+from reranker_batch.storage.tables.reading import RawRows, read_piece
 from reranker_batch.storage.values import conform
 
 PART_BYTES = 64 << 20
@@ -35,13 +35,21 @@ STAGING = "_staging"
 
 
 @dataclass(frozen=True)
+class Share:
+    """A piece of a source that has its file alone, so that a task is small however many files there are."""
+
+    source: Source
+    piece: Piece
+    first_row: int = 0
+    """The row or line of the file at which the piece begins, as far as ids are made of it."""
+
+
+@dataclass(frozen=True)
 class Task:
-    """Pieces of one file that one task converts, in their order."""
+    """What one task converts, in this order."""
 
     number: int
-    pieces: tuple[Piece, ...]
-    first_rows: tuple[int, ...]
-    """The row or line at which each piece begins, as far as ids are made of it."""
+    shares: tuple[Share, ...]
 
 
 @dataclass(frozen=True)
@@ -56,18 +64,16 @@ class ConvertedPart:
 class CountLines:
     """The number of lines that begin in a piece."""
 
-    source: Source
-
-    def __call__(self, piece: Piece) -> int:
+    def __call__(self, share: Share) -> int:
         """Raises InputError when the file cannot be read."""
-        return sum(block.count(b"\n") for _, block in Lines(self.source.files, piece).blocks())
+        return sum(block.count(b"\n") for _, block in Lines(share.source.files, share.piece).blocks())
 
 
 @dataclass(frozen=True)
 class Convert:
     """Converts the rows of a task; the same rows give the same bytes."""
 
-    source: Source
+    adaption: Adaption
     goal: Folder
 
     def __call__(self, task: Task) -> list[ConvertedPart]:
@@ -77,18 +83,30 @@ class Convert:
             InputError: A row cannot be read or adapted. Names file and row.
             CommitError: A part cannot be written.
         """
-        return publish_rows(self.goal, task, self._rows(task), self.source.adaption)
+        return publish_rows(self.goal, task.number, self._rows(task), self.adaption)
 
     def _rows(self, task: Task) -> Iterator[pa.Table]:
         """The prepared rows, some MiB at a time."""
-        source, adaption = self.source, self.source.adaption
-        for piece, first_row in zip(task.pieces, task.first_rows, strict=True):
-            for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-                table = with_partitions(raw.table, source, raw.file)
-                yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers + first_row))
+        wanted, ids = self.adaption.wanted, self.adaption.ids
+        for share in task.shares:
+            for raw in read_piece(share.source.files, share.piece, wanted, ids):
+                yield adapted(raw, share.source, share.first_row)
 
 
-def with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
+def adapted(raw: RawRows, source: Source, first_row: int = 0) -> pa.Table:
+    """The prepared rows of raw ones, whose piece begins at a row of its file.
+
+    Raises:
+        InputError: A column is not of the kind that it has to be. Names file, column and row.
+    """
+    try:
+        table = _with_partitions(raw.table, source, raw.file)
+        return adapt(table, source.adaption, RowPlaces(raw.file, raw.numbers + first_row))
+    except InputError as error:
+        raise InputError(f"{error} This is so from {raw.place(0)} on.") from None
+
+
+def _with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
     """The table with the columns that stand in the names of the folders of its file, as far as they are wanted.
 
     Raises:
@@ -101,15 +119,15 @@ def with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
     return table
 
 
-def publish_rows(goal: Folder, task: Task, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:
-    """Write prepared rows as the parts of a task.
+def publish_rows(goal: Folder, number: int, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:
+    """Write prepared rows as the parts of the task with this number.
 
     Raises:
         CommitError: A part cannot be written.
     """
     parts: list[ConvertedPart] = []
     for table in parts_of(tables, adaption):
-        name = f"part-{task.number:06d}-{len(parts):06d}.parquet"
+        name = f"part-{number:06d}-{len(parts):06d}.parquet"
         rows = publish_table(goal, goal.folder(STAGING), name, table.schema, _groups(table), kind=b"rows")
         reached("conversion_part_published")
         parts.append(ConvertedPart(name, rows))

@@ -10,14 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.mapping import in_threads
-from reranker_batch.preparing.adapter import RowPlaces, adapt
 from reranker_batch.preparing.converting import (
     STAGING,
-    Task,
+    adapted,
     drop_staging,
     joined_rows,
     publish_rows,
-    with_partitions,
 )
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.prepare import Sources
@@ -76,7 +74,7 @@ def _group_sample(source: Source, goal: str) -> Sampled:
     if rows is not None:
         key = "query_id" if "query_id" in rows.column_names else "query"
         rows = rows.take(pc.sort_indices(rows[key]))
-    publish_rows(Folder.at(goal), Task(0, (), ()), iter([] if rows is None else [rows]), source.adaption)
+    publish_rows(Folder.at(goal), 0, iter([] if rows is None else [rows]), source.adaption)
     drop_staging(Folder.at(goal))
     return sample.sampled
 
@@ -120,7 +118,7 @@ def convert_sample(source: Source, goal: str) -> Sampled:
     sample = _Sample(source)
     for number, neighbours in enumerate(_neighbours(_spread(pieces(source.files, _PIECE_BYTES)))):
         tables = (table for piece in neighbours for table in sample.rows(piece))
-        publish_rows(Folder.at(goal), Task(number, (), ()), tables, source.adaption)
+        publish_rows(Folder.at(goal), number, tables, source.adaption)
     drop_staging(Folder.at(goal))
     return sample.sampled
 
@@ -148,8 +146,7 @@ class _Sample:
                 break
             num_rows += len(raw.table)
             num_bytes += bytes_a_row(raw.table) * len(raw.table)
-            table = with_partitions(raw.table, source, raw.file)
-            yield adapt(table, adaption, RowPlaces(raw.file, raw.numbers))
+            yield adapted(raw, source)
         seen = num_rows if source.files.form == "parquet" else num_bytes
         self.read += self.size_of(piece) if is_whole else seen
         self.num_whole += is_whole

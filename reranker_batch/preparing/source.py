@@ -60,15 +60,10 @@ def look_at(config: InputConfig) -> Look:
         ConfigError: The config asks for what the form of the files does not have.
         InputError: Nothing is there, or the columns of the config are not; the message says which may be meant.
     """
-    if config.format not in (*FORMATS, "auto"):
-        raise ConfigError(
-            f"input.format={config.format} is a folder with files for queries, documents and their pairs. Name it in "
-            "prepare.run, prepare.queries and prepare.corpus."
-        )
     if is_builtin(config.path):
         return Look(config)
     files = _opened(config)
-    if files is None or (files.form == "parquet" and _is_prepared(files)):
+    if files is None or (files.form == "parquet" and _is_as_it_is(config, files)):
         return Look(config)
     return _look(config, files)
 
@@ -95,10 +90,13 @@ def _opened(config: InputConfig) -> TableFiles | None:
     return files
 
 
-def _is_prepared(files: TableFiles) -> bool:
+def _is_as_it_is(config: InputConfig, files: TableFiles) -> bool:
+    """Whether Parquet was prepared, or cannot be used, so that planning names all files that cannot."""
     try:
         return mark_of(footer_of(files, 0).metadata.metadata) is not None
-    except InputError:  # planning names every file that cannot be used
+    except InputError:
+        if config.columns.plain() is None:
+            raise
         return True
 
 

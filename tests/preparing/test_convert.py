@@ -17,11 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from engine import NAN, NanScorer, SmallJob, kept_rows, right_rows, run_in_a_process
+from object_store import object_store
 from row_layouts import LAYOUTS
 from tables import Group, nested_table, random_groups, write
 
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import CommitError, FingerprintError, InputError
+from reranker_batch.job.processes import processes
 from reranker_batch.preparing.conversion_record import RECORD, ConversionFolder
 from reranker_batch.preparing.convert import convert
 from reranker_batch.preparing.ready import look_at_input
@@ -79,6 +81,14 @@ def tsv(folder: Path, groups: Sequence[Group]) -> str:
     return "pairs"
 
 
+def two_tsv(folder: Path, groups: Sequence[Group]) -> str:
+    """Two tasks: rows of pairs are converted file by file."""
+    for name, some in (("a.tsv", groups[:9]), ("b.tsv", groups[9:])):
+        lines = ["\t".join(row) for row in [PAIR_COLUMNS, *pair_rows(some)]]
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "pairs"
+
+
 FORMS = [jsonl, zstd_jsonl, gzip_csv, tsv]
 
 
@@ -121,7 +131,7 @@ CRASHES = [point for point in POINTS if point.startswith("conversion_")]
 
 @pytest.mark.parametrize("point", [*CRASHES, "conversion_part_published:2", "conversion_task_recorded:2"])
 def test_a_conversion_that_ends_anywhere_gives_the_same_bytes(tmp_path: Path, point: str) -> None:
-    job = job_on(tmp_path, jsonl)
+    job = job_on(tmp_path, two_tsv)
     whole = replace(job, output=str(tmp_path / "whole"))
     whole.run()
     assert run_in_a_process(job, point) == EXIT_CODE
@@ -174,9 +184,7 @@ def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) ->
     tsv(tmp_path, GROUPS)
     source = source_of(tmp_path / "a.tsv", layout="pairs")
     convert(source, str(tmp_path / "in"), in_threads, piece_bytes=50)
-    assert [list(row.values()) for row in rows_of(tmp_path / "in")] == [
-        [row[0], row[2], row[1], row[3]] for row in pair_rows(GROUPS)
-    ]
+    assert [list(row.values()) for row in rows_of(tmp_path / "in")] == pair_rows(GROUPS)
     assert len([*(tmp_path / "in").glob("part-*")]) == 1
 
 
@@ -202,6 +210,13 @@ def test_a_row_that_cannot_be_used_is_named_and_the_mended_file_goes_on(tmp_path
     (tmp_path / "in" / "b.jsonl").write_text(good, encoding="utf-8")
     job.run()
     assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
+
+
+def test_a_column_that_is_of_another_kind_in_a_later_file_is_named_with_its_place(tmp_path: Path) -> None:
+    job = job_on(tmp_path, jsonl)
+    (tmp_path / "in" / "z.jsonl").write_text('\n{"query": 3, "candidates": []}\n', encoding="utf-8")
+    with pytest.raises(InputError, match=r"'query' in z.jsonl is int64, text .* This is so from z.jsonl, line 2 on"):
+        job.run()
 
 
 def test_what_cannot_be_scored_becomes_the_dead_letters_of_a_table_in_parquet(tmp_path: Path) -> None:
@@ -271,9 +286,9 @@ def test_parts_are_marked_and_have_row_groups_that_units_can_read(tmp_path: Path
 
 
 def test_progress_is_told_by_task(tmp_path: Path) -> None:
-    jsonl(tmp_path, GROUPS)
+    two_tsv(tmp_path, GROUPS)
     told: list[tuple[str, int, int]] = []
-    convert(source_of(tmp_path), str(tmp_path / "in"), in_threads, lambda *step: told.append(step))
+    convert(source_of(tmp_path, layout="pairs"), str(tmp_path / "in"), in_threads, lambda *step: told.append(step))
     assert told == [("convert", 0, 2), ("convert", 1, 2), ("convert", 2, 2)]
 
 
@@ -291,3 +306,67 @@ def test_columns_of_parquet_that_need_adaption_are_converted(tmp_path: Path) -> 
     job.run()
     assert kept_rows(tmp_path / "out") == right_rows(GROUPS)
     assert (tmp_path / "out" / "run" / "input" / RECORD).exists()
+
+
+def test_a_converted_night_is_reused_by_the_next_whatever_its_form(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    job = job_on(first, jsonl)
+    job.run()
+    groups = [*GROUPS[3:], ("new", "a new query", [("n", "a new document")])]
+    later = replace(job_on(second, tsv, groups), reuse={"from": job.output, "verify_sample": 4})
+    report = later.run()
+    assert report.totals.reused == sum(len(group[2]) for group in GROUPS[3:])
+    assert kept_rows(second / "out") == right_rows(groups)
+
+
+def test_source_and_output_may_lie_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch, "nightly") as options:
+        source = Folder.at(f"s3://nightly/a b{options}")
+        for at, groups in enumerate([GROUPS[:9], GROUPS[9:]]):
+            with source.filesystem.open_output_stream(source.child(f"{at}.jsonl.gz"), compression=None) as sink:
+                sink.write(gzip.compress(nested_lines(groups).encode()))
+        job = SmallJob(source.uri, f"s3://nightly/out{options}")
+        assert job.run().exit_code == 0
+        assert "nothing to do" in job.run().message
+        output = Folder.at(job.output)
+        assert output.names("run", "input") == {RECORD, "part-000000-000000.parquet"}
+        assert verify_output(job.output).problems == []
+
+
+def test_a_conversion_is_the_same_in_processes_of_its_own(tmp_path: Path) -> None:
+    two_tsv(tmp_path, GROUPS)
+    source = source_of(tmp_path, layout="pairs")
+    convert(source, str(tmp_path / "one"), in_threads)
+    with processes() as each:
+        convert(source, str(tmp_path / "two"), each)
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("one", "two"))
+    assert one == two
+
+
+def test_an_error_of_a_row_comes_back_from_another_process_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"query": "q", "candidates": ["x"]}\n' * 3, encoding="utf-8")
+    source = source_of(tmp_path)
+    with (tmp_path / "a.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"query": 3, "candidates": ["x"]}\n')
+    with processes() as each, pytest.raises(InputError, match=r"a.jsonl has changed since it was listed"):
+        convert(source, str(tmp_path / "in"), each)
+    with (
+        processes() as each,
+        pytest.raises(InputError, match=r"Column 'query' of a.jsonl .* line 4"),
+    ):
+        convert(source_of(tmp_path), str(tmp_path / "in"), each)
+
+
+def test_small_files_share_parts(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for at in range(30):
+        (tmp_path / "in" / f"{at:02}.jsonl").write_text(f'{{"query": "{at}", "candidates": ["x"]}}\n', encoding="utf-8")
+    source = source_of(tmp_path / "in")
+    record = convert(source, str(tmp_path / "one"), in_threads)
+    assert [part.num_rows for part in record.parts or ()] == [30]
+    assert [row["query_id"] for row in rows_of(tmp_path / "one")] == [f"{at:02}.jsonl#0" for at in range(30)]
+    parts = convert(source, str(tmp_path / "some"), in_threads, piece_bytes=350).parts
+    assert [part.num_rows for part in parts or ()] == [9, 9, 9, 3]
+    assert rows_of(tmp_path / "some") == rows_of(tmp_path / "one")

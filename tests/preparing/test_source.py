@@ -123,12 +123,6 @@ def test_a_format_whose_columns_are_not_there_is_refused(tmp_path: Path) -> None
     assert "format: flagembedding" in str(e.value)
 
 
-@pytest.mark.parametrize("name", ["beir", "mteb", "trec"])
-def test_a_folder_of_several_tables_is_for_prepare(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"input.format={name} is a folder .* prepare.run"):
-        look_at_input(job(tmp_path, tmp_path / "out", format=name))
-
-
 def test_positions_are_for_files_without_a_header(tmp_path: Path) -> None:
     path = lines(tmp_path / "in.jsonl", '{"query": "q"}')
     with pytest.raises(ConfigError, match="has positions.* in.jsonl is jsonl: give the names"):
