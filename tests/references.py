@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from engine import HashBackend
 
+from reranker_batch import JobConfig, RunReport
 from reranker_batch.config.checking import checked
 from reranker_batch.config.prepare import PrepareConfig
+from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.mapping import Mapper
+from reranker_batch.job.job import Job, plan_of
 from reranker_batch.job.processes import in_this_process
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 from reranker_batch.preparing.prepare import Sources, prepare_reference
+from reranker_batch.preparing.ready import look_at_input, making_of, ready_input
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
 from reranker_batch.storage.filesystem import Folder
 
@@ -23,6 +30,7 @@ Row = tuple[str, str, float]
 """Query id, document id, score."""
 Candidate = tuple[str, str | None, float | None, int]
 """Document id, text, score, rank."""
+REFERENCE_FILES = ("run", "queries", "corpus")
 Query = tuple[str, str | None, list[Candidate]]
 
 
@@ -68,7 +76,7 @@ class Reference:
         return self.config(folder)
 
     def config(self, folder: Path, **more: Any) -> PrepareConfig:
-        places = {name: str(folder / f"{name}.jsonl") for name in ("run", "queries", "corpus")}
+        places = {name: str(folder / f"{name}.jsonl") for name in REFERENCE_FILES}
         return checked(PrepareConfig, {**places, **self.settings, **more}, "wrong")
 
     def joined(self) -> list[Query]:
@@ -134,3 +142,13 @@ def queries_in(goal: Path) -> list[Query]:
 def contents(goal: Path) -> dict[str, bytes]:
     """The bytes of the parts and of the list of what is missing."""
     return {path.name: path.read_bytes() for path in sorted(goal.glob("*.parquet"))}
+
+
+def score(config: JobConfig, *, limits: RequestLimits | None = None) -> RunReport:
+    """Make the input of a job ready and score it with the oracle, in this process."""
+    look = look_at_input(config)
+    if (making := making_of(config, look)) is not None:
+        making.check_places()
+        making.run(in_this_process)
+    plan = plan_of(config, look, ready_input(config, look))
+    return run_job(Job(config, HashBackend(), limits or RequestLimits(), plan), inline_engine)

@@ -108,9 +108,10 @@ class PrepareConfig(Section):
         return self.queries.path is None
 
     @property
-    def places(self) -> list[str]:
-        """What is read."""
-        return [path for path in (self.run.path, self.queries.path, self.corpus.path) if path is not None]
+    def places(self) -> dict[str, str]:
+        """What is read, by its key."""
+        paths = {"run": self.run.path, "queries": self.queries.path, "corpus": self.corpus.path}
+        return {f"prepare.{name}": path for name, path in paths.items() if path is not None}
 
     @model_validator(mode="after")
     def _is_whole(self) -> PrepareConfig:

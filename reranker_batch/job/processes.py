@@ -15,7 +15,7 @@ from reranker_batch.errors import ReplicaError, RerankerBatchError
 from reranker_batch.job.child import Child
 
 MODULE = "reranker_batch.job.call_child"
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "ARROW_DEFAULT_MEMORY_POOL": "system",  # the others reserve a gigabyte of addresses for each process
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),  # so that large buffers go back to the system
@@ -93,7 +93,7 @@ class _Pool:
 
 
 def _started() -> Child:
-    child = Child.start(module=MODULE, environment=_ENVIRONMENT)
+    child = Child.start(module=MODULE, environment=ENVIRONMENT)
     child.send(logging.getLogger("reranker_batch").getEffectiveLevel())
     return child
 

@@ -49,12 +49,12 @@ class Preparation:
             raise ConfigError("Neither prepare.output nor output.path says where the prepared input goes. Set one.")
         return cls(prepare, config.input, prepared_place(None, output.path), output.path)
 
-    def check_places(self, output: str | None = None) -> None:
+    def check_places(self) -> None:
         """Raises ConfigError for a place that cannot be reached, or that is read and written."""
-        for place in self.config.places:
-            for written in {self.goal, output} - {None}:
-                refuse_overlap(place, str(written))
-        check_access(*self.config.places, self.goal)
+        for key, place in self.config.places.items():
+            for written in {self.goal, self.lock}:
+                refuse_overlap(place, written, read_as=key, written_as="prepare.output")
+        check_access(*self.config.places.values(), self.goal)
 
     @property
     def is_complete(self) -> bool:
@@ -68,7 +68,7 @@ class Preparation:
 
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""
-        return sum(unpacked_bytes(open_table(place)) for place in self.config.places)
+        return sum(unpacked_bytes(open_table(place, key=key)) for key, place in self.config.places.items())
 
     def run(self, each: Mapper, on_progress: OnProgress = ignore) -> PreparedRecord:
         """Prepare, or finish what was begun; what is complete is left as it is. The caller has the lock.

@@ -19,7 +19,9 @@ _SAME_SCHEMES = {"s3a": "s3", "gcs": "gs", "abfss": "abfs"}
 _WRITTEN = ("", "/scores", "/scores/part-00000-0000000000.parquet", "/dead_letters", "/run", "/run/manifest.json")
 
 
-def refuse_overlap(input_path: str, output_path: str) -> None:
+def refuse_overlap(
+    input_path: str, output_path: str, *, read_as: str = "input.path", written_as: str = "output.path"
+) -> None:
     """Keep a run from reading what it writes: it could start, and never resume.
 
     Raises:
@@ -38,7 +40,7 @@ def refuse_overlap(input_path: str, output_path: str) -> None:
     else:
         return
     raise ConfigError(
-        f"output.path={output_path} {relation} (input.path={input_path}), so the run could not be resumed. "
+        f"{written_as}={output_path} {relation} ({read_as}={input_path}), so the run could not be resumed. "
         "Use a folder outside the input."
     )
 
