@@ -101,6 +101,13 @@ class Reference:
         return result
 
 
+SMALL = Reference(
+    [("q1", "d1", 1.0), ("q2", "d2", 0.5), ("q1", "d3", 2.0), ("q1", "q1", 0.1), ("q2", "d1", 0.5)],
+    {"q1": "first", "q2": "second"},
+    {"d1": "one", "d2": "two", "d3": "three", "q1": "itself"},
+)
+
+
 def write_lines(path: Path, rows: Sequence[Any]) -> Path:
     """A JSON object a line."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

@@ -50,7 +50,7 @@ def test_overrides_win_and_are_read_by_the_type_of_their_key(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inptu": {}}, "inptu: unknown key. Did you mean input\\? Known here: input, model, limits"),
+        ({"inptu": {}}, "inptu: unknown key. Did you mean input\\? Known here: input, prepare, model, limits"),
         ({"model": {"name": "m", "dtyp": "auto"}}, "model.dtyp: unknown key. Did you mean dtype\\?"),
         ({"input": {}}, "input.path: this key is required"),
         ({"ranking": {"top_n": 0}}, "ranking.top_n: .*greater than or equal to 1 \\(seen: 0\\)"),

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from engine import SmallJob
 from outputs import finished
+from references import SMALL, prepared
 from tables import nested_table, random_groups, write
 
 from reranker_batch import JobConfig, accept, plan, redrive, status
@@ -152,6 +153,14 @@ def test_the_record_of_a_conversion(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text('{"query": "q", "candidates": ["x"]}\n', encoding="utf-8")
     SmallJob(str(tmp_path / "in.jsonl"), str(tmp_path / "out")).run()
     check(documented("run/input/_converted.json"), read(tmp_path / "out" / "run" / "input" / "_converted.json"))
+
+
+def test_the_record_of_a_preparation(tmp_path: Path) -> None:
+    goal = tmp_path / "out"
+    prepared(replace(SMALL, corpus={"d1": "one"}).write(tmp_path), goal)
+    check(documented("run/input/_prepared.json"), read(goal / "_prepared.json"))
+    schema = pq.read_schema(goal / "_missing.parquet")
+    assert documented("_missing.parquet", "missing column") == schema.names
 
 
 def test_the_lock(tmp_path: Path) -> None:

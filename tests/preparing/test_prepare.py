@@ -12,18 +12,12 @@ import pytest
 from fuzzing import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
-from references import Reference, contents, prepare_in, prepared, queries_in, write_lines
+from references import SMALL, Reference, contents, prepare_in, prepared, queries_in, write_lines
 
 from reranker_batch.errors import FingerprintError, InputError
 from reranker_batch.preparing.missing import likely_cause
 from reranker_batch.preparing.record import PreparedFolder, RowCounts
 from reranker_batch.storage.filesystem import Folder
-
-SMALL = Reference(
-    [("q1", "d1", 1.0), ("q2", "d2", 0.5), ("q1", "d3", 2.0), ("q1", "q1", 0.1), ("q2", "d1", 0.5)],
-    {"q1": "first", "q2": "second"},
-    {"d1": "one", "d2": "two", "d3": "three", "q1": "itself"},
-)
 
 
 def counts_of(goal: Path) -> RowCounts:

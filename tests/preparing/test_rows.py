@@ -24,7 +24,13 @@ def rows_of(num_queries: int, seed: int = 1) -> list[Row]:
     """By query, each with its candidates in the order of their scores."""
     chance = random.Random(seed)
     return [
-        {"query_id": f"q{query:02}", "query": f"query {query}", "doc_id": f"d{at}", "text": f"text {at}", "bm25": 9.0 - at}
+        {
+            "query_id": f"q{query:02}",
+            "query": f"query {query}",
+            "doc_id": f"d{at}",
+            "text": f"text {at}",
+            "bm25": 9.0 - at,
+        }
         for query in range(num_queries)
         for at in range(chance.randint(1, 6))
     ]
@@ -116,7 +122,9 @@ def test_depth_and_identical_ids_are_counted(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_queries_already_are_refused(tmp_path: Path) -> None:
-    write_lines(tmp_path / "mixed.jsonl", [{"query_id": "q", "query": "a", "candidates": [{"doc_id": "d", "text": "b"}]}])
+    write_lines(
+        tmp_path / "mixed.jsonl", [{"query_id": "q", "query": "a", "candidates": [{"doc_id": "d", "text": "b"}]}]
+    )
     making = Preparation.of(replace_columns(job(tmp_path, "mixed", prepare={})))
     assert making is not None
     with pytest.raises(InputError, match=r"has a row for each query, which needs no grouping"):

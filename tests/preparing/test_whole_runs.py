@@ -41,7 +41,9 @@ def test_one_command_prepares_and_scores(tmp_path: Path, capsys: pytest.CaptureF
     scored = pl.read_parquet(tmp_path / "out" / "scores" / "*.parquet")
     assert scored.select("query_id", "doc_id", "index").rows() == [("q1", "d1", 1), ("q2", "d2", 0)]
     letters = pl.read_parquet(tmp_path / "out" / "dead_letters" / "*.parquet")
-    assert letters.select("query_id", "doc_id", "index", "reason_code").rows() == [("q1", "gone", 0, "missing_document")]
+    assert letters.select("query_id", "doc_id", "index", "reason_code").rows() == [
+        ("q1", "gone", 0, "missing_document")
+    ]
     files = sorted(path.name for path in (tmp_path / "out" / "run" / "input").iterdir())
     assert files == ["_missing.parquet", "_prepared.json", "part-00000.parquet"]
     assert "were left out" not in capsys.readouterr().err
@@ -120,7 +122,10 @@ def test_a_layout_with_a_corpus_is_scored_by_config_alone(
 @pytest.mark.parametrize(
     ("present", "missing"),
     [
-        (["queries.jsonl", "run.trec"], r"No corpus \(corpus\) is there.* has queries.jsonl, run.trec. Set prepare.corpus"),
+        (
+            ["queries.jsonl", "run.trec"],
+            r"No corpus \(corpus\) is there.* has queries.jsonl, run.trec. Set prepare.corpus",
+        ),
         (["queries.jsonl", "corpus.jsonl.gz", "qrels"], r"No run .*prepare.run to one; .*qrels/test.tsv"),
         (["queries.jsonl", "corpus.jsonl", "run.trec", "run.b.tsv"], r"prepare.run may be run.b.tsv or run.trec"),
         ([], "does not exist, or is empty"),

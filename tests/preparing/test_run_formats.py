@@ -1,0 +1,110 @@
+"""The forms of a run, as tools write them, and which of their columns are taken."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from references import SMALL, prepared, queries_in, write_lines
+
+from reranker_batch.errors import InputError
+
+RIGHT = [("q1", ["d3", "d1"]), ("q2", ["d2"])]
+"""By the scores 2, 1 and 0.5, and by the ranks 1, 2 and 1."""
+
+TREC = "q1 Q0 d1 2 1.0 tag\nq1 Q0 d3 1 2.0 tag\nq2 Q0 d2 1 0.5 tag\n"
+MSMARCO = "q1\td3\t1\nq1\td1\t2\nq2\td2\t1\n"
+SCORED = "q1\td1\t1.0\nq1\td3\t2.0\nq2\td2\t0.5\n"
+HEADED = "query-id\tcorpus-id\tscore\n" + SCORED
+
+
+def ids_in(folder: Path, **settings: Any) -> list[tuple[str, list[str]]]:
+    SMALL.write(folder)
+    prepared(SMALL.config(folder, **settings), folder / "out")
+    return [(query_id, [one[0] for one in candidates]) for query_id, _, candidates in queries_in(folder / "out")]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "run_format", "columns"),
+    [
+        ("run.trec", TREC, "auto", {}),
+        ("run.txt", TREC.replace(" ", "\t"), "auto", {}),
+        ("run.tsv", TREC.replace(" ", "\t"), "auto", {}),
+        ("run.tsv", TREC.replace(" ", "  "), "trec", {}),
+        ("run.bm25", TREC.replace("Q0", "0"), "trec", {}),
+        ("qrels.txt", "q1 0 d1 1\nq1 0 d3 2\nq2 0 d2 1\n", "auto", {}),
+        ("run.tsv", MSMARCO, "auto", {}),
+        ("run.tsv", MSMARCO, "msmarco", {}),
+        ("run.tsv", SCORED, "auto", {}),
+        ("run.tsv", MSMARCO.replace("\t1", "\t7").replace("\t2", "\t8"), "tsv", {"rank": 2}),
+        ("run.tsv", SCORED.replace(".0", ""), "tsv", {"score": 2}),
+        ("run.tsv", "d1\tx\tq1\t1\nd3\tx\tq1\t2\nd2\tx\tq2\t3\n", "tsv", {"query_id": 2, "doc_id": 0, "score": 3}),
+        ("test.tsv", HEADED, "auto", {}),
+        ("run.csv", HEADED.replace("\t", ","), "auto", {}),
+        ("run.tsv", "a\tb\tc\n" + SCORED, "tsv", {"query_id": "a", "doc_id": "b", "score": "c"}),
+    ],
+)
+def test_a_run_of_lines(tmp_path: Path, name: str, text: str, run_format: str, columns: dict[str, Any]) -> None:
+    (tmp_path / name).write_text(text)
+    assert ids_in(tmp_path, run={"path": str(tmp_path / name), **columns}, run_format=run_format) == RIGHT
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    run = {"path": str(tmp_path / f"{name}.gz"), **columns}
+    again = ids_in(tmp_path / "gz", run=run, run_format=run_format)
+    assert again == RIGHT
+
+
+@pytest.mark.parametrize("run_format", ["auto", "parquet"])
+def test_a_run_of_parquet(tmp_path: Path, run_format: str) -> None:
+    columns = {"q_id": ["q1", "q1", "q2"], "doc_id": ["d1", "d3", "d2"], "score": [1, 2, 3]}
+    pl.DataFrame(columns).with_columns(pl.col("score").cast(pl.Float32)).write_parquet(tmp_path / "run.parquet")
+    assert ids_in(tmp_path, run=str(tmp_path / "run.parquet"), run_format=run_format) == RIGHT
+
+
+@pytest.mark.parametrize("run_format", ["auto", "jsonl"])
+def test_a_run_of_json_lines_with_paths(tmp_path: Path, run_format: str) -> None:
+    rows = [("q1", "d1", "1.0"), ("q1", "d3", "2"), ("q2", "d2", "3e0")]
+    write_lines(tmp_path / "r.jsonl", [{"q": {"id": q}, "d": {"id": d}, "s": {"bm25": s}} for q, d, s in rows])
+    run = {"path": str(tmp_path / "r.jsonl"), "query_id": "q.id", "doc_id": "d.id", "score": "s.bm25"}
+    assert ids_in(tmp_path, run=run, run_format=run_format) == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("text", "run", "message"),
+    [
+        ("q1\td1\t5\nq1\td3\t6\n", {}, r"cannot be told what the 3 columns of run.tsv are; .*'?q1'?, '?d1'?, '?5'?"),
+        ("q1\td1\t5\tx\n", {}, r"cannot be told what the 4 columns"),
+        ("a\tb\nq1\td1\n", {"query_id": "a"}, r"no column is known as doc_id. Columns: a, b. Set prepare.run.doc_id"),
+        (
+            HEADED,
+            {"score": "bm25"},
+            r"prepare.run.score: there is no column 'bm25'. Columns: query-id, corpus-id, score",
+        ),
+    ],
+)
+def test_a_run_that_cannot_be_understood_is_refused(
+    tmp_path: Path, text: str, run: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "run.tsv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ids_in(tmp_path, run={"path": str(tmp_path / "run.tsv"), **run})
+
+
+@pytest.mark.parametrize(
+    ("corpus", "columns"),
+    [
+        ("d1\tone\nd2\ttwo\n", {}),
+        ("0\tone\td1\n0\ttwo\td2\n", {"id": 2, "text": 1}),
+        ("docid\tcontents\nd1\tone\nd2\ttwo\n", {}),
+        ("pid\ttitle\ttext\nd1\t\tone\nd2\ttwo\t\n", {}),
+        ("key\tbody\nd1\tone\nd2\ttwo\n", {"id": "key"}),
+    ],
+)
+def test_the_columns_of_a_corpus(tmp_path: Path, corpus: str, columns: dict[str, Any]) -> None:
+    SMALL.write(tmp_path)
+    (tmp_path / "corpus.tsv").write_text(corpus)
+    prepared(SMALL.config(tmp_path, corpus={"path": str(tmp_path / "corpus.tsv"), **columns}), tmp_path / "out")
+    texts = {one[0]: one[1] for query in queries_in(tmp_path / "out") for one in query[2]}
+    assert texts == {"d1": "one", "d2": "two", "d3": None, "q1": None}
