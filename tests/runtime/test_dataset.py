@@ -56,7 +56,7 @@ def test_a_dataset_of_queries_gives_a_dataset_with_the_same_rows(reranker: Reran
 
     async def pipeline() -> pl.DataFrame:
         given = dataset_of(table, 4).filter(lambda row: row["query_id"] != "q1")
-        result = rerank_table(given, model=reranker, **asked)
+        result = rerank_table(given, model=reranker, replicas=1, **asked)
         assert isinstance(result, ray.data.Dataset)
         return collected(result.filter(lambda row: row["rank"] < 3))
 
@@ -73,7 +73,7 @@ def test_pairs_of_a_query_are_ranked_together_whatever_blocks_they_lie_in(
     dealt = pa.concat_tables([table.take(list(range(start, len(table), 7))) for start in range(7)])
     context = ray.data.DataContext.get_current()
     monkeypatch.setattr(context, "target_max_block_size", 256)  # where a block may be split, a query must not be
-    found = collected(rerank_table(dataset_of(dealt, 5), model=reranker, layout="pairs"))
+    found = collected(rerank_table(dataset_of(dealt, 5), model=reranker, layout="pairs", replicas=1))
     by_id = pl.DataFrame(pl.from_arrow(table)).sort("query_id", "doc_id").to_arrow()
     assert_frame_equal(found, in_memory(by_id, reranker, layout="pairs"), rel_tol=0, abs_tol=1e-5)
 
