@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from layouts import (
+    CHAIN,
     ELECTRA,
+    ETTIN,
     GEMMA,
     GTE_MODERN,
     GTE_NEW,
@@ -22,8 +24,10 @@ from layouts import (
     QWEN3,
     QWEN3_CLS,
     QWEN3_OURS,
+    QWEN3_VL,
     STSB,
     WEIGHTS,
+    ZERANK,
     Files,
     Layout,
     Refused,
@@ -366,4 +370,46 @@ REFUSED = [
         "special_tokens_map.json cannot be read",
         MINILM,
     ),
+    # Heads of modules, and prompts that share a class.
+    Refused(
+        ETTIN.but(
+            "another pooling", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "max"}}
+        ),
+        "pooling_mode 'max', which is not served",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("without its last module", files={"modules.json": CHAIN[:-1]}),
+        "embedding model and not a reranker",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("a module of its own", files={"modules.json": [*CHAIN[:3], {"path": "", "type": "own.Head"}]}),
+        "'own.Head', which is code of the model's authors",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("another encoder", config={"model_type": "albert", "architectures": ["AlbertModel"]}),
+        "chain of modules on an encoder that was not compared",
+        ETTIN,
+    ),
+    Refused(
+        ZERANK.but("a copy under another name", options={"model": "ours/copy"}),
+        r"neither its name nor its files.*set model\.recipe=zerank\.",
+        ZERANK,
+    ),
+    Refused(
+        ZERANK.but("answers of another prompt", files={"1_LogitScore/config.json": {"true_token_id": "yes"}}),
+        "trained for another prompt",
+        ZERANK,
+    ),
+    Refused(
+        QWEN3_VL.but("as a plain reranker", options={"name": "qwen3-reranker"}), "does not serve this model", QWEN3_VL
+    ),
+    Refused(
+        QWEN3_VL.but("a base model", options={"model": "Qwen/Qwen3-VL-2B-Instruct"}),
+        "neither its name nor its files",
+        QWEN3_VL,
+    ),
+    Refused(QWEN3_VL.but("experts", config={"model_type": "qwen3_vl_moe"}), "generative model", QWEN3_VL),
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from layouts import (
     ELECTRA,
+    ETTIN,
     GEMMA,
     GTE_MODERN,
     GTE_NATIVE,
@@ -24,9 +25,11 @@ from layouts import (
     QWEN3,
     QWEN3_CLS,
     QWEN3_OURS,
+    QWEN3_VL,
     ST,
     STSB,
     WEIGHTS,
+    ZERANK,
     Layout,
     Served,
     bert,
@@ -250,4 +253,24 @@ SERVED = [
     ),
     Served(NEMOTRON, "llama-nemotron-rerank", 8192),
     Served(NEMOTRON.but("no temperature", config={"temperature": 1, "pooling": "avg"}), "llama-nemotron-rerank", 8192),
+    Served(ETTIN, "module-chain", 8192),
+    Served(
+        ETTIN.but(
+            "mean pooling and 512 tokens",
+            files={
+                "1_Pooling/config.json": {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True},
+                "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
+            },
+        ),
+        "module-chain",
+        512,
+    ),
+    Served(ZERANK, "zerank", 32_768),
+    Served(
+        Layout("zeroentropy/zerank-1-small", "qwen", ZERANK.config, {}, {"model_max_length": 131_072}),
+        "zerank",
+        32_768,
+    ),
+    Served(ZERANK.but("a copy", options={"model": "ours/copy", "name": "zerank"}), "zerank", 32_768),
+    Served(QWEN3_VL, "qwen3-vl-reranker", 10_240),
 ]
