@@ -6,6 +6,7 @@ from typing import Any
 
 from layouts import (
     ELECTRA,
+    ETTIN,
     GEMMA,
     GTE_MODERN,
     GTE_NATIVE,
@@ -27,6 +28,7 @@ from layouts import (
     ST,
     STSB,
     WEIGHTS,
+    ZERANK,
     Layout,
     Served,
     bert,
@@ -46,6 +48,13 @@ def encoder(name: str, model_type: str, tokenizer: str, prefix: str, **more: Any
 
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 SERVED = [
+    Served(ETTIN, "module-chain", 7999),
+    Served(
+        ETTIN.but("the mean", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "mean"}}),
+        "module-chain",
+        7999,
+    ),
+    Served(ZERANK, "zerank", 32_768),
     Served(MINILM, "cross-encoder", 512),
     Served(
         MINILM.but(
