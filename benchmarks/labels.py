@@ -1,29 +1,40 @@
-"""What joining, deciding and exporting take, and whether decisions are those of sentence-transformers.
+"""What joining, deciding and exporting take.
 
     python benchmarks/labels.py --pairs 1000000 --candidates 20 --teachers 3
-    python benchmarks/labels.py --mining --pairs 20000
 
 Texts and logits are drawn: teachers' outputs are published as a run would, without a model. Each command is a process
-of its own, of which wall time and peak memory are taken. With `--mining` the same pairs and scores are given to
-`mine_hard_negatives`, and the decisions of both are compared.
+of its own, of which wall time and peak memory are taken. tests/labels/test_mining.py compares the decisions with those
+of `mine_hard_negatives`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from engine import LIMITS, HashBackend
 
 from reranker_batch.config import JobConfig
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import Settings
+from reranker_batch.job.job import Job
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, ScoredUnit, finish_unit
-from reranker_batch.schema import SCHEMA_VERSION
+from reranker_batch.printing import show_table
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.output.parts import SCORES, PartRecord, publish_part
@@ -31,7 +42,7 @@ from reranker_batch.storage.output.run_state import RunState
 
 WORDS = 4_000
 QUERIES_A_FILE = 5_000
-FORMATS = ("st-triplet", "st-list", "flagembedding")
+FORMATS = ("st-n-tuple", "flagembedding")
 
 
 def write_input(folder: Path, queries: int, candidates: int) -> None:
@@ -69,7 +80,7 @@ def write_teacher(source: Path, output: Path, seed: int) -> None:
         }
     )
     plan = plan_input(config.input, unit_pairs=10_000 + 1_000 * seed)
-    settings = _settings(config)
+    settings = Job(config, HashBackend(), LIMITS, plan).settings("cpu")
     state = RunState(Folder.at(str(output)))
     state.start(plan.units)
     state.record(_manifest(config, plan, settings), plan.units)
@@ -96,12 +107,6 @@ def write_teacher(source: Path, output: Path, seed: int) -> None:
     state.complete()
 
 
-def _settings(config: JobConfig) -> Settings:
-    source = {"layout": "nested", "columns": config.input.columns.model_dump()}
-    output = {"schema_version": SCHEMA_VERSION, "layout": "nested", "top_n": None, "return_documents": False}
-    return Settings({"model": config.model.name}, {}, {**output, "activation": Activation().to_dict(), "input": source})
-
-
 def _manifest(config: JobConfig, plan: InputPlan, settings: Settings) -> dict[str, Any]:
     return {
         "fingerprint": settings.fingerprint,
@@ -121,20 +126,59 @@ def _publish(output: Folder, unit_id: str, finished: FinishedUnit, fingerprint: 
     publish_part(output, SCORES, finished.part, finished.schema, record)
 
 
+def write_config(folder: Path, teachers: int) -> Path:
+    """Labels of all teachers, with two exports."""
+    values = {
+        "labels": {
+            "teachers": [{"name": f"t{at}", "output": str(folder / f"teacher-{at}")} for at in range(teachers)],
+            "positives": {"from": "column", "column": "relevance"},
+            "exports": [{"format": name, "target": str(folder / name)} for name in FORMATS],
+        },
+        "output": {"path": str(folder / "labels")},
+    }
+    path = folder / "label.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def measured(command: Sequence[str]) -> tuple[float, int]:
+    """Seconds of the wall and peak memory in MiB of a process."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}.")
+    return time.perf_counter() - started, usage.ru_maxrss >> 10
+
+
+def measure(folder: Path, teachers: int) -> list[tuple[str, ...]]:
+    """All in one command, and once more what it takes to find everything complete."""
+    config = write_config(folder, teachers)
+    program = [sys.executable, "-m", "reranker_batch"]
+    rows: list[tuple[str, ...]] = []
+    for name in ("label and export", "once more: all complete"):
+        seconds, mebibytes = measured([*program, "label", str(config)])
+        rows.append((name, f"{seconds:.1f}", f"{mebibytes:,}"))
+    return rows
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
     parser.add_argument("--candidates", type=int, default=20)
     parser.add_argument("--teachers", type=int, default=3)
-    parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
-    folder = arguments.folder or Path(tempfile.mkdtemp())
-    if not (folder / "in").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
         write_input(folder / "in", arguments.pairs // arguments.candidates, arguments.candidates)
         for seed in range(arguments.teachers):
             write_teacher(folder / "in", folder / f"teacher-{seed}", seed)
-    print(folder)
+        rows = measure(folder, arguments.teachers)
+        report = json.loads((folder / "labels" / "run" / "labels_report.json").read_text())
+    show_table(
+        f"{report['candidates']:,} candidates, {arguments.teachers} teachers", ["command", "seconds", "MiB"], rows
+    )
+    print(f"{report['positives']:,} positives, {report['negatives']:,} negatives, dropped: {report['dropped']}")
 
 
 if __name__ == "__main__":

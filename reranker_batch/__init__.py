@@ -3,7 +3,7 @@
 A job over files:       `run`, `plan`, `status`, `verify`, `accept`, `redrive`, `export`, `clean`, with a `JobConfig`
 Its input beforehand:   `prepare`
 Labels for training:    `label`, with a `LabelConfig`
-A table in memory:      `rerank_table`
+A table or a dataset:   `rerank_table`
 One query, or pairs:    `Reranker`
 """
 

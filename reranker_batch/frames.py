@@ -1,8 +1,7 @@
-"""Rerank tables in memory, in this process: polars, pandas and Arrow."""
+"""Rerank tables: polars, pandas and Arrow in this process, datasets of Ray wherever Ray computes."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
@@ -11,23 +10,12 @@ import polars as pl
 import pyarrow as pa
 
 from reranker_batch.config import InputConfig, OutputConfig, checked
-from reranker_batch.core.unit_rows import UnitRows
-from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import ConfigError, InputError, RowError
-from reranker_batch.pipeline import FinishedUnit, ResultSettings
-from reranker_batch.reranker import Reranker, checked_top_n, memory_unit
-from reranker_batch.schema import canonical_type
-from reranker_batch.storage.input.layout import layout_of
-from reranker_batch.storage.input.merging import merge_columns
-from reranker_batch.storage.input.planning import refuse_own_names
-from reranker_batch.storage.input.reading import plain_reading
-from reranker_batch.storage.input.unit_rows import unit_rows
-from reranker_batch.storage.values import conform_table, one_chunk
+from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.memory_table import NAME, OnFailed, TableSettings, tell_of_failed
+from reranker_batch.reranker import Reranker, checked_top_n
+from reranker_batch.storage.values import conform_table
 
-logger = logging.getLogger(__name__)
 Frame = TypeVar("Frame")
-_NAME = "table"
-"""Name of the table in messages and derived ids."""
 
 
 def rerank_table(
@@ -35,22 +23,28 @@ def rerank_table(
     *,
     model: str | Reranker,
     query: str = "query",
-    candidates: str = "candidates",
-    document: str = "text",
+    candidates: str | Sequence[str] = "candidates",
+    document: str | Sequence[str] = "text",
     doc_id: str | None = "doc_id",
     query_id: str | None = "query_id",
+    separator: str = " ",
     layout: Literal["nested", "pairs"] = "nested",
     top_n: int | None = None,
     output_layout: Literal["pairs", "nested"] = "pairs",
     passthrough: Sequence[str] = (),
     return_documents: bool = False,
-    on_failed: Literal["warn", "raise"] = "warn",
+    on_failed: OnFailed = "warn",
+    replicas: int | Literal["auto"] = "auto",
 ) -> Frame:
-    """Rerank a polars, pandas or Arrow table in memory: the rows and columns of a job's output, in the same kind.
+    """Rerank a polars, pandas or Arrow table, or a Ray Dataset: the rows of a job's output, in the same kind.
 
-    The names and layouts are keys of a job's `input.columns`, `input.layout` and `output.layout`. A model given by
-    name is loaded for this call with `Reranker.open(model)`. Candidates that cannot be scored are left out, and a
-    warning counts them by reason; with `on_failed="raise"` they are an error.
+    The names and layouts are keys of a job's `input.columns`, `input.layout` and `output.layout`: paths such as
+    `query.text`, several texts to join and several lists of candidates are fine, and rows of pairs may stand in any
+    order. A model given by name is loaded for this call with `Reranker.open(model)`. Candidates that cannot be scored
+    are left out, and a warning counts them by reason; with `on_failed="raise"` they are an error.
+
+    A Ray Dataset gives a dataset that computes nothing until it is read: `replicas` actors hold the model, as many as
+    fit where it is "auto".
 
     Raises:
         ConfigError: An argument is wrong.
@@ -59,27 +53,44 @@ def rerank_table(
         RowError: A candidate cannot be scored, with `on_failed="raise"`.
     """
     names = {"query_id": query_id, "query": query, "candidates": candidates, "doc_id": doc_id, "document": document}
-    config = _checked_input(layout, names, passthrough)
-    top_n = _checked_output(output_layout, top_n, on_failed)
-    table, give_back = _to_arrow(frame)
-    unit, rows = _read(table, config)
-    reranker = model if isinstance(model, Reranker) else Reranker.open(model)
-    settings = ResultSettings(output_layout, top_n, return_documents, reranker.backend.activation, tuple(passthrough))
-    finished = reranker.rerank_unit(unit, rows, settings)
-    _tell_of_failed(finished, on_failed)
-    result: Frame = give_back(conform_table(finished.part, finished.schema))
+    config = _checked_input(layout, {**names, "separator": separator}, passthrough)
+    settings = TableSettings(config, _checked_output(output_layout, top_n, on_failed), output_layout, return_documents)
+    result: Frame = _reranked(frame, settings, model, on_failed, replicas)
     return result
 
 
-def _checked_input(layout: str, names: dict[str, str | None], passthrough: Sequence[str]) -> InputConfig:
-    more = passthrough if isinstance(passthrough, str) else list(passthrough)
-    asked = {"path": _NAME, "layout": layout, "columns": {**names, "passthrough": more}}
-    return checked(InputConfig, asked, "The columns of the table are wrong")
+def _reranked(
+    frame: Any, settings: TableSettings, model: str | Reranker, on_failed: OnFailed, replicas: int | Literal["auto"]
+) -> Any:
+    ray_data = sys.modules.get("ray.data")
+    if ray_data is not None and isinstance(frame, ray_data.Dataset):
+        from reranker_batch.runtime.dataset import rerank_dataset
+
+        return rerank_dataset(frame, settings, model, on_failed=on_failed, replicas=replicas)
+    if replicas != "auto":
+        raise ConfigError(f"replicas={replicas!r} is for a Ray Dataset; a table in memory has one. Leave it out.")
+    table, give_back = _to_arrow(frame)
+    given = settings.read(table)
+    finished = settings.rerank(given, model if isinstance(model, Reranker) else Reranker.open(model))
+    tell_of_failed(finished, on_failed)
+    return give_back(conform_table(finished.part, finished.schema))
+
+
+def _checked_input(layout: str, names: dict[str, Any], passthrough: Sequence[str]) -> InputConfig:
+    columns = {name: _listed(value) for name, value in {**names, "passthrough": passthrough}.items()}
+    return checked(
+        InputConfig, {"path": NAME, "layout": layout, "columns": columns}, "The columns of the table are wrong"
+    )
+
+
+def _listed(value: Any) -> Any:
+    """Any sequence of names as a list, which is what a config has."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _checked_output(layout: str, top_n: int | None, on_failed: str) -> int | None:
     """`top_n` as a plain number."""
-    checked(OutputConfig, {"path": _NAME, "layout": layout}, "output_layout is wrong")
+    checked(OutputConfig, {"path": NAME, "layout": layout}, "output_layout is wrong")
     if on_failed not in ("warn", "raise"):
         raise ConfigError(f"on_failed={on_failed!r} is neither 'warn' nor 'raise'.")
     return checked_top_n(top_n)
@@ -95,7 +106,9 @@ def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     if pandas is not None and isinstance(frame, pandas.DataFrame):
         return _from_pandas(frame), pa.Table.to_pandas
     hint = " Call .collect() first." if isinstance(frame, pl.LazyFrame) else ""
-    raise ConfigError(f"{type(frame).__name__} is no table: a polars, pandas or Arrow table is expected.{hint}")
+    raise ConfigError(
+        f"{type(frame).__name__} is no table: a polars, pandas or Arrow table or a Ray Dataset is expected.{hint}"
+    )
 
 
 def _from_pandas(frame: Any) -> pa.Table:
@@ -106,36 +119,3 @@ def _from_pandas(frame: Any) -> pa.Table:
             f"The pandas table cannot be read as Arrow: {error}. Give each column a name of its own and values of one "
             "type."
         ) from None
-
-
-def _read(table: pa.Table, config: InputConfig) -> tuple[WorkUnit, UnitRows]:
-    """As planning and reading do it for a file."""
-    reading = plain_reading(config)
-    refuse_own_names(reading.columns)
-    layout = layout_of(reading)
-    columns = merge_columns([(_NAME, layout.inspect(table.schema, _NAME))], reading.columns.passthrough)
-    canonical = _canonical(table, set(layout.wanted(columns)))
-    layout.refuse_returning(canonical, _NAME)
-    unit = memory_unit(_NAME, len(table))
-    return unit, unit_rows(canonical, layout, columns, unit)
-
-
-def _canonical(table: pa.Table, used: set[str]) -> pa.Table:
-    kept = [name for name in table.column_names if name in used]
-    try:
-        return pa.table(
-            {name: one_chunk(table[name].chunks, canonical_type(table.schema.field(name).type)) for name in kept}
-        )
-    except pa.ArrowException as error:
-        raise InputError(f"The table cannot be read: {error}.") from None
-
-
-def _tell_of_failed(finished: FinishedUnit, on_failed: str) -> None:
-    if not len(finished.dead_letters):
-        return
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in sorted(finished.counts.dead_letters.items()))
-    first = finished.dead_letters.slice(0, 1).to_pylist()[0]
-    message = f"Not scored: {counts}. The first is at row {first['row']} of the table: {first['message']}"
-    if on_failed == "raise":
-        raise RowError(message, reason_code=first["reason_code"])
-    logger.warning("%s The result is without them.", message)

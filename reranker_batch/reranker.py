@@ -65,6 +65,8 @@ class Reranker:
     encoder: PairEncoder
     scorer: PairScorer
     limits: RequestLimits
+    token_budget: int | None = None
+    """Of a micro-batch; None: what suits the device."""
     _lock: Lock = field(default_factory=Lock, compare=False)
 
     @classmethod
@@ -111,10 +113,19 @@ class Reranker:
         where = Where(
             device_here(backend.resources), max_pair_tokens=limits.max_pair_tokens, max_batch_tokens=token_budget
         )
+        return cls.loaded(backend, encoder, limits, where)
+
+    @classmethod
+    def loaded(cls, backend: ScoringBackend, encoder: PairEncoder, limits: RequestLimits, where: Where) -> Reranker:
+        """The model of a backend in memory, on a device of this machine.
+
+        Raises:
+            ModelError: The model cannot be used.
+        """
         scorer = backend.load_scorer(where)
         if (caution := backend.caution(where.device)) is not None:
             logger.warning(caution)
-        return cls(backend, encoder, scorer, limits)
+        return cls(backend, encoder, scorer, limits, where.max_batch_tokens)
 
     def __repr__(self) -> str:
         return f"Reranker(recipe={self.backend.description.recipe!r}, limits={self.limits!r})"
@@ -167,6 +178,28 @@ class Reranker:
         with self._lock:
             prepared = prepare_unit(unit, rows, self.encoder, self.limits, keep_documents=keep_documents)
             return score_unit(prepared, self.scorer)
+
+
+@dataclass(frozen=True)
+class ModelToLoad:
+    """What other processes need to have the model of a `Reranker` too."""
+
+    backend: ScoringBackend
+    limits: RequestLimits
+    token_budget: int | None = None
+
+
+def model_to_load(model: str | Reranker) -> ModelToLoad:
+    """The settings of a reranker, or those that `Reranker.open` gives a model of this name.
+
+    Raises:
+        ConfigError, ModelError: As `Reranker.open`.
+    """
+    if isinstance(model, Reranker):
+        return ModelToLoad(model.backend, model.limits, model.token_budget)
+    config = checked(ModelConfig, {"name": model}, "The model's settings are wrong")
+    backend = LocalModel.open(config, copy_folder=copy_folder)
+    return ModelToLoad(backend, limits_of(_checked_limits("none"), backend.load_encoder(), token_budget=None))
 
 
 def memory_unit(name: str, num_rows: int) -> WorkUnit:

@@ -46,12 +46,13 @@ LAYERS = {
     "labels": 6,
     "page": 6,
     "exporting": 7,
-    "frames": 7,
+    "memory_table": 7,
     "job": 7,
     "runtime": 8,
+    "frames": 9,
     "cli": 9,
-    "__init__": 9,
-    "__main__": 10,
+    "__init__": 10,
+    "__main__": 11,
 }
 ROOMS = {
     "model": {

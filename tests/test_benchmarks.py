@@ -11,6 +11,8 @@ import gpu
 import growth
 import models
 import numpy as np
+import polars as pl
+import prepare
 import proofs
 import pytest
 import results
@@ -211,6 +213,23 @@ def test_a_small_race_runs_from_end_to_end(tmp_path: Path) -> None:
         assert len(found["peaks"]["float32"]) == 2
     assert "ours:float32" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.svg").read_text().startswith("<svg")
+
+
+def test_the_contestants_of_prepare_give_the_same_candidates(tmp_path: Path) -> None:
+    """Of a document that the run has twice for one query, polars keeps both rows."""
+    prepare.write_tables(tmp_path / "tables", 3_000, 400)
+    found = []
+    for name in ("lines", "parquet", "polars"):
+        prepare.CONTESTANTS[name](tmp_path / "tables", tmp_path / name)
+        rows = (
+            pl.read_parquet(sorted((tmp_path / name).glob("part*.parquet"))).explode("candidates").unnest("candidates")
+        )
+        columns = ["query_id", "query", "doc_id", "text", "score"]
+        best = rows.select(columns).sort("score", descending=True).unique(["query_id", "doc_id"], keep="first")
+        found.append(best.sort(columns).rows())
+    assert found[0] == found[1] == found[2]
+    usage = prepare.measure("parquet", tmp_path / "tables", tmp_path / "measured")
+    assert (usage.code, usage.peak_bytes > 0) == (0, True)
 
 
 def test_the_steps_of_growth_hold_for_a_few_units(tmp_path: Path) -> None:

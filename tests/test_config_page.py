@@ -80,5 +80,5 @@ def test_page_and_schema_are_those_of_the_code() -> None:
 
 def test_the_schema_is_one_that_editors_read() -> None:
     schema = json.loads(config_schema())
-    assert schema["required"] == ["input", "model", "output"]
+    assert schema["required"] == ["model", "output"]
     assert schema["additionalProperties"] is False

@@ -164,6 +164,7 @@ def test_the_examples_of_the_python_page_run(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     names = run_blocks(page)
     assert names["report"].status == "complete"
+    assert names["lists"].select("rank", "list").rows() == [(1, "positives"), (2, "negatives")]
     assert names["ranked"]["lang"].to_list() == ["en", "en"]
 
 

@@ -280,7 +280,6 @@ def test_a_model_that_is_not_there_is_refused() -> None:
         (with_null(), {"layout": "pairs", "passthrough": ["lang"]}, InputError, "'lang' is missing in table"),
         (with_null(), {"layout": "pairs", "passthrough": "text"}, ConfigError, "passthrough"),
         (with_null(), {"layout": "pairs", "passthrough": ["rank"]}, ConfigError, "rank"),
-        (with_null().take([0, 2, 1]), {"layout": "pairs"}, InputError, "comes back at row 2"),
         (pd.DataFrame({"query": ["a", 3], "candidates": [["b"], ["c"]]}), {}, InputError, "values of one type"),
         (pd.DataFrame([["a", "b"]], columns=["query", "query"]), {}, InputError, "a name of its own"),
     ],

@@ -113,7 +113,7 @@ def go(folder: Path, command: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
     assert run_command(command) == 0, command
 
 
-@pytest.mark.parametrize("title", ["Input by reference", "What a plan says"])
+@pytest.mark.parametrize("title", ["Which config fits my files?", "Input by reference", "What a plan says"])
 def test_the_commands_of_a_section_work(title: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = commands_in(section(title))
     assert commands

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from reranker_batch.config.complaints import unknown_key
-from reranker_batch.config.plain import SectionType, is_list, item_of, read_plain, section_of, type_of
+from reranker_batch.config.plain import SectionType, is_list, item_of, read_plain, section_of, short_key, type_of
 from reranker_batch.config.yaml_file import read_list
 from reranker_batch.errors import ConfigError
 
@@ -17,14 +17,25 @@ def apply_override(values: dict[str, Any], override: str, root: SectionType) -> 
         ConfigError: There is no such key, or the value is no list where the key takes one.
     """
     name, equals, text = override.partition("=")
-    place = name.strip().split(".")
+    place = _whole(name.strip().split("."), root)
     if not equals or not all(place):
         raise ConfigError(f"--set {name.strip()!r} is not of the form section.key=value, such as ranking.top_n=10.")
     annotation = _find(place, root)
     *sections, key = place
+    inside: SectionType | None = root
     for section in sections:
-        values = _enter(values, section, name)
+        inside = None if inside is None else section_of(type_of(inside, section))
+        values = _enter(values, section, name, None if inside is None else short_key(inside))
     values[key] = _read(text, name, annotation)
+
+
+def _whole(place: list[str], root: SectionType) -> list[str]:
+    """The place of a key; of a section that a plain text can stand for, the key which that text is for."""
+    section: SectionType | None = root
+    for part in place:
+        section = None if section is None else section_of(type_of(section, part))
+    short = None if section is None else short_key(section)
+    return place if short is None else [*place, short]
 
 
 def _find(place: list[str], root: SectionType) -> Any:
@@ -44,8 +55,11 @@ def _find(place: list[str], root: SectionType) -> Any:
     return annotation
 
 
-def _enter(values: dict[str, Any], section: str, name: str) -> dict[str, Any]:
+def _enter(values: dict[str, Any], section: str, name: str, short: str | None) -> dict[str, Any]:
+    """The values of a section, where a plain text may stand for its key `short`."""
     inner = values.setdefault(section, {})
+    if isinstance(inner, str) and short is not None:
+        inner = values[section] = {short: inner}
     if not isinstance(inner, dict):
         raise ConfigError(f"--set {name}: the config file gives {section} a value, but it is a section with keys.")
     return inner

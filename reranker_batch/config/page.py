@@ -40,7 +40,16 @@ Schema = Mapping[str, Any]
 
 def config_schema() -> str:
     """The JSON schema of a config."""
-    return json.dumps(JobConfig.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+    schema = JobConfig.model_json_schema()
+    definitions = schema["$defs"]
+    for section in definitions.values():
+        for name, value in section["properties"].items():
+            if (of := _reference(value)) and "short" in definitions[of.rpartition("/")[2]]:
+                section["properties"][name] = {"anyOf": [{"type": "string"}, {"$ref": of}]}
+    # With `prepare` neither is given; that one of the two is, the command says.
+    schema["required"].remove("input")
+    del definitions["InputConfig"]["required"]
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def label_schema() -> str:

@@ -30,6 +30,12 @@ def section_of(annotation: Any) -> SectionType | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
+def short_key(section: SectionType) -> str | None:
+    """The key that a plain text in place of the section is for, if there can be one."""
+    key: str | None = getattr(section, "SHORT_KEY", None)
+    return key
+
+
 def item_of(annotation: Any) -> Any:
     """The type of the items where a key may be a list, else None."""
     origin = get_origin(annotation)

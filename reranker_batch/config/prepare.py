@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from reranker_batch.config.columns import Column
 from reranker_batch.config.section import Section
@@ -15,6 +15,8 @@ Texts = Column | Annotated[list[Column], Field(min_length=1)]
 
 class TableSection(Section):
     """A table, or just its path."""
+
+    model_config = ConfigDict(json_schema_extra={"short": "path"})
 
     SHORT_KEY: ClassVar[str] = "path"
     """The key that a plain text in place of the section is for."""

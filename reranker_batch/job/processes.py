@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from reranker_batch.core.mapping import Item, Mapper, Result
@@ -22,6 +23,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+_PROCESS_BYTES = 768 << 20
+"""What a process may need."""
 _GONE = (BrokenPipeError, ConnectionResetError, EOFError)
 
 
@@ -32,12 +35,12 @@ def in_this_process(call: Callable[[Item], Result], items: Sequence[Item], /) ->
 
 @contextmanager
 def processes(count: int | None = None) -> Iterator[Mapper]:
-    """A mapper whose calls are made by child processes, as many as this process has cores.
+    """A mapper whose calls are made by child processes: one a core, as far as the free memory allows.
 
     Calls and items are pickled, so that they are found by the name of their module in any process. A child works on
     one item at a time, stays for the next call, and ends with this process, however that ends.
     """
-    pool = _Pool(count or len(os.sched_getaffinity(0)))
+    pool = _Pool(count or min(len(os.sched_getaffinity(0)), max(1, _free_bytes() // _PROCESS_BYTES)))
     try:
         yield pool
     finally:
@@ -119,6 +122,15 @@ def _died(child: Child) -> ReplicaError:
         f"A process of this machine ended in the middle of its work ({_how(child.process.returncode)}). If memory is "
         "short, free some. The same command goes on from here."
     )
+
+
+def _free_bytes() -> int:
+    """What the system can give without swapping; all of it where it does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _how(code: int) -> str:

@@ -16,11 +16,11 @@ from reranker_batch.errors import CommitError, FingerprintError
 from reranker_batch.preparing.converting import STAGING, ConvertedPart
 from reranker_batch.storage.documents import parsed, serialized, typed
 from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.input.reading import CONVERTING as TASKS
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.retrying import retried
 
 RECORD = "_converted.json"
-TASKS = "_tasks"
 VERSION = 1
 """Counts up whenever the same source would give other prepared input."""
 _REMEDY = "Delete this folder, and the same command converts the input again."

@@ -43,6 +43,7 @@ class Preparation:
         prepare, output = prepare_settings(config), config.output
         if prepare is None:
             return None
+        _refuse_unused(prepare)
         if prepare.output is not None:
             return cls(prepare, config.input, prepare.output, prepare.output)
         if output is None:
@@ -85,3 +86,18 @@ class Preparation:
         """Of a preparation that is complete. Raises CommitError when it cannot be read."""
         record = PreparedFolder(Folder.at(self.goal)).read()
         return record if record is not None and record.counts is not None else None
+
+
+def _refuse_unused(prepare: PrepareConfig) -> None:
+    """Raises ConfigError for what rows that carry their texts have no use for."""
+    if not prepare.has_texts:
+        return
+    if prepare.run_format in ("trec", "msmarco"):
+        raise ConfigError(
+            f"prepare.run_format={prepare.run_format}: such a run has no texts. Set prepare.queries and prepare.corpus."
+        )
+    if unused := [key for key in ("score", "rank") if getattr(prepare.run, key) is not None]:
+        raise ConfigError(
+            f"prepare.run.{unused[0]}: rows that carry their texts keep their order in the files. Leave it out, or set "
+            "prepare.queries and prepare.corpus where the rows have ids alone."
+        )

@@ -20,7 +20,7 @@ from reranker_batch.preparing.stages import OnProgress, Stages, finish, ignore, 
 from reranker_batch.preparing.work import Work
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
-from reranker_batch.storage.tables.pieces import Piece
+from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Sources:
         query_buckets, document_buckets = buckets_for(self.run, self.corpus)
         tables: dict[str, RunTable | TextTable] = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
         settings = {
+            "piece_bytes": PIECE_BYTES,
             "depth": config.depth,
             "on_missing": config.on_missing,
             "on_duplicate_id": config.on_duplicate_id,

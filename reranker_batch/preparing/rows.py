@@ -31,7 +31,7 @@ from reranker_batch.preparing.work import Work, file_name, part_name
 from reranker_batch.storage.bucketed import STAGING, BucketFile, new_bucket_file
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.prepared import publish_table
-from reranker_batch.storage.tables.pieces import Piece
+from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece
 from reranker_batch.storage.tables.reading import read_piece
 from reranker_batch.storage.values import conform_table
 
@@ -57,6 +57,7 @@ def prepare_rows(
     """
     source = pairs_source(input_of(config, given))
     settings = {
+        "piece_bytes": PIECE_BYTES,
         "depth": config.depth,
         "drop_identical_ids": config.drop_identical_ids,
         "form": source.files.form,

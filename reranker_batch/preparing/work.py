@@ -7,9 +7,7 @@ from typing import Literal
 
 from reranker_batch.storage.bucketed import BucketFile
 from reranker_batch.storage.filesystem import Folder
-
-WORK = "_work"
-"""Below the folder of prepared input, until it is complete."""
+from reranker_batch.storage.input.reading import PREPARING as WORK
 
 Stage = Literal["run", "queries", "order", "corpus", "texts", "missing"]
 

@@ -1,13 +1,19 @@
-"""Files of tables in numbered buckets: written in one go, read a bucket at a time."""
+"""Files of tables in numbered buckets: written in one go, read a bucket at a time.
+
+A file has the pieces of a bucket next to each other, each after its length, then where each bucket begins, then facts.
+So a reader keeps eight bytes a bucket, and reads a bucket in one go, however many pieces it came in.
+"""
 
 from __future__ import annotations
 
 import json
+import struct
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,47 +24,51 @@ from reranker_batch.storage.filesystem import Folder
 
 STAGING = "staging"
 FLUSH_BYTES = 16 << 20
-"""Rows that are gathered before they are written: the chunks of a bucket are as large as that allows."""
+"""Rows that are gathered before they are cut into pieces."""
+_SPOOLED_BYTES = 16 << 20
+_READ_BYTES = 4 << 20
 _MAGIC = b"RBBF"
-_TAIL_BYTES = 8 + len(_MAGIC)
+_LENGTH = struct.Struct("<Q")
+_TAIL = struct.Struct("<QQ4s")
+"""How many buckets there are, how long the facts are, and what such a file ends with."""
 _WRITE = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
 _READ = pa.ipc.IpcReadOptions(use_threads=False)
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    bucket: int
-    start: int
-    size_bytes: int
 
 
 class BucketWriter:
     """Takes rows with their buckets. `facts` are small values that are kept with them, set before the file is whole."""
 
-    def __init__(self, sink: pa.NativeFile) -> None:
+    def __init__(self, sink: pa.NativeFile, spool: IO[bytes], flush_bytes: int) -> None:
         self.facts: dict[str, Any] = {}
-        self._sink = sink
-        self._chunks: list[tuple[int, int, int]] = []
+        self._sink, self._spool, self._flush_bytes = sink, spool, flush_bytes
+        self._pieces: list[list[tuple[int, int]]] = []
+        """Of each bucket, where its pieces begin in the spool and how long they are."""
         self._waiting: list[tuple[pa.Table, LongArray]] = []
-        self._waiting_bytes = self._at = 0
+        self._waiting_bytes = 0
 
     def add(self, table: pa.Table, buckets: LongArray) -> None:
         """Add rows; those of a bucket keep their order."""
         self._waiting.append((table, buckets))
         self._waiting_bytes += table.nbytes
-        if self._waiting_bytes >= FLUSH_BYTES:
+        if self._waiting_bytes >= self._flush_bytes:
             self._flush()
 
     def write(self, bucket: int, table: pa.Table) -> None:
-        """Write rows of one bucket at once, where the order of buckets in the file is the caller's."""
+        """Add rows of one bucket at once."""
         self._flush()
         self._write(bucket, table)
 
     def finish(self) -> None:
-        """Write what is gathered, and the index."""
+        """Write what is gathered bucket by bucket, and the index."""
         self._flush()
-        index = json.dumps({"chunks": self._chunks, "facts": self.facts}, ensure_ascii=True).encode()
-        self._sink.write(index + len(index).to_bytes(8, "little") + _MAGIC)
+        bounds = np.zeros(len(self._pieces) + 1, dtype="<i8")
+        for bucket, pieces in enumerate(self._pieces):
+            for start, size in pieces:
+                self._spool.seek(start)
+                self._sink.write(_LENGTH.pack(size) + self._spool.read(size))
+            bounds[bucket + 1] = bounds[bucket] + sum(_LENGTH.size + size for _, size in pieces)
+        facts = json.dumps(self.facts, ensure_ascii=True).encode()
+        self._sink.write(bounds.tobytes() + facts + _TAIL.pack(len(self._pieces), len(facts), _MAGIC))
 
     def _flush(self) -> None:
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
@@ -77,14 +87,16 @@ class BucketWriter:
         with pa.ipc.new_stream(sink, table.schema, options=_WRITE) as writer:
             writer.write_table(table)
         content = sink.getvalue()
-        self._sink.write(content)
-        self._chunks.append((bucket, self._at, content.size))
-        self._at += content.size
+        self._pieces.extend([] for _ in range(bucket + 1 - len(self._pieces)))
+        self._pieces[bucket].append((self._spool.tell(), content.size))
+        self._spool.write(content)
 
 
 @contextmanager
-def new_bucket_file(folder: Folder, name: str) -> Iterator[BucketWriter]:
+def new_bucket_file(folder: Folder, name: str, *, flush_bytes: int = FLUSH_BYTES) -> Iterator[BucketWriter]:
     """A file that appears under its name when the block has ended without an error; one that is there is replaced.
+
+    Its content is first gathered in a temporary file of this machine.
 
     Raises:
         CommitError: It cannot be written.
@@ -93,8 +105,11 @@ def new_bucket_file(folder: Folder, name: str) -> Iterator[BucketWriter]:
     staged = folder.child(STAGING, f"{name}-{uuid.uuid4().hex}")
     try:
         filesystem.create_dir(folder.child(STAGING), recursive=True)
-        with filesystem.open_output_stream(staged) as sink:
-            writer = BucketWriter(sink)
+        with (
+            tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool,
+            filesystem.open_output_stream(staged) as sink,
+        ):
+            writer = BucketWriter(sink, spool, flush_bytes)
             yield writer
             writer.finish()
         filesystem.move(staged, final)
@@ -112,8 +127,9 @@ class BucketFile:
 
     folder: Folder
     name: str
-    chunks: tuple[_Chunk, ...]
     facts: Mapping[str, Any]
+    bounds: LongArray = field(repr=False)
+    """Where each bucket begins in the file, and where the last one ends."""
 
     @classmethod
     def open(cls, folder: Folder, name: str) -> BucketFile:
@@ -125,10 +141,8 @@ class BucketFile:
         path = folder.child(name)
         try:
             with folder.filesystem.open_input_file(path) as source:
-                index = json.loads(_index_bytes(source))
-                chunks = tuple(_Chunk(*chunk) for chunk in index["chunks"])
-                return cls(folder, name, chunks, index["facts"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                return cls(folder, name, *_index(source))
+        except (OSError, ValueError, struct.error) as error:
             raise CommitError(f"{path} cannot be read: {error}. Delete its folder and start again.") from error
 
     def tables(self, bucket: int) -> Iterator[pa.Table]:
@@ -137,25 +151,35 @@ class BucketFile:
         Raises:
             CommitError: They cannot be read.
         """
-        chunks = [chunk for chunk in self.chunks if chunk.bucket == bucket]
-        if not chunks:
+        start, stop = self.bounds[bucket : bucket + 2].tolist() if bucket < len(self.bounds) - 1 else (0, 0)
+        if start == stop:
             return
         path = self.folder.child(self.name)
         try:
-            with self.folder.filesystem.open_input_file(path) as source:
-                for chunk in chunks:
-                    content = source.read_at(chunk.size_bytes, chunk.start)
-                    yield pa.ipc.open_stream(pa.py_buffer(content), options=_READ).read_all()
+            with self.folder.filesystem.open_input_file(path) as file:
+                file.seek(start)
+                source = pa.BufferedInputStream(file, min(_READ_BYTES, stop - start))
+                while start < stop:
+                    (size,) = _LENGTH.unpack(source.read(_LENGTH.size))
+                    if size > stop - start - _LENGTH.size:
+                        raise pa.ArrowInvalid(f"a piece of {size} bytes is longer than its bucket")
+                    yield pa.ipc.open_stream(source.read_buffer(size), options=_READ).read_all()
+                    start += _LENGTH.size + size
         except pa.ArrowMemoryError:
             raise
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, struct.error) as error:
             raise CommitError(f"{path} is damaged: {error}. Delete its folder and start again.") from error
 
 
-def _index_bytes(source: pa.NativeFile) -> bytes:
-    size = source.size()
-    tail = source.read_at(_TAIL_BYTES, max(0, size - _TAIL_BYTES))
-    if len(tail) < _TAIL_BYTES or tail[8:] != _MAGIC:
+def _index(source: pa.NativeFile) -> tuple[dict[str, Any], LongArray]:
+    """Facts and bounds. Raises ValueError or struct.error for a file that is not whole."""
+    end = source.size() - _TAIL.size
+    num_buckets, num_facts, magic = _TAIL.unpack(source.read_at(_TAIL.size, max(0, end)))
+    num_bounds = (num_buckets + 1) * _LENGTH.size
+    if magic != _MAGIC or num_bounds + num_facts > end:
         raise ValueError("it does not end as such a file does")
-    length = int.from_bytes(tail[:8], "little")
-    return bytes(source.read_at(length, size - _TAIL_BYTES - length))
+    index = source.read_at(num_bounds + num_facts, end - num_bounds - num_facts)
+    bounds = np.frombuffer(index[:num_bounds], dtype="<i8")
+    if bounds[-1] != end - num_bounds - num_facts:
+        raise ValueError("its parts are not as long as it says")
+    return json.loads(index[num_bounds:]), bounds

@@ -149,6 +149,14 @@ def test_top1_takes_the_highest_score_if_it_is_high_enough(tmp_path: Path) -> No
     assert decided(bench) == {"a": "negative", "b": "positive", "c": "below_min", "d": "no_positive"}
 
 
+def test_positives_have_a_least_relevance(tmp_path: Path) -> None:
+    bench, names = bench_of(tmp_path, [chosen("q", ("a", 9.0), ("b", 3.0), ("c", 1.0))])
+    judged = qrels(tmp_path, ("q", "a", 2), ("q", "b", 1), ("q", "c", 0))
+    bench.label(names, positives={**judged, "min_relevance": 2})
+    assert decided(bench) == {"a": "positive", "b": "negative", "c": "negative"}
+    assert [item["qrel"] for item in bench.rows()[0]["negatives"]] == [1, 0]
+
+
 def test_a_text_that_is_there_twice_is_one_label(tmp_path: Path) -> None:
     texts = [("p", "good|9"), ("same", "good|9"), ("n", "bad|1"), ("again", "bad|1")]
     bench, names = bench_of(tmp_path, [("q", "query", texts)])

@@ -44,7 +44,7 @@ def mined(groups: Sequence[Group], scores: np.ndarray[Any, Any], **rules: Any) -
     pairs = {"query": [group[1] for group in groups], "answer": [group[2][0][1] for group in groups]}
     found = mine_hard_negatives(
         datasets.Dataset.from_dict(pairs),
-        Embeddings(scores, places),
+        Embeddings(scores, places),  # type: ignore[arg-type]  # all that is used of a model
         corpus=corpus,
         range_max=len(corpus),
         verbose=False,
@@ -85,7 +85,7 @@ def test_negatives_are_those_of_mine_hard_negatives(tmp_path: Path, rules: dict[
     bench.teach("one", ChosenScorer(0))
     (tmp_path / "qrels.txt").write_text("".join(f"q{at} 0 {at}-0 1\n" for at in range(QUERIES)))
     names = {"num_negatives": "num", "max_score": "max_score", "min_score": "min_score"}
-    negatives = {name: rules[name] for name in ("relative_margin", "absolute_margin") if name in rules}
+    negatives: dict[str, Any] = {name: rules[name] for name in ("relative_margin", "absolute_margin") if name in rules}
     negatives |= {own_name: rules[name] for name, own_name in names.items() if name in rules}
     negatives["rank"] = [rules.get("range_min", 0), None]
     positives = {"from": "qrels", "qrels": str(tmp_path / "qrels.txt")}

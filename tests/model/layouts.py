@@ -207,6 +207,132 @@ LOGIT_SCORE = {
     "type": "sentence_transformers.cross_encoder.modules.LogitScore",
 }
 
+PARTS = "sentence_transformers.base.modules", "sentence_transformers.sentence_transformer.modules"
+CHAIN = [
+    {"idx": at, "name": str(at), "path": path, "type": kind}
+    for at, (path, kind) in enumerate(
+        [
+            ("", f"{PARTS[0]}.transformer.Transformer"),
+            ("1_Pooling", f"{PARTS[1]}.pooling.Pooling"),
+            ("2_Dense", f"{PARTS[0]}.dense.Dense"),
+            ("3_LayerNorm", f"{PARTS[1]}.layer_norm.LayerNorm"),
+            ("4_Dense", f"{PARTS[0]}.dense.Dense"),
+        ]
+    )
+]
+DENSE = {"in_features": 32, "module_input_name": "sentence_embedding"}
+ETTIN = Layout(
+    "cross-encoder/ettin-reranker-17m-v1",
+    "modernbert",
+    modernbert(architectures=["ModernBertModel"]),
+    {
+        "modules.json": CHAIN,
+        "config_sentence_transformers.json": {**ST, "activation_fn": IDENTITY},
+        "sentence_bert_config.json": {
+            "transformer_task": "feature-extraction",
+            "modality_config": {"text": {"method": "forward", "method_output_name": "last_hidden_state"}},
+            "module_output_name": "token_embeddings",
+        },
+        "1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": True},
+        "2_Dense/config.json": {
+            **DENSE,
+            "out_features": 32,
+            "bias": False,
+            "activation_function": "torch.nn.modules.activation.GELU",
+            "module_output_name": "sentence_embedding",
+        },
+        "3_LayerNorm/config.json": {"dimension": 32},
+        "4_Dense/config.json": {
+            **DENSE,
+            "out_features": 1,
+            "bias": True,
+            "activation_function": IDENTITY,
+            "module_output_name": "scores",
+        },
+    },
+    LONG,
+)
+ZERANK = Layout(
+    "zeroentropy/zerank-2",
+    "qwen",
+    config("qwen3", "Qwen3ForCausalLM", **QWEN3_CONFIG),
+    {
+        "modules.json": [*MODULES, LOGIT_SCORE],
+        "1_LogitScore/config.json": {"true_token_id": "Yes", "false_token_id": None},
+    },
+    LONG,
+)
+QWEN3_VL = Layout(
+    "Qwen/Qwen3-VL-Reranker-2B",
+    "qwen",
+    {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "text_config": {
+            "attention_bias": False,
+            "head_dim": 8,
+            "hidden_act": "silu",
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "max_position_embeddings": 262_144,
+            "model_type": "qwen3_vl_text",
+            "num_attention_heads": 4,
+            "num_hidden_layers": 3,
+            "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": {"mrope_interleaved": True, "mrope_section": [2, 1, 1], "rope_type": "default"},
+            "rope_theta": 5_000_000,
+            "tie_word_embeddings": True,
+            "vocab_size": 1500,
+        },
+        "tie_word_embeddings": True,
+        "vision_config": {"depth": 24, "model_type": "qwen3_vl"},
+    },
+    tokenizer_config=LONG,
+)
+
+
+def _dense(inputs: int, outputs: int, activation: str, output: str) -> dict[str, Any]:
+    names = {"module_input_name": "sentence_embedding", "module_output_name": output}
+    return {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": activation, **names}
+
+
+_CHAIN = (
+    ("", "base.modules.transformer.Transformer"),
+    ("1_Pooling", "sentence_transformer.modules.pooling.Pooling"),
+    ("2_Dense", "base.modules.dense.Dense"),
+    ("3_LayerNorm", "sentence_transformer.modules.layer_norm.LayerNorm"),
+    ("4_Dense", "base.modules.dense.Dense"),
+)
+ETTIN = Layout(
+    "cross-encoder/ettin-reranker-150m-v1",
+    "modernbert",
+    config("modernbert", "ModernBertModel", max_position_embeddings=7999),
+    {
+        "modules.json": [
+            {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.{kind}"}
+            for at, (path, kind) in enumerate(_CHAIN)
+        ],
+        "sentence_bert_config.json": {"module_output_name": "token_embeddings"},
+        "config_sentence_transformers.json": {**ST, "model_type": "CrossEncoder", "activation_fn": IDENTITY},
+        "1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": True},
+        "2_Dense/config.json": _dense(32, 32, "torch.nn.modules.activation.GELU", "sentence_embedding"),
+        "3_LayerNorm/config.json": {"dimension": 32},
+        "4_Dense/config.json": _dense(32, 1, IDENTITY, "scores"),
+        "2_Dense/model.safetensors": "weights",
+        "3_LayerNorm/model.safetensors": "weights",
+        "4_Dense/model.safetensors": "weights",
+    },
+    LONG,
+)
+ZERANK = Layout(
+    "zeroentropy/zerank-1-small",
+    "qwen",
+    QWEN3.config,
+    {"1_LogitScore/config.json": {"true_token_id": "Yes", "false_token_id": None}},
+    LONG,
+)
+
 
 def as_text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from layouts import (
+    CHAIN,
     ELECTRA,
+    ETTIN,
     GEMMA,
     GTE_MODERN,
     GTE_NEW,
@@ -22,8 +24,10 @@ from layouts import (
     QWEN3,
     QWEN3_CLS,
     QWEN3_OURS,
+    QWEN3_VL,
     STSB,
     WEIGHTS,
+    ZERANK,
     Files,
     Layout,
     Refused,
@@ -162,6 +166,37 @@ REFUSED = [
     ),
     Refused(QWEN3.but("the tokenizer of another family", tokenizer="gemma"), r"does not know <\|im_start\|>", QWEN3),
     Refused(QWEN3.but("too few positions", config={"max_position_embeddings": 128}), "too little would be left", QWEN3),
+    Refused(
+        ZERANK.but("no template", options={"model": "ours/model"}), r"neither its name.*model\.recipe=zerank", ZERANK
+    ),
+    # Modules of sentence-transformers.
+    Refused(
+        ETTIN.but(
+            "an embedding model",
+            files={
+                "modules.json": [
+                    {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
+                    {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+                    {"idx": 2, "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
+                ]
+            },
+        ),
+        "embedding model",
+        ETTIN,
+        "encoder without a head",
+    ),
+    Refused(
+        ETTIN.but(
+            "another pooling", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "max"}}
+        ),
+        "max",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("a module of its authors", files={"modules.json": [{"path": "", "type": "their.Module"}]}),
+        "code of the model's authors",
+        ETTIN,
+    ),
     # Code of their own.
     Refused(
         of(NEMOTRON, "llama-embed-nemotron-8b", "LlamaBidirectionalModel"),
@@ -366,4 +401,46 @@ REFUSED = [
         "special_tokens_map.json cannot be read",
         MINILM,
     ),
+    # Heads of modules, and prompts that share a class.
+    Refused(
+        ETTIN.but(
+            "another pooling", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "max"}}
+        ),
+        "pooling_mode 'max', which is not served",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("without its last module", files={"modules.json": CHAIN[:-1]}),
+        "embedding model and not a reranker",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("a module of its own", files={"modules.json": [*CHAIN[:3], {"path": "", "type": "own.Head"}]}),
+        "'own.Head', which is code of the model's authors",
+        ETTIN,
+    ),
+    Refused(
+        ETTIN.but("another encoder", config={"model_type": "albert", "architectures": ["AlbertModel"]}),
+        "chain of modules on an encoder that was not compared",
+        ETTIN,
+    ),
+    Refused(
+        ZERANK.but("a copy under another name", options={"model": "ours/copy"}),
+        r"neither its name nor its files.*set model\.recipe=zerank\.",
+        ZERANK,
+    ),
+    Refused(
+        ZERANK.but("answers of another prompt", files={"1_LogitScore/config.json": {"true_token_id": "yes"}}),
+        "trained for another prompt",
+        ZERANK,
+    ),
+    Refused(
+        QWEN3_VL.but("as a plain reranker", options={"name": "qwen3-reranker"}), "does not serve this model", QWEN3_VL
+    ),
+    Refused(
+        QWEN3_VL.but("a base model", options={"model": "Qwen/Qwen3-VL-2B-Instruct"}),
+        "neither its name nor its files",
+        QWEN3_VL,
+    ),
+    Refused(QWEN3_VL.but("experts", config={"model_type": "qwen3_vl_moe"}), "generative model", QWEN3_VL),
 ]

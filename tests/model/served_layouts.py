@@ -6,6 +6,7 @@ from typing import Any
 
 from layouts import (
     ELECTRA,
+    ETTIN,
     GEMMA,
     GTE_MODERN,
     GTE_NATIVE,
@@ -24,9 +25,11 @@ from layouts import (
     QWEN3,
     QWEN3_CLS,
     QWEN3_OURS,
+    QWEN3_VL,
     ST,
     STSB,
     WEIGHTS,
+    ZERANK,
     Layout,
     Served,
     bert,
@@ -46,6 +49,13 @@ def encoder(name: str, model_type: str, tokenizer: str, prefix: str, **more: Any
 
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 SERVED = [
+    Served(ETTIN, "module-chain", 7999),
+    Served(
+        ETTIN.but("the mean", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "mean"}}),
+        "module-chain",
+        7999,
+    ),
+    Served(ZERANK, "zerank", 32_768),
     Served(MINILM, "cross-encoder", 512),
     Served(
         MINILM.but(
@@ -250,4 +260,24 @@ SERVED = [
     ),
     Served(NEMOTRON, "llama-nemotron-rerank", 8192),
     Served(NEMOTRON.but("no temperature", config={"temperature": 1, "pooling": "avg"}), "llama-nemotron-rerank", 8192),
+    Served(ETTIN, "module-chain", 8192),
+    Served(
+        ETTIN.but(
+            "mean pooling and 512 tokens",
+            files={
+                "1_Pooling/config.json": {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True},
+                "sentence_bert_config.json": {"max_seq_length": 512, "do_lower_case": False},
+            },
+        ),
+        "module-chain",
+        512,
+    ),
+    Served(ZERANK, "zerank", 32_768),
+    Served(
+        Layout("zeroentropy/zerank-1-small", "qwen", ZERANK.config, {}, {"model_max_length": 131_072}),
+        "zerank",
+        32_768,
+    ),
+    Served(ZERANK.but("a copy", options={"model": "ours/copy", "name": "zerank"}), "zerank", 32_768),
+    Served(QWEN3_VL, "qwen3-vl-reranker", 10_240),
 ]

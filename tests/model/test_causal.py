@@ -29,6 +29,7 @@ from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import RECIPES, Recipe, is_causal
 from reranker_batch.model.source.files import read_config
 from reranker_batch.model.source.heads import answer_weights
+from reranker_batch.model.source.loading import load_model
 
 GetFolder = Callable[[str], Path]
 Pairs = list[tuple[str, str]]
@@ -57,6 +58,16 @@ def zerank_ids(ids: Ids, instruct: str | None, query: str, document: str) -> lis
         query = f"<query>{query}</query>\n<instruction>{instruct}</instruction>"
     system, user = f"<|im_start|>system\n{query}<|im_end|>\n", f"<|im_start|>user\n{document}<|im_end|>\n"
     return ids(system + user + "<|im_start|>assistant\n")
+
+
+def qwen3_vl_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
+    system = (
+        "Judge whether the Document meets the requirements based on the Query and the Instruct provided. Note that "
+        'the answer can only be "yes" or "no".'
+    )
+    instruct = instruct or "Given a search query, retrieve relevant candidates that answer the query."
+    user = "<Instruct>: " + instruct + "<Query>:" + (query or "NULL") + "\n<Document>:" + (document or "NULL")
+    return ids(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n")
 
 
 def mxbai_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list[int]:
@@ -94,12 +105,14 @@ def gemma_ids(ids: Ids, instruct: str | None, query: str, document: str) -> list
 VENDOR = {
     "qwen3-reranker": qwen3_ids,
     "zerank": zerank_ids,
+    "qwen3-vl-reranker": qwen3_vl_ids,
     "mxbai-rerank-base-v2": mxbai_ids,
     "bge-reranker-v2-gemma": gemma_ids,
 }
 ANSWERS = {
     "qwen3-reranker": ("yes", "no"),
     "zerank": ("Yes", None),
+    "qwen3-vl-reranker": ("yes", "no"),
     "mxbai-rerank-base-v2": ("1", "0"),
     "bge-reranker-v2-gemma": ("Yes", None),
 }
@@ -117,7 +130,9 @@ def vendor_ids(folder: Path, name: str, pairs: Pairs, instruct: str | None = Non
 def plain_logits(folder: Path, name: str, inputs: list[list[int]]) -> np.ndarray:
     """One pair at a time through transformers' own forward; the logits of two tokens are subtracted at the end."""
     causal = is_causal(read_config(folder))
-    auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    auto: Any = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
+    if "-vl-" in name:
+        auto = transformers.Qwen3VLForConditionalGeneration
     with quiet_loading():
         model = auto.from_pretrained(folder, dtype=torch.float32).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -290,9 +305,7 @@ def test_sharing_changes_no_logit(name: str, causal_folder: GetFolder, groups: P
     folder, recipe = causal_folder(name), recipe_of(name)
     encoder = encoder_of(folder, recipe)
     encoded = encode_text_pairs(encoder, groups)
-    causal = is_causal(read_config(folder))
-    auto = transformers.AutoModelForCausalLM if causal else transformers.AutoModelForSequenceClassification
-    model = auto.from_pretrained(folder, dtype=torch.float32).eval()
+    model = load_model(folder, recipe=recipe, dtype=torch.float32, device=CPU, trust_remote_code=False)
     weights = answer_weights(model, encoder.answer_ids)
     forward, shared = SharedPrefixForward(model, weights, torch.device("cpu")), as_tokens(encoded.inputs)
     with torch.inference_mode():

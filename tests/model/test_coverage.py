@@ -74,7 +74,7 @@ def _with_ids(folder: Path, content: Any) -> Any:
     if not isinstance(content, dict) or not isinstance(content.get("true_token_id"), str):
         return content
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    return {key: tokenizer.convert_tokens_to_ids(token) for key, token in content.items()}
+    return {key: token and tokenizer.convert_tokens_to_ids(token) for key, token in content.items()}
 
 
 def serve(folder: Path, layout: Layout) -> tuple[Recipe, ModelPairEncoder]:

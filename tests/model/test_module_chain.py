@@ -18,6 +18,7 @@ from tiny_models import save_chain
 
 from reranker_batch.config import ModelConfig
 from reranker_batch.errors import ModelError
+from reranker_batch.model.checks.inspection import explain_model
 from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.local import LocalModel
@@ -108,6 +109,15 @@ def test_the_activation_of_the_repository_is_told(ettin: Path) -> None:
     files = resolve_model(str(ettin))
     [note] = choose_recipe(files.folder, files.config(), model=files.name).notes
     assert "Identity" in note
+
+
+def test_recipes_check_says_that_modules_make_its_score(ettin: Path) -> None:
+    explained = explain_model(str(ettin))
+    rows = dict(explained.rows)
+    assert rows["served"] == "yes"
+    assert rows["what it is"].startswith("encoder with modules of sentence-transformers on top: ModernBertModel")
+    assert rows["modules"] == "Transformer, Pooling, Dense, LayerNorm, Dense, Dense"
+    assert rows["run"].startswith("packed in float32")
 
 
 def as_older_versions_save(folder: Path) -> None:

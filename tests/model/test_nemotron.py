@@ -141,9 +141,10 @@ def test_it_is_recognised_by_the_vendors_name_or_a_template_of_its_own(folder: P
     with pytest.raises(ModelError, match=r"neither its name nor its files.*model\.recipe=llama-nemotron-rerank"):
         choose_recipe(folder, config, model=str(folder))
     assert choose_recipe(folder, config, model=str(folder), name="llama-nemotron-rerank").recipe is RECIPE
-    (folder / "chat_template.jinja").write_text(TEMPLATE)
-    assert choose_recipe(folder, config, model=str(folder)).recipe is RECIPE
-    encoder_of(folder)
+    for own in (TEMPLATE, TEMPLATE.removeprefix("{{ bos_token }}")):
+        (folder / "chat_template.jinja").write_text(own)
+        assert choose_recipe(folder, config, model=str(folder)).recipe is RECIPE
+        encoder_of(folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE.replace(" \n \n ", " \n\n "))
     for refused in (lambda: choose_recipe(folder, config, model=str(folder)), lambda: encoder_of(folder)):
         with pytest.raises(ModelError, match="template of its own"):

@@ -78,11 +78,25 @@ def _qwen2(**sizes: Any) -> transformers.PretrainedConfig:
     return transformers.Qwen2Config(**{name: value for name, value in sizes.items() if name != "head_dim"})
 
 
+def _qwen3_vl(**sizes: Any) -> transformers.PretrainedConfig:
+    """The language model of a Qwen3 with one layer of vision beside it."""
+    rope = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [2, 1, 1], "rope_theta": 5_000_000}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    shared = {"num_labels": sizes.pop("num_labels", 2), "tie_word_embeddings": sizes.pop("tie_word_embeddings", True)}
+    return transformers.Qwen3VLConfig(
+        text_config=sizes | {"rope_parameters": rope},
+        vision_config=vision | {"deepstack_visual_indexes": [0], "num_position_embeddings": 16},
+        **shared,
+    )
+
+
 _MODELS: dict[str, tuple[Callable[[], Any], Callable[..., Any], dict[str, Any]]] = {
     "qwen3-reranker": (qwen, transformers.Qwen3Config, {}),
     "qwen3-reranker-untied": (qwen, transformers.Qwen3Config, {"tie_word_embeddings": False}),
     "qwen3-reranker-seq-cls": (qwen, transformers.Qwen3Config, {"num_labels": 1}),
     "zerank": (qwen, transformers.Qwen3Config, {}),
+    "qwen3-vl-reranker": (qwen, _qwen3_vl, {}),
+    "qwen3-vl-reranker-untied": (qwen, _qwen3_vl, {"tie_word_embeddings": False}),
     "mxbai-rerank-base-v2": (qwen, _qwen2, {}),
     "mxbai-rerank-base-v2-seq-cls": (qwen, _qwen2, {"num_labels": 1}),
     "bge-reranker-v2-gemma": (gemma, transformers.GemmaConfig, {}),
@@ -98,9 +112,11 @@ def save_causal(name: str, folder: Path, *, seed: int = 0, **overrides: Any) -> 
     tokenizer.save_pretrained(folder)
     special = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": None, "eos_token_id": None}
     config = make_config(**{**_SIZES, "vocab_size": len(tokenizer), **special, **changes, **overrides})
-    kind: Any = (
-        transformers.AutoModelForSequenceClassification if config.num_labels == 1 else transformers.AutoModelForCausalLM
-    )
+    kind: Any = transformers.AutoModelForCausalLM
+    if config.num_labels == 1:
+        kind = transformers.AutoModelForSequenceClassification
+    elif config.model_type == "qwen3_vl":
+        kind = transformers.AutoModelForImageTextToText
     model = kind.from_config(config)
     enlarge(model, seed)
     model.save_pretrained(folder)

@@ -14,10 +14,12 @@ import pytest
 from engine import forks
 from references import Reference, contents, prepare_in, prepared, queries_in
 
+from reranker_batch.config import InputConfig
 from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.core.mapping import Mapper
-from reranker_batch.errors import ReplicaError
+from reranker_batch.errors import InputError, ReplicaError
 from reranker_batch.job.processes import in_this_process, processes
+from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.output import crash_points
 
 TEXTS = {f"d{number}": f"text {number}" for number in range(40)}
@@ -80,6 +82,17 @@ def test_what_was_killed_at_any_place_goes_on(tmp_path: Path, point: str, right:
     after = files_in(goal)
     assert {name: after[name] for name in before if name in after} == {n: t for n, t in before.items() if n in after}
     assert [name for name in after if name.startswith("_work")] == []
+
+
+def test_input_that_is_not_whole_is_not_read(tmp_path: Path) -> None:
+    config, goal = REFERENCE.write(tmp_path), tmp_path / "out"
+    _in_a_process(config, goal, f"prepare_task_done:{NUM_TASKS - 1}")
+    assert len([*goal.glob("part-*")]) == QUERY_BUCKETS - 1
+    with pytest.raises(InputError, match="is being prepared, or that was interrupted"):
+        plan_input(InputConfig(path=str(goal)), unit_pairs="auto")
+    prepared(config, goal)
+    plan = plan_input(InputConfig(path=str(goal)), unit_pairs="auto")
+    assert (len(plan.files), plan.num_pairs, plan.warnings) == (QUERY_BUCKETS, len(ROWS), ())
 
 
 def test_there_is_no_further_place(tmp_path: Path) -> None:

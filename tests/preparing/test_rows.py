@@ -11,7 +11,7 @@ import pytest
 from references import score, write_lines
 
 from reranker_batch import JobConfig
-from reranker_batch.errors import InputError
+from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.job.processes import in_this_process
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.record import PreparedFolder, RowCounts
@@ -129,6 +129,15 @@ def test_rows_that_are_queries_already_are_refused(tmp_path: Path) -> None:
     assert making is not None
     with pytest.raises(InputError, match=r"has a row for each query, which needs no grouping"):
         making.run(in_this_process)
+
+
+def test_settings_that_such_rows_have_no_use_for_are_refused(tmp_path: Path) -> None:
+    for prepare, message in (
+        ({"run_format": "trec"}, "has no texts"),
+        ({"run": {"path": "x", "rank": "r"}}, "keep their"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            Preparation.of(job(tmp_path, "mixed", prepare=prepare))
 
 
 def replace_columns(config: JobConfig) -> JobConfig:

@@ -50,6 +50,11 @@ def test_values_are_never_taken_for_anything_but_text(tmp_path: Path) -> None:
         (b"a,a\n1,2\n", "Column name 'a' stands twice in the header of a.csv"),
         (b"\xff,b\n1,2\n", "'.udcff' in the header of a.csv is not valid UTF-8"),
         ("a,b\n1,2\n".encode("utf-16"), "a.csv is UTF-16"),
+        (
+            "a,b\n1,2\n".encode("utf-16-be"),
+            "header of a.csv has a null or a carriage return in '.x00a.x00'. Write .* UTF-8",
+        ),
+        (b"a,b\r1,2\r", "header of a.csv has a null or a carriage return in 'b.r1'.* with newlines"),
     ],
 )
 def test_what_is_no_csv_is_named_by_its_line(tmp_path: Path, content: bytes, shown: str) -> None:

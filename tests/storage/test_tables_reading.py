@@ -20,6 +20,7 @@ from raw_tables import jsonl, places_of, read, rows_of, tsv, written
 from reranker_batch.errors import InputError
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import columns_seen
+from reranker_batch.storage.tables.separated import blank_fields, tab_fields
 from reranker_batch.storage.tables.table_files import open_table
 
 ROWS = [
@@ -71,6 +72,13 @@ def test_parquet_is_read_by_row_groups_in_plain_types(tmp_path: Path) -> None:
     assert places_of(files, 1)[-1] == "a.parquet, row 9"
     [rows] = read(files, wanted=["text"])
     assert rows.table.schema == pa.schema([("text", pa.large_string())])
+
+
+def test_few_bytes_of_parquet_that_unpack_to_many_come_in_small_tables(tmp_path: Path) -> None:
+    row = {"id": "x", "candidates": [{"text": "y" * 20_000}] * 100}
+    pq.write_table(pa.Table.from_pylist([row] * 200), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 1 << 20
+    assert max(rows.table.nbytes for rows in read(open_table(str(tmp_path / "a.parquet")))) < 100 << 20
 
 
 def test_ids_of_parquet_become_texts(tmp_path: Path) -> None:
@@ -148,6 +156,22 @@ def test_every_line_is_in_one_piece(
     expected: list[tuple[Any, ...]] = [(str(at), line.removesuffix("\r")) for at, line in enumerate(lines)]
     assert [tuple(row.values()) for row in rows_of(files, piece_bytes)] == expected
     assert places_of(files, piece_bytes) == [f"a.tsv, line {at * (blanks + 1) + 1}" for at in range(len(lines))]
+
+
+BLOCKS = st.lists(st.sampled_from([b"a", b"\xc3\xa9", b"\xff", b" ", b"\t", b"\r", b"\n", b"\x85", b"\0"])).map(
+    b"".join
+)
+
+
+@fuzzed_by(200, 5_000)
+@given(block=BLOCKS)
+def test_fields_are_what_stands_between_tabs_or_runs_of_blanks(block: bytes) -> None:
+    lines = [line.removesuffix(b"\r") for line in block.removesuffix(b"\n").split(b"\n")]
+    between_tabs = [line.split(b"\t") if line else [] for line in lines]
+    between_blanks = [[field for field in line.replace(b"\t", b" ").split(b" ") if field] for line in lines]
+    for fields, expected in ((tab_fields(block), between_tabs), (blank_fields(block), between_blanks)):
+        assert fields.counts.tolist() == [*map(len, expected)]
+        assert fields.values.cast(pa.large_binary()).to_pylist() == [field for line in expected for field in line]
 
 
 TEXTS = st.text(st.characters(exclude_characters="\n\t", codec="utf-8"), max_size=10)

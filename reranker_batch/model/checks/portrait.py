@@ -25,6 +25,7 @@ _HEADS: Mapping[str, str] = {
     "ForConditionalGeneration": "generative model that reads a text or an image first",
     "Model": "encoder without a head, as embedding and base models are",
 }
+_OF_MODULES = "encoder with modules of sentence-transformers on top"
 
 
 def portrait(folder: Path) -> list[tuple[str, str]]:
@@ -67,6 +68,7 @@ def _what(folder: Path, config: Mapping[str, Any], names: list[str]) -> str:
     architectures = config.get("architectures")
     classes = [str(item) for item in architectures] if isinstance(architectures, list) else []
     head = next((text for ending, text in _HEADS.items() for item in classes if item.endswith(ending)), "model")
+    head = _OF_MODULES if head == _HEADS["Model"] and _modules(folder)[-1:] == ["Dense"] else head
     more = (", with code of its own" if config.get("auto_map") else "") + _quantized(config)
     return f"{head}: {listed(classes) or 'no class named'}, model_type {config.get('model_type')!r}{more}"
 

@@ -17,7 +17,7 @@ from reranker_batch.model.encoding.canaries import PLAIN_TEXTS
 from reranker_batch.model.encoding.template import JoinedPair, join_pairs
 from reranker_batch.model.folder.chat_templates import CANARY_PAIRS, RenderedPairs, render_pairs
 from reranker_batch.model.folder.st_settings import stated_answers
-from reranker_batch.model.recipes import Recipe
+from reranker_batch.model.recipes import Kind, Recipe
 from reranker_batch.model.recipes.templates import compared_reading, shown, template_difference
 
 _ANY_LENGTH = 1 << 30
@@ -52,7 +52,10 @@ def _template_difference(rendered: RenderedPairs, recipe: Recipe, encoder: PairE
         return None
     for text, ids in zip(texts, _encoder_ids(encoder), strict=True):
         theirs = _whole_ids(tokenizer, text)
-        if ids not in (theirs, _whole_ids(tokenizer, f"{text}\n")):
+        accepted = [theirs, _whole_ids(tokenizer, f"{text}\n")]
+        if recipe.kind is Kind.TEXT:  # The tokenizer may begin the text itself.
+            accepted.append(_whole_ids(tokenizer, text, add_special_tokens=True))
+        if ids not in accepted:
             return f"{rendered.place} makes {shown(text)}, with the ids {shown(theirs)}, the encoder makes {shown(ids)}"
     return None
 
@@ -79,10 +82,10 @@ def require_same_text(
             )
 
 
-def _whole_ids(tokenizer: Any, text: str) -> list[int]:
+def _whole_ids(tokenizer: Any, text: str, *, add_special_tokens: bool = False) -> list[int]:
     """As sentence-transformers reads a rendered template."""
     ids: list[int] = tokenizer(
-        text, add_special_tokens=False, split_special_tokens=False, truncation=False, verbose=False
+        text, add_special_tokens=add_special_tokens, split_special_tokens=False, truncation=False, verbose=False
     )["input_ids"]
     return ids
 

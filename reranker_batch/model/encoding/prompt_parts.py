@@ -87,7 +87,7 @@ def read_prompt(prompt: Prompt, reader: TextReader, *, instruct: str, query: str
 
     As one text, a control token in the query would be one too; the canary texts have none.
     """
-    values = {"instruct": instruct, "query": query, "document": document}
+    values = {"instruct": instruct, "query": query or prompt.empty, "document": document or prompt.empty}
     pieces = prompt.parsed(instruct)
     if prompt.is_one_text:
         return _with_control_tokens("".join(piece.fill(values) for piece in pieces), reader)

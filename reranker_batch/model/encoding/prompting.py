@@ -63,13 +63,15 @@ class PromptPairEncoder:
         return [template, ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"), ("logit", f"of {answers}")]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
-        lead = self.prompt.lead
-        return EncodedTexts(*self.reader.read_cut([lead + text for text in texts], max_tokens=max_tokens), texts)
+        return EncodedTexts(*self.reader.read_cut(self._led(texts), max_tokens=max_tokens), texts)
 
     def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
-        lead = self.prompt.lead
-        starts = self.reader.starts([lead + text for text in texts], max_tokens=max_tokens)
-        return Ragged(np.maximum(starts.values - len(lead), 0), starts.offsets)
+        starts = self.reader.starts(self._led(texts), max_tokens=max_tokens)
+        return Ragged(np.maximum(starts.values - len(self.prompt.lead), 0), starts.offsets)
+
+    def _led(self, texts: Sequence[str]) -> list[str]:
+        """Texts as they stand in the prompt."""
+        return [self.prompt.lead + (text or self.prompt.empty) for text in texts]
 
     def encode_pairs(
         self,
@@ -110,7 +112,7 @@ class PromptPairEncoder:
         """The prefix of each query; that of a query that was cut is put together from ids."""
         parts = self.parts
         texts = [
-            "" if is_cut else parts.before_query + parts.query_lead + text + parts.after_query
+            "" if is_cut else parts.before_query + parts.query_lead + (text or self.prompt.empty) + parts.after_query
             for text, is_cut in zip(queries.texts, queries.is_cut, strict=True)
         ]
         read = self.reader.read(texts)

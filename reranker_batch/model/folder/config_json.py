@@ -56,12 +56,14 @@ def read_config(folder: Path, *, name: str | None = None) -> dict[str, Any]:
     _require_kinds(path, config)
     _require_limits(path, config)
     try:
-        return as_native(config)
+        native = as_native(config)
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{path} lacks a setting that its model_type needs, or has one that does not fit: "
             f"{type(error).__name__}: {error}. Copy the model again."
         ) from error
+    _require_limits(path, native)
+    return native
 
 
 def _require_kinds(path: Path, config: Mapping[str, Any]) -> None:

@@ -26,6 +26,7 @@ _SAME_ANYWHERE = (
     "num_attention_heads",
     "num_hidden_layers",
     "pad_token_id",
+    "quantization_config",
     "sentence_transformers",
     "type_vocab_size",
     "vocab_size",
@@ -34,7 +35,10 @@ _SAME_ANYWHERE = (
 
 @dataclass(frozen=True)
 class Renaming:
-    """Weights whose name matches `pattern` have the name `targets[0]`, or in equal parts all of them."""
+    """Weights whose name matches `pattern` have the name `targets[0]`, or in equal parts all of them.
+
+    Those without targets are not read.
+    """
 
     pattern: str
     targets: tuple[str, ...]
@@ -68,7 +72,30 @@ _JINA = (
     Renaming(rf"{_JINA_LAYER}norm2\.", (f"{_XLMR_LAYER}output.LayerNorm.",)),
     Renaming(r"^roberta\.emb_ln\.", ("roberta.embeddings.LayerNorm.",)),
 )
-RENAMINGS: Mapping[str, tuple[Renaming, ...]] = {"new": _NEW, "jina-xlm-roberta": _JINA, "llama_bidirec": ()}
+_QWEN3_VL = (
+    Renaming(r"^model\.visual\.", ()),
+    Renaming(r"^model\.language_model\.", ("model.",)),
+)
+_OF_TEXT = (
+    "attention_bias",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "vocab_size",
+)
+_PLAIN_ROPE = ("default", "mrope")
+RENAMINGS: Mapping[str, tuple[Renaming, ...]] = {
+    "new": _NEW,
+    "jina-xlm-roberta": _JINA,
+    "llama_bidirec": (),
+    "qwen3_vl": _QWEN3_VL,
+}
 
 
 def as_native(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,11 +109,16 @@ def as_native(config: Mapping[str, Any]) -> dict[str, Any]:
         return _converted(config, "jina-xlm-roberta", "xlm-roberta", "XLMRobertaForSequenceClassification")
     if _is_bidirectional_llama(config):
         return _bidirectional_llama(config)
+    if _is_qwen3_vl(config):
+        return _text_of_qwen3_vl(config)
     return dict(config)
 
 
 def new_names(name: str, converted_from: str) -> list[str]:
-    """What a weight of the old layout is called; several names mean that it is cut into so many equal parts."""
+    """What a weight of the old layout is called; several names mean that it is cut into so many equal parts.
+
+    None means that it is not read.
+    """
     for renaming in RENAMINGS[converted_from]:
         if re.search(renaming.pattern, name):
             return [re.sub(renaming.pattern, target, name) for target in renaming.targets]
@@ -154,3 +186,33 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in config.items() if name not in ("auto_map", "pooling", "temperature")}
     native = {"model_type": "llama", "is_causal": False, "classifier_pooling": "mean", "use_cache": False}
     return {**kept, **native, "logit_temperature": temperature, "converted_from": "llama_bidirec"}
+
+
+def _is_qwen3_vl(config: Mapping[str, Any]) -> bool:
+    """Whether the language model of a Qwen3-VL is a plain Qwen3.
+
+    Its positions in time, height and width are equal for text, so that turning by each of them in turn is plain RoPE.
+    """
+    text = config.get("text_config")
+    return (
+        config.get("model_type") == "qwen3_vl"
+        and config.get("architectures") == ["Qwen3VLForConditionalGeneration"]
+        and not config.get("auto_map")
+        and isinstance(text, dict)
+        and _rope_of(text).get("rope_type", "default") in _PLAIN_ROPE
+    )
+
+
+def _rope_of(text: Mapping[str, Any]) -> dict[str, Any]:
+    rope = dict(text.get("rope_parameters") or text.get("rope_scaling") or {})
+    return {"rope_type": rope.get("type", "default"), **rope}
+
+
+def _text_of_qwen3_vl(config: Mapping[str, Any]) -> dict[str, Any]:
+    """As a Qwen3 of which transformers reads the text alone; its vision tower is left out."""
+    text: Mapping[str, Any] = config["text_config"]
+    theta = float(_rope_of(text).get("rope_theta") or text["rope_theta"])
+    tied = config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))
+    kept = {name: text[name] for name in _OF_TEXT}
+    more = {"tie_word_embeddings": tied, "rope_parameters": {"rope_type": "default", "rope_theta": theta}}
+    return _converted(config, "qwen3_vl", "qwen3", "Qwen3ForCausalLM", **kept, **more)

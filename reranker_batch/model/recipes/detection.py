@@ -21,6 +21,7 @@ from reranker_batch.model.recipes.module_chain import MODULE_CHAIN
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
 from reranker_batch.model.recipes.nemotron import LLAMA_NEMOTRON_RERANK
 from reranker_batch.model.recipes.qwen3 import QWEN3_RERANKER
+from reranker_batch.model.recipes.qwen3_vl import QWEN3_VL_RERANKER
 from reranker_batch.model.recipes.recipe import Kind, Recipe
 from reranker_batch.model.recipes.templates import agreeing, closest, template_difference
 from reranker_batch.model.recipes.unserved import reason_of_class, reason_of_type
@@ -34,6 +35,7 @@ RECIPES: Mapping[str, Recipe] = {
         CROSS_ENCODER,
         MODULE_CHAIN,
         QWEN3_RERANKER,
+        QWEN3_VL_RERANKER,
         ZERANK,
         MXBAI_RERANK_BASE_V2,
         MXBAI_RERANK_LARGE_V2,
@@ -44,7 +46,7 @@ RECIPES: Mapping[str, Recipe] = {
 
 _SEQUENCE_CLASSIFICATION = "ForSequenceClassification"
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-_OTHER_FAMILIES = r"jina-reranker-(v3|m0)[\w.-]*|qwen3-vl-reranker[\w.-]*"
+_OTHER_FAMILIES = r"jina-reranker-(v3|m0)[\w.-]*"
 """Names of rerankers that share a class with a recipe's models, and have a prompt that no recipe has."""
 
 
@@ -189,7 +191,8 @@ def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
 
 def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     architectures = _architectures(config)
-    if recipe.converted_from and config.get("converted_from") != recipe.converted_from:
+    is_of_one_layout = recipe.converted_from or recipe.kind is Kind.PROMPT
+    if is_of_one_layout and config.get("converted_from") != recipe.converted_from:
         return False
     if not architectures:
         return recipe.kind is Kind.PAIR
@@ -208,6 +211,8 @@ def _require_fit(recipe: Recipe, folder: Path, config: Mapping[str, Any]) -> Non
 
 
 def _served(recipe: Recipe) -> str:
+    if recipe.converted_from:
+        return recipe.converted_from
     modules = " with a chain of modules" if recipe.has_module_head else ""
     return f"{', '.join(sorted(recipe.model_types))} as *{' or *'.join(recipe.architectures)}{modules}"
 

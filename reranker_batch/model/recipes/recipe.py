@@ -73,6 +73,8 @@ class Prompt:
     """The pieces with an instruction, where these are others."""
     lead: str = " "
     """What a text follows, and is tokenized with: its first word may be joined with it."""
+    empty: str = ""
+    """What stands for an empty query or document."""
     is_one_text: bool = False
     """Whether the vendor's code tokenizes the prompt as one text; `pieces` then only mark control tokens."""
 

@@ -52,7 +52,12 @@ def compared_reading(recipe: Recipe, rendered: RenderedPairs) -> tuple[Recipe, t
 
 def _agrees(recipe: Recipe, texts: tuple[str, ...]) -> bool:
     prompts = prompt_texts(recipe)
-    return all(text in (prompt, prompt.removesuffix("\n")) for text, prompt in zip(texts, prompts, strict=True))
+    # The tokenizer begins one text by itself; a template may leave that to it.
+    start = recipe.required_prompt.pieces[0] if recipe.kind is Kind.TEXT else ""
+    return all(
+        text in (prompt, prompt.removesuffix("\n"), prompt.removeprefix(start))
+        for text, prompt in zip(texts, prompts, strict=True)
+    )
 
 
 def closest(recipes: Sequence[Recipe], rendered: RenderedPairs) -> Recipe:

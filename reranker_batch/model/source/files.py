@@ -16,6 +16,7 @@ from reranker_batch.core.copies import CopyFolder
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.hashing import sha256_of
+from reranker_batch.model.folder.native import new_names
 from reranker_batch.model.folder.weights import weight_shapes
 from reranker_batch.model.source.requirements import (
     WEIGHTS,
@@ -69,9 +70,11 @@ class ModelFiles:
         return read_config(self.folder, name=self.name)
 
     def num_weights(self) -> int:
-        """Weights that are no embedding, by the headers of their files."""
-        shapes = weight_shapes(self.folder)
-        return sum(prod(shape) for name, shape in shapes.items() if len(shape) > 1 and "embed" not in name)
+        """Weights that a pair is computed with, without embeddings, by the headers of their files."""
+        layout = self.config().get("converted_from")
+        shapes = weight_shapes(self.folder).items()
+        read = [(name, shape) for name, shape in shapes if layout is None or new_names(name, layout)]
+        return sum(prod(shape) for name, shape in read if len(shape) > 1 and "embed" not in name)
 
     def hashes(self, *, with_weights: bool = True) -> dict[str, str]:
         """sha256 of the content of every file that can change a score, by its path in the folder.

@@ -107,7 +107,7 @@ def _load(
     common: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "use_safetensors": True}
     if "converted_from" in settings:
         config = _plainly_run(AutoConfig.for_model(**settings))
-        auto_class: Any = AutoModelForSequenceClassification
+        auto_class = _auto_class(config, recipe)
         model_class: Any = _OWN_CLASSES.get(settings["converted_from"]) or auto_class._model_mapping[type(config)]
         _require_stored(folder, model_class, config)
         weights = _renamed_weights(folder, settings["converted_from"])
@@ -156,8 +156,8 @@ def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tenso
     weights: dict[str, torch.Tensor] = {}
     for path in weight_files(folder):
         for name, weight in load_file(path).items():
-            names = new_names(name, converted_from)
-            weights |= dict(zip(names, weight.chunk(len(names)), strict=True))
+            if names := new_names(name, converted_from):
+                weights |= dict(zip(names, weight.chunk(len(names)), strict=True))
     return weights
 
 

@@ -54,9 +54,6 @@ class InputLayout(Protocol):
             InputError: A query stands in two places, or a file cannot be read.
         """
 
-    def refuse_returning(self, table: pa.Table, name: str) -> None:
-        """Check that the rows of each query are neighbours in a table in memory. Raises InputError."""
-
     def wanted(self, columns: InputColumns) -> Wanted:
         """The columns and fields that are read for scoring."""
 

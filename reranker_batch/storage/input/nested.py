@@ -75,9 +75,6 @@ class NestedLayout:
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
         return None
 
-    def refuse_returning(self, table: pa.Table, name: str) -> None:
-        return None
-
     def wanted(self, columns: InputColumns) -> Wanted:
         names = self.names
         top = [names.query, *(field.name for field in columns.query_passthrough)]

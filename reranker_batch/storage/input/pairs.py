@@ -32,7 +32,6 @@ from reranker_batch.storage.input.query_runs import (
     begins_query,
     key_reader,
     refuse_returning,
-    refuse_returning_rows,
     scan_queries,
 )
 from reranker_batch.storage.input.statistics import Groups
@@ -81,15 +80,6 @@ class PairsLayout:
 
     def _keys(self, opened: OpenedFile) -> KeyColumns:
         return KeyColumns(self.names, opened.constants, opened.has_null_ids)
-
-    def refuse_returning(self, table: pa.Table, name: str) -> None:
-        ids = self.names.query_id if self.names.query_id in table.column_names else None
-        refuse_returning_rows(
-            None if ids is None else table[ids].combine_chunks(),
-            table[self.names.query].combine_chunks(),
-            table=name,
-            sort_by=self._key_name(has_ids=ids is not None),
-        )
 
     def _key_name(self, *, has_ids: bool) -> str:
         return str(self.names.query_id) if has_ids else self.names.query

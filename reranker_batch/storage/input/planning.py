@@ -31,7 +31,7 @@ from reranker_batch.storage.input.partitions import (
     refuse_other_values,
     with_constants,
 )
-from reranker_batch.storage.input.reading import mark_of, reading_of
+from reranker_batch.storage.input.reading import CONVERTING, PREPARING, mark_of, reading_of
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.input.statistics import may_hold_null_ids, value_ranges
 from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
@@ -171,7 +171,13 @@ def _footers(listing: Listing, config: InputConfig) -> list[Footer | str]:
 def _reading(listing: Listing, config: InputConfig, footers: Sequence[Footer | str]) -> Reading:
     named = zip(listing.files, footers, strict=True)
     whole = [(listed.path, footer) for listed, footer in named if isinstance(footer, Footer)]
-    return reading_of(config, [(path, footer.schema, mark_of(footer.metadata.metadata)) for path, footer in whole])
+    reading = reading_of(config, [(path, footer.schema, mark_of(footer.metadata.metadata)) for path, footer in whole])
+    if reading.prepared is not None and (unfinished := sorted({PREPARING, CONVERTING} & {*listing.left_out})):
+        raise InputError(
+            f"{config.path} is being prepared, or that was interrupted: {unfinished[0]}/ is there. Wait, or let the "
+            "command that began it finish."
+        )
+    return reading
 
 
 def _open_all(

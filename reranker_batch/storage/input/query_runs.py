@@ -118,19 +118,6 @@ def refuse_returning(
             raise InputError(_returning_message(key, match, later, sort_by))
 
 
-def refuse_returning_rows(ids: pa.Array | None, texts: pa.Array, *, table: str, sort_by: str) -> None:
-    """Check that the rows of each query stand together in a table in memory, given its two columns.
-
-    Raises:
-        InputError: Names the first query that comes back and both places.
-    """
-    keys, kind = id_strings(texts if ids is None else ids), "query text" if ids is None else "query id"
-    if len(keys):
-        texts_of_nulls = None if ids is None else conform(texts, pa.large_string())
-        runs = _join([*_runs(iter([(keys, texts_of_nulls)]), kind)])
-        refuse_returning([(table, runs)], lambda _, row: (kind, _shown_key(keys[row])), sort_by=sort_by)
-
-
 def key_reader(
     filesystem: fs.FileSystem, folder: str, files: Mapping[str, tuple[FileIdentity, KeyColumns]]
 ) -> Callable[[str, int], Key]:

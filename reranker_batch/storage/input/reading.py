@@ -15,6 +15,9 @@ from reranker_batch.storage.input.columns import candidate_struct
 PREPARED_KEY = b"reranker_batch.prepared"
 """In the metadata of a Parquet file that this program has prepared as input."""
 
+PREPARING, CONVERTING = "_work", "_tasks"
+"""Folders next to the parts of prepared input until it is complete."""
+
 LIST_COLUMN = "list"
 """Of a candidate, where there are several lists: the name of its own."""
 

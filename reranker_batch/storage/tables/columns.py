@@ -44,10 +44,15 @@ def text_columns(lines: Lines, first: Sequence[str]) -> TextColumns:
     """The columns of a file according to its first line, which names them if the file has a header.
 
     Raises:
-        InputError: A name stands twice, or is not valid UTF-8.
+        InputError: A name stands twice, is not valid UTF-8, or tells that lines do not end with newlines.
     """
     if not lines.files.has_header:
         return TextColumns(lines, tuple(str(number) for number in range(len(first))))
+    if wrong := [name for name in first if "\0" in name or "\r" in name]:
+        raise InputError(
+            f"The header of {lines.file} has a null or a carriage return in {wrong[0][:60]!r}. Write the file as "
+            "UTF-8, with newlines at the ends of its lines."
+        )
     if twice := [name for name in first if first.count(name) > 1]:
         raise InputError(f"Column name {twice[0]!r} stands twice in the header of {lines.file}. Rename one.")
     if wrong := [name for name in first if not _is_unicode(name)]:

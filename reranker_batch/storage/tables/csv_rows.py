@@ -29,7 +29,7 @@ def csv_batches(lines: Lines, wanted: Collection[str] | None) -> Iterator[tuple[
     columns: TextColumns | None = None
     for batch in _batched(_rows(lines)):
         if columns is None:
-            columns = text_columns(lines, batch[0][1])
+            columns = text_columns(lines, [_restored(name) for name in batch[0][1]])
             batch = batch[1:] if lines.files.has_header else batch
         for number, values in batch:
             columns.check(number, len(values))
@@ -40,9 +40,12 @@ def csv_batches(lines: Lines, wanted: Collection[str] | None) -> Iterator[tuple[
 def _table(batch: list[Row], columns: TextColumns, wanted: Collection[str] | None) -> pa.Table:
     arrays = {}
     for at, name in columns.kept(wanted):
-        values = [row[at] for _, row in batch]
-        arrays[name] = texts([value.replace(_RETURN, "\r") if _RETURN in value else value for value in values])
+        arrays[name] = texts([_restored(row[at]) for _, row in batch])
     return table_of(arrays, len(batch))
+
+
+def _restored(value: str) -> str:
+    return value.replace(_RETURN, "\r") if _RETURN in value else value
 
 
 def _batched(rows: Iterator[Row]) -> Iterator[list[Row]]:

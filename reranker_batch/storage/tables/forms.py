@@ -81,10 +81,10 @@ def json_form(head: bytes, *, is_all: bool) -> Form:
 
     A file of one line that is an object may be either.
     """
-    first, _, rest = head.removeprefix(BOM).strip(b" \t\r\n").partition(b"\n")
+    first, newline, rest = head.removeprefix(BOM).lstrip().partition(b"\n")
     if not first:
         return "jsonl"
-    if first.startswith(b"[") or (is_all and not rest):
+    if first.startswith(b"[") or not newline or (is_all and not rest.strip()):
         return "json"
     try:
         json.loads(first.decode(errors="replace"))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import Span
@@ -15,7 +16,8 @@ from reranker_batch.storage.tables.ids import with_text_ids
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
-_BATCH_ROWS = 4_096
+_BATCH_VALUES = 4_096
+_BATCH_BYTES = 4 << 20
 
 
 def parquet_batches(
@@ -32,6 +34,19 @@ def parquet_batches(
     first = 0
     with open_parquet(filesystem, path, piece.identity) as opened:
         columns = None if wanted is None else dict.fromkeys(wanted)
-        for table in canonical_batches(opened, span, _BATCH_ROWS, columns):
+        for table in canonical_batches(opened, span, _batch_rows(opened.footer.metadata), columns):
             yield with_text_ids(table, ids, file.path), np.arange(first, first + len(table), dtype=np.int64)
             first += len(table)
+
+
+def _batch_rows(metadata: pq.FileMetaData) -> int:
+    """Rows that have about `_BATCH_VALUES` values in their longest column and `_BATCH_BYTES` according to the footer.
+
+    A footer tells bytes before they are unpacked, so the number of values is looked at too: few bytes may hold many.
+    """
+    rows = _BATCH_VALUES
+    for group in filter(lambda group: group.num_rows, map(metadata.row_group, range(metadata.num_row_groups))):
+        num_values = max((group.column(at).num_values for at in range(group.num_columns)), default=0)
+        rows = min(rows, group.num_rows * _BATCH_VALUES // max(1, num_values))
+        rows = min(rows, group.num_rows * _BATCH_BYTES // max(1, group.total_byte_size))
+    return max(1, rows)

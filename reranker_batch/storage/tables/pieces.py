@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from reranker_batch.core.units import FileIdentity
@@ -13,6 +14,7 @@ from reranker_batch.storage.tables.table_file import TableFile
 from reranker_batch.storage.tables.table_files import TableFiles
 
 PIECE_BYTES = 64 << 20
+_FOOTER_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ def pieces(files: TableFiles, piece_bytes: int = PIECE_BYTES) -> list[Piece]:
     Raises:
         InputError: A Parquet file cannot be used.
     """
-    return [
-        piece for index, file in enumerate(files.files) for piece in _pieces_of(files, index, file, max(1, piece_bytes))
-    ]
+    indexes, piece_bytes = range(len(files.files)), max(1, piece_bytes)
+    if files.form != "parquet":
+        return [piece for index in indexes for piece in _byte_ranges(index, files.files[index], piece_bytes)]
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        cut = pool.map(lambda index: list(_row_groups(files, index, files.files[index], piece_bytes)), indexes)
+        return [piece for of_file in cut for piece in of_file]
 
 
-def _pieces_of(files: TableFiles, index: int, file: TableFile, piece_bytes: int) -> Iterator[Piece]:
-    if file.form == "parquet":
-        yield from _row_groups(files, index, file, piece_bytes)
-        return
+def _byte_ranges(index: int, file: TableFile, piece_bytes: int) -> Iterator[Piece]:
     identity = FileIdentity(file.size_bytes, file.modified_ns, "")
     if file.compression != "none" or file.form in ("csv", "json") or not file.size_bytes:
         yield Piece(index, 0, None, identity)

@@ -66,7 +66,11 @@ def first_fields(lines: Lines, *, is_tsv: bool) -> list[str]:
     """
     head = b""
     with open_bytes(lines.files, lines.piece) as source:
-        while not (line := _first_line(head)) and len(head) <= MAX_LINE_BYTES and (more := source.read(1 << 16)):
+        while (
+            not (line := _first_line(head))
+            and len(head) <= MAX_LINE_BYTES
+            and (more := source.read(max(1 << 16, len(head))))
+        ):
             head = (head + more).removeprefix(BOM)
     fields = (tab_fields if is_tsv else blank_fields)(line or head)
     count = int(fields.counts[np.flatnonzero(fields.counts)[:1]].sum())

@@ -1,0 +1,118 @@
+"""`reranker-batch label`: teachers run first, whatever the form of their input; what is wrong is told before that."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+from oracle import HashScorer
+from teachers import Bench
+
+from reranker_batch.cli import run_command
+
+QUERIES = ["read a file", "sort a list"]
+TEXTS = ["open() returns a file object.", "list.sort() sorts a list in place.", "A tuple is immutable."]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Labels of one teacher that has to run, on JSON lines."""
+    rows = [
+        {
+            "query_id": f"q{at}",
+            "query": query,
+            "candidates": [{"doc_id": f"d{n}", "text": f"{text} {at}"} for n, text in enumerate(TEXTS)],
+        }
+        for at, query in enumerate(QUERIES)
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = {"model": {"name": "builtin:mini", "device": "cpu", "precision_sample": 0}, "runtime": {"engine": "local"}}
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(model))
+    labels = {
+        "teachers": [{"name": "mini", "output": str(tmp_path / "mini"), "config": str(tmp_path / "teacher.yaml")}],
+        "positives": {"from": "top1"},
+        "exports": [{"format": "st-list", "target": str(tmp_path / "set")}],
+    }
+    values = {
+        "input": {"path": str(tmp_path / "in.jsonl")},
+        "labels": labels,
+        "output": {"path": str(tmp_path / "labels")},
+    }
+    (tmp_path / "label.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "label.yaml"
+
+
+def change(path: Path, **keys: Any) -> None:
+    values = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**values, **keys}))
+
+
+def test_a_teacher_runs_on_json_lines_and_its_labels_are_exported(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["label", str(config)]) == 0
+    said = capsys.readouterr().out
+    assert "2 with labels of 2" in said
+    rows = pl.read_parquet(config.parent / "labels" / "labels" / "*.parquet").to_dicts()
+    assert [row["query"] for row in rows] == QUERIES
+    assert [row["positives"][0]["doc_id"] for row in rows] == ["d0", "d1"]
+    assert [len(row["negatives"]) for row in rows] == [2, 2]
+    assert (config.parent / "set" / "export.json").exists()
+    assert (config.parent / "labels" / "run" / "report.html").exists()
+    times = {path: path.stat().st_mtime_ns for path in (config.parent / "mini").rglob("*.parquet")}
+    assert run_command(["label", str(config)]) == 0
+    assert "0 made by this command" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (config.parent / "mini").rglob("*.parquet")} == times
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"output": {"layout": "pairs"}}, "Teacher mini: its output has output.layout: pairs"),
+        ({"ranking": {"top_n": 3}}, "Teacher mini: its output was trimmed to ranking.top_n=3"),
+        ({"modle": {}}, "Teacher mini, "),
+        ({"output": "here"}, "output: this is a section"),
+    ],
+)
+def test_a_config_of_a_teacher_that_cannot_be_joined_is_refused_before_anything_runs(
+    config: Path, teacher: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(config.parent / "teacher.yaml", **teacher)
+    assert run_command(["label", str(config)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (config.parent / "mini").exists()
+    assert not (config.parent / "labels").exists()
+
+
+@pytest.mark.parametrize("place", ["mini", "mini/labels", "."])
+def test_labels_inside_or_around_a_teacher_are_refused(
+    config: Path, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["label", str(config), "--set", f"output.path={config.parent / place}"]) == 2
+    assert "teacher mini" in capsys.readouterr().err or place == "."
+
+
+def test_lists_of_sections_are_not_set_on_the_command_line_and_the_config_is_printed(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["label", str(config), "--set", "labels.teachers=[a]"]) == 2
+    assert "a list of sections with name, output, config, weight" in capsys.readouterr().err
+    wanted = ["--set", "labels.negatives.rank=[1, null]", "--set", "labels.negatives.num=3", "--print-config"]
+    assert run_command(["label", str(config), *wanted]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["labels"]["negatives"]["rank"] == [1, None]
+    assert printed["labels"]["negatives"]["num"] == 3
+
+
+def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path)
+    bench.write_input([("q", "query", [("a", "text")])])
+    bench.teach("one", HashScorer())
+    (tmp_path / "one" / "scores" / "_SUCCESS").unlink()
+    (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
+    assert "Teacher one: " in capsys.readouterr().err
