@@ -189,6 +189,12 @@ def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) ->
     assert len([*(tmp_path / "in").glob("part-*")]) == 1
 
 
+def test_rows_of_a_query_that_do_not_stand_together_are_refused_with_the_way_to_group_them(tmp_path: Path) -> None:
+    (tmp_path / "in.tsv").write_text("query\ttext\nq\ta\nr\tb\nq\tc\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"'q' of row 0 .* comes back at row 2 .* prepare.run in place of input.path"):
+        SmallJob(str(tmp_path / "in.tsv"), str(tmp_path / "out"), layout="pairs").run()
+
+
 def test_another_source_and_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     job = job_on(tmp_path, jsonl)
     job.run()
