@@ -1,4 +1,4 @@
-"""The records of a conversion, beside its parts: what it was made from, and which of its tasks are done."""
+"""The records of a conversion, in the folder of its parts: what it was made from, and which of its tasks are done."""
 
 from __future__ import annotations
 

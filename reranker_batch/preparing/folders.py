@@ -46,9 +46,9 @@ def tables_in(place: str) -> TableFolder | None:
     judged = _first(_QRELS, names)
     if corpus is None or queries is None or (run is None and judged is None):
         return None
-    found = run if run is not None else _split_of(place, str(judged))
+    name = run if run is not None else _split_of(place, str(judged))
     root = place.rstrip("/")
-    return TableFolder(f"{root}/{found}", f"{root}/{queries}", f"{root}/{corpus}", is_judged=run is None)
+    return TableFolder(f"{root}/{name}", f"{root}/{queries}", f"{root}/{corpus}", is_judged=run is None)
 
 
 def _split_of(place: str, judged: str) -> str:

@@ -195,9 +195,9 @@ def fitting(schema: pa.Schema, asked: ColumnsConfig) -> dict[str, ColumnMap]:
     """The formats that fit the columns that were seen, those that mean the same columns once."""
     maps: dict[str, ColumnMap] = {}
     for name, named in FORMATS.items():
-        found = map_of(named, schema, asked)
-        if found is not None and found not in maps.values():
-            maps[name] = found
+        mapped = map_of(named, schema, asked)
+        if mapped is not None and mapped not in maps.values():
+            maps[name] = mapped
     return maps
 
 

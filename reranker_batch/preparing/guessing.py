@@ -75,12 +75,12 @@ class Guess:
 
 def guesses(schema: pa.Schema, asked: ColumnsConfig, name: str) -> list[Guess]:
     """What may be meant, the most likely first: the formats that fit or else columns by their names."""
-    found = [Guess(each, FORMATS[format_].title, format_) for format_, each in fitting(schema, asked).items()]
-    for each in (_nested(schema), _pairs(schema)) if not found else ():
-        if each is not None and _can_be(each, schema, name) and each not in [guess.columns for guess in found]:
+    likely = [Guess(each, FORMATS[format_].title, format_) for format_, each in fitting(schema, asked).items()]
+    for each in (_nested(schema), _pairs(schema)) if not likely else ():
+        if each is not None and _can_be(each, schema, name) and each not in [guess.columns for guess in likely]:
             what = "a row is a query with its candidates" if each.layout == "nested" else "a row is a query and a text"
-            found.append(Guess(each, f"by their names and types, {what}"))
-    return found[:_MOST]
+            likely.append(Guess(each, f"by their names and types, {what}"))
+    return likely[:_MOST]
 
 
 def _can_be(each: ColumnMap, schema: pa.Schema, name: str) -> bool:
@@ -125,8 +125,8 @@ def _document(schema: pa.Schema, taken: Collection[str]) -> str | list[str] | No
     text, title = _pick(names, _TEXTS), _pick(names, _TITLES)
     if text is None:
         return title
-    is_beside = title is not None and title.rpartition(".")[0] == text.rpartition(".")[0]
-    return [title, text] if title is not None and is_beside else text
+    is_of_one = title is not None and title.rpartition(".")[0] == text.rpartition(".")[0]
+    return [title, text] if title is not None and is_of_one else text
 
 
 def _pick(names: Sequence[str], likely: Sequence[str]) -> str | None:

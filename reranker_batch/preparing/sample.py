@@ -104,8 +104,8 @@ def _join_sample(sources: Sources, goal: str) -> Sampled:
 def _texts(table: TextTable, most: int) -> pa.Table:
     """Some rows from several places of a table of texts."""
     cut = _spread(pieces(table.files, _PIECE_BYTES))
-    found = [next(table.read(0, piece), TEXT_SCHEMA.empty_table()).slice(0, most // len(cut) + 1) for piece in cut]
-    return pa.concat_tables(found).slice(0, most)
+    tables = [next(table.read(0, piece), TEXT_SCHEMA.empty_table()).slice(0, most // len(cut) + 1) for piece in cut]
+    return pa.concat_tables(tables).slice(0, most)
 
 
 def convert_sample(source: Source, goal: str) -> Sampled:

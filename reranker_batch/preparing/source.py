@@ -118,9 +118,9 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
     try:
         return _with_adaption(config, asked, files, _adaption(asked, files, seen))
     except InputError as error:
-        found = _recognised(config, files, seen)
-        if found is not None:
-            return found
+        recognised = _recognised(config, files, seen)
+        if recognised is not None:
+            return recognised
         return _refused(config, files, seen, error)
 
 
@@ -162,13 +162,13 @@ def _with_adaption(
 
 def _named(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look:
     named = FORMATS[config.format]
-    found = map_of(named, seen, config.columns)
-    if found is None:
+    mapped = map_of(named, seen, config.columns)
+    if mapped is None:
         raise InputError(
             f"{_name(files)} does not have the columns of input.format={config.format} ({named.title}); found: "
             f"{shown_columns(seen)}.{_meant(files, seen, config.columns)}"
         )
-    return _with_adaption(config, found, files, _adaption(found, files, seen))
+    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen))
 
 
 def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look | None:
@@ -181,9 +181,9 @@ def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look
     maps = fitting(seen, config.columns)
     if len(maps) != 1:
         return None
-    [(name, found)] = maps.items()
+    [(name, mapped)] = maps.items()
     note = f"{config.path} is read as input.format: {name} ({FORMATS[name].title}), which its columns fit."
-    return _with_adaption(config, found, files, _adaption(found, files, seen), (note,))
+    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen), (note,))
 
 
 @dataclass(frozen=True)
@@ -210,15 +210,15 @@ def recognise(place: str) -> Recognised:
     if _is_top1000(files, seen):
         files = open_table(place, has_header=False)
         seen = _seen(config, files)
-    found = [*_default_guesses(files, seen), *guesses(seen, config.columns, _name(files))]
-    if not found:
+    likely = [*_default_guesses(files, seen), *guesses(seen, config.columns, _name(files))]
+    if not likely:
         raise InputError(
             f"{place} has the columns {shown_columns(seen)}, and none of them tells by its name that it is a query "
             "and its documents. Write a config by hand: input.columns names the columns."
         )
     ids = likely_ids(config.columns) if files.form in _OPEN_FORMS else ()
     first = next(read_piece(files, pieces(files)[0], None, ids), None)
-    return Recognised(files, seen.empty_table() if first is None else first.table, found)
+    return Recognised(files, seen.empty_table() if first is None else first.table, likely)
 
 
 def _default_guesses(files: TableFiles, seen: pa.Schema) -> Iterator[Guess]:
@@ -252,11 +252,11 @@ def _refused(config: InputConfig, files: TableFiles, seen: pa.Schema, error: Inp
 
 
 def _meant(files: TableFiles, seen: pa.Schema, columns: ColumnsConfig) -> str:
-    found = guesses(seen, columns, _name(files))
-    if not found:
+    likely = guesses(seen, columns, _name(files))
+    if not likely:
         return ""
-    count: Literal["This", "One of these"] = "This" if len(found) == 1 else "One of these"
-    return f" {count} may be meant:\n" + "\n".join(guess.shown() for guess in found)
+    count: Literal["This", "One of these"] = "This" if len(likely) == 1 else "One of these"
+    return f" {count} may be meant:\n" + "\n".join(guess.shown() for guess in likely)
 
 
 def _name(files: TableFiles) -> str:
