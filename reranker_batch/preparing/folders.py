@@ -14,6 +14,7 @@ _CORPUS = re.compile(r"(corpus|collection|documents|docs|passages)\b", re.IGNORE
 _QUERIES = re.compile(r"(queries|topics|questions)\b", re.IGNORECASE)
 _RUN = re.compile(r"top_ranked$|(runs?|bm25|results)\b|.*\brun\b.*|.*\.trec(\.gz|\.zst)?$", re.IGNORECASE)
 _QRELS = re.compile(r"qrels\b", re.IGNORECASE)
+_NO_TABLES = (".yaml", ".yml", ".md", ".py", ".sh", ".log", ".html")
 _SPLITS = ("test", "dev", "validation", "train")
 
 
@@ -66,7 +67,7 @@ def _names(place: str) -> set[str]:
         return set()
     except OSError as error:
         raise InputError(f"{place} cannot be listed: {first_line(error)}.") from error
-    return {name for name in names if not name.startswith((".", "_"))}
+    return {name for name in names if not name.startswith((".", "_")) and not name.lower().endswith(_NO_TABLES)}
 
 
 def _first(pattern: re.Pattern[str], names: Iterable[str | None]) -> str | None:

@@ -65,7 +65,7 @@ class Preparation:
     @property
     def num_files(self) -> int:
         """Of all tables that are read. Raises InputError where one cannot be listed."""
-        return sum(len(open_table(place).files) for place in self.config.places)
+        return sum(len(open_table(place, key=key).files) for key, place in self.config.places.items())
 
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import yaml
 from layout_files import NAMES, expected_of, lay_out
 from row_layouts import LAYOUTS
 from tables import nested_table, pairs_table, random_groups, write
@@ -23,20 +24,20 @@ def written(place: Path, folder: Path) -> JobConfig:
     return JobConfig.load(folder / "job.yaml")
 
 
-def only_data(name: str, folder: Path) -> Path:
-    """The files of a layout without the configs; the file itself where it is one."""
+def data_of(name: str, folder: Path) -> Path:
+    """The folder of a layout, or the one file that its config names."""
     lay_out(name, folder)
-    for path in folder.glob("*.yaml"):
-        path.unlink()
-    files = [*folder.iterdir()]
-    return files[0] if len(files) == 1 and files[0].is_file() else folder
+    values = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    prepare, source = values.get("prepare", {}), values.get("input", {})
+    is_folder = "queries" in prepare or source.get("path") == "."
+    return folder if is_folder else folder / source.get("path", prepare.get("run"))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_layout_gets_a_config_that_plans_all_of_its_pairs(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = only_data(name, tmp_path / "in")
+    place = data_of(name, tmp_path / "in")
     monkeypatch.chdir(tmp_path)
     config = written(place, tmp_path)
     assert estimate_job(config).pairs == len(expected_of(name))
