@@ -65,7 +65,7 @@ def crash_then_judge(job: SmallJob, crashes: list[str]) -> None:
     assert_whole(output, before)
 
 
-ELSEWHERE = ("gate_", "reuse_", "deletion_", "files_", "labels_")
+ELSEWHERE = ("gate_", "reuse_", "deletion_", "files_", "labels_", "conversion_", "prepare_")
 UNGATED = [point for point in POINTS if not point.startswith(ELSEWHERE)]
 
 
