@@ -132,6 +132,8 @@ def _by_query(dataset: Any, columns: ColumnsConfig) -> Any:
 
 def _packed(block: pa.Table, *, key: str, then: list[str]) -> pa.Table:
     """The rows of each query as a list, sorted by the columns of `then` that are there."""
+    if not len(block):
+        return pa.table({_ROWS: pa.array([], pa.large_list(pa.struct(list(block.schema))))})
     if key not in block.column_names:
         raise InputError(f"Column {key!r} is missing in {NAME}; found: {', '.join(block.column_names)}. Set query_id.")
     known = [name for name in then if name in block.column_names and _can_be_sorted(block.schema.field(name).type)]
