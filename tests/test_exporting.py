@@ -270,6 +270,19 @@ def test_compression_is_by_the_suffix_and_the_bytes_are_always_the_same(suffix: 
     assert lines.height == 36
 
 
+def test_a_file_that_is_there_stays_unless_the_export_is_the_same(tmp_path: Path) -> None:
+    """It may be the run that was reranked."""
+    output, target = scored(tmp_path, tied_groups()), tmp_path / "run.trec.gz"
+    export(str(output), str(target), format="trec")
+    content = target.read_bytes()
+    export(str(output), str(target), format="trec")
+    for other in ({"tag": "other"}, {"tag": "t"}):
+        with pytest.raises(ConfigError, match="is there already, with other content"):
+            export(str(output), str(target), format="trec", **other)
+    assert target.read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "pairs", "run.trec.gz"}
+
+
 WHITESPACE = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]
 
 
