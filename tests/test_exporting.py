@@ -6,6 +6,7 @@ import gzip
 import json
 import shutil
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,9 +207,21 @@ def test_json_lines_hold_documents_and_columns_of_every_type_but_bytes(tmp_path:
     assert (result["nan"], result["big"], result["tags"]) == (None, 2**63 - 1, ["a", None])
 
 
-def test_bytes_have_no_form_in_json_lines(tmp_path: Path) -> None:
-    output = with_passthrough(tmp_path, raw=pa.array([[b"\xff"]]))
-    with pytest.raises(ConfigError, match="'raw' of the output holds bytes"):
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (pa.array([[b"\xff"]]), "binary"),
+        (pa.array([{"a": [b"\xff"]}]), "binary"),
+        (pa.array([[("k", 1), ("k", 2)]], pa.map_(pa.string(), pa.int32())), "map<"),
+        (pa.array([Decimal("1.5")], pa.decimal256(50, 2)), "decimal256"),
+        (pa.array([2**62], pa.timestamp("ms")), ""),
+    ],
+)
+def test_types_that_json_has_no_form_for_are_refused_by_name(values: pa.Array, kind: str, tmp_path: Path) -> None:
+    output = with_passthrough(tmp_path, raw=values)
+    with pytest.raises(
+        ConfigError, match=f"'raw' of the output holds values of type {kind}" if kind else "no form in JSON"
+    ):
         export(str(output), str(tmp_path / "all.jsonl"), format="jsonl")
     assert not (tmp_path / "all.jsonl").exists()
 
@@ -255,6 +268,19 @@ def test_compression_is_by_the_suffix_and_the_bytes_are_always_the_same(suffix: 
     assert one.read_bytes() == two.read_bytes()
     lines = pl.read_csv(one, has_header=False, separator=" ")
     assert lines.height == 36
+
+
+def test_a_file_that_is_there_stays_unless_the_export_is_the_same(tmp_path: Path) -> None:
+    """It may be the run that was reranked."""
+    output, target = scored(tmp_path, tied_groups()), tmp_path / "run.trec.gz"
+    export(str(output), str(target), format="trec")
+    content = target.read_bytes()
+    export(str(output), str(target), format="trec")
+    for other in ({"tag": "other"}, {"tag": "t"}):
+        with pytest.raises(ConfigError, match="is there already, with other content"):
+            export(str(output), str(target), format="trec", **other)
+    assert target.read_bytes() == content
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "pairs", "run.trec.gz"}
 
 
 WHITESPACE = [character for character in map(chr, range(sys.maxunicode + 1)) if character.isspace()]

@@ -29,13 +29,14 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     """Write a complete or accepted output, or complete labels, in a format that other tools read.
 
     `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl for an output. The file
-    appears in one step and replaces one of that name; it is compressed if `target` ends with .gz or .zst.
+    appears in one step, and is compressed if `target` ends with .gz or .zst. A file with other content is not replaced.
 
     For labels `format` is trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, flagembedding, ms-swift or tevatron.
     All but the first two are training sets: `target` is a new folder. Equal outputs and labels give equal bytes.
 
     Raises:
-        ConfigError: The output may not be served, the format cannot hold its ids, or the arguments are wrong.
+        ConfigError: The output may not be served, the format cannot hold its ids, there is another file, or the
+            arguments are wrong.
         InputError: The labels have no row for this format.
         CommitError: The output cannot be read, or a file cannot be written.
     """

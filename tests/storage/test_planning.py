@@ -433,7 +433,7 @@ def test_a_query_that_comes_back_is_refused_with_both_places(tmp_path: Path, ids
         plan_of(write(tmp_path / "f.parquet", pairs(ids)), "pairs")
     message = str(caught.value)
     assert f"query id '{value}' of row 0 in f.parquet comes back at row {len(ids) - 1} in f.parquet" in message
-    assert "Sort the input by query_id, or give different queries different ids." in message
+    assert "Sort the input by query_id, give different queries different ids, or name the input in" in message
 
 
 def test_a_query_that_goes_on_in_the_next_file_is_refused(tmp_path: Path) -> None:
