@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from teachers import Bench
 
 from reranker_batch.cli import run_command
 
+ROOT = Path(__file__).parents[2]
 QUERIES = ["read a file", "sort a list"]
 TEXTS = ["open() returns a file object.", "list.sort() sorts a list in place.", "A tuple is immutable."]
 
@@ -104,6 +106,19 @@ def test_lists_of_sections_are_not_set_on_the_command_line_and_the_config_is_pri
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["labels"]["negatives"]["rank"] == [1, None]
     assert printed["labels"]["negatives"]["num"] == 3
+
+
+def test_the_entry_point_for_clusters_makes_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.write_input([("q", "query", [("a", "text"), ("b", "another")])])
+    bench.teach("one", HashScorer())
+    (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
+    more = ["--set", "labels.negatives.relative_margin=null"]
+    monkeypatch.setattr("sys.argv", ["label.py", "--config", str(tmp_path / "label.yaml"), *more])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / "label.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert len(bench.rows()) == 1
 
 
 def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
