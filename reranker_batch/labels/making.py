@@ -84,17 +84,24 @@ def open_label_job(config: LabelConfig) -> LabelJob:
     teachers = tuple(open_teacher(teacher) for teacher in config.labels.teachers)
     check_same_input(teachers)
     source = _input_of(config, teachers[0])
-    plan = _plan(source, unit_pairs=_UNIT_PAIRS if config.output.unit_pairs == "auto" else config.output.unit_pairs)
+    unit_pairs = _UNIT_PAIRS if config.output.unit_pairs == "auto" else config.output.unit_pairs
+    plan = _plan(source, teachers[0], unit_pairs=unit_pairs)
     check_input(teachers[0], source, plan.identity()["files"])
     joiner = Joiner(plan.source, tuple(map(TeacherScores, teachers)), judgments_of(config.labels.positives))
     return LabelJob(config, teachers, plan, joiner, _settings(config, teachers, plan, joiner))
 
 
-def _plan(source: InputConfig, *, unit_pairs: int) -> InputPlan:
+def _plan(source: InputConfig, teacher: Teacher, *, unit_pairs: int) -> InputPlan:
     try:
         return plan_input(source, unit_pairs=unit_pairs)
     except InputError as error:  # the only passthrough column is that of the judgments
-        raise InputError(str(error).replace("input.columns.passthrough", "labels.positives.column")) from None
+        told = str(error).replace("input.columns.passthrough", "labels.positives.column")
+        if told == str(error) or teacher.manifest.reading.prepared is None:
+            raise InputError(told) from None
+        raise InputError(
+            f"{told} These files were made from the input of teacher {teacher.name}, with the columns that its config "
+            "asks for: name the column in input.columns.passthrough there, and run the teachers again."
+        ) from None
 
 
 def _input_of(config: LabelConfig, teacher: Teacher) -> InputConfig:

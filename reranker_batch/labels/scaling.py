@@ -12,6 +12,8 @@ from reranker_batch.core.pairs import BoolArray, FloatArray
 
 _TOP_BITS, _LOW_BITS = 16, 16
 _QUANTILES = (0.25, 0.5, 0.75)
+_LEAST_RANGE = 1e-6
+"""Logits that differ less are one value, which no division makes a scale of."""
 _STEPS = 100
 _BINS = 4096
 _REACH = 64.0
@@ -38,7 +40,7 @@ class Scale:
 
 
 def robust_scale(logits: Callable[[], Iterable[FloatArray]]) -> Scale:
-    """Median and interquartile range of all logits; a range of 0 counts as 1, no logits as 0 and 1.
+    """Median and interquartile range of all logits; a range of almost 0 counts as 1, no logits as 0 and 1.
 
     `logits` is called twice and gives them in pieces, so that memory does not grow with them. The quartiles are exact
     order statistics: the value at place `floor(q * (n - 1))` of the sorted logits.
@@ -55,7 +57,7 @@ def robust_scale(logits: Callable[[], Iterable[FloatArray]]) -> Scale:
         _value(int(top), counts, place - int(ends[top] - tops[top]))
         for top, counts, place in zip(bins, lows, places, strict=True)
     )
-    return Scale(median, (third - first) or 1.0)
+    return Scale(median, third - first if third - first > _LEAST_RANGE else 1.0)
 
 
 _NO_COUNTS: npt.NDArray[np.int64] = np.zeros(1 << _TOP_BITS, np.int64)

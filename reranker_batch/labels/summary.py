@@ -76,7 +76,7 @@ class Summary:
             fates=tuple(counts_of(decided.fate).tolist()),
             margins=Distribution.of(margins, MARGIN_EDGES),
             agreements=tuple(
-                _agreement(places.query[is_scored], one[is_scored], two[is_scored])
+                agreement_of(places.query[is_scored], one[is_scored], two[is_scored])
                 for one, two in combinations(decided.scaled, 2)
             ),
         )
@@ -116,7 +116,8 @@ class Summary:
         return {fate.code: self.fates[fate] for fate in Fate if fate not in kept and self.fates[fate]}
 
 
-def _agreement(query: LongArray, one: FloatArray, two: FloatArray) -> Agreement:
+def agreement_of(query: LongArray, one: FloatArray, two: FloatArray) -> Agreement:
+    """Of two teachers' scores for the candidates of some queries; equal queries are neighbours."""
     taus = _taus(query, one, two)
     bins = [np.clip((of + GRID_REACH) * (GRID / 2 / GRID_REACH), 0, GRID - 1).astype(np.int64) for of in (one, two)]
     grid = np.bincount(bins[0] * GRID + bins[1], minlength=GRID * GRID)

@@ -9,6 +9,7 @@ from typing import Any
 
 from reranker_batch.config import InputConfig
 from reranker_batch.config.labels import TeacherConfig
+from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import ConfigError
 from reranker_batch.printing import listed
@@ -30,6 +31,8 @@ class Teacher:
     manifest: Manifest
     model: Mapping[str, Any]
     """Name, revision and recipe."""
+    parts_digest: str
+    """Equal where all parts are equal."""
     units: tuple[WorkUnit, ...]
     dead_letters: frozenset[str]
     """Units that have some."""
@@ -50,6 +53,7 @@ class Teacher:
             "fingerprint": self.manifest.fingerprint,
             "scoring_fingerprint": self.manifest.scoring_fingerprint,
             "units_digest": self.manifest.units_digest,
+            "parts_digest": self.parts_digest,
             "model": dict(self.model),
         }
 
@@ -90,6 +94,7 @@ def open_teacher(config: TeacherConfig) -> Teacher:
         state.output,
         manifest,
         _model_of(values),
+        _digest_of(state),
         tuple(units),
         frozenset(dead),
         _spans_by_file(units),
@@ -100,6 +105,11 @@ def _model_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
     described = manifest.get("model")
     names = ("name", "revision", "recipe")
     return {name: described.get(name) for name in names} if isinstance(described, Mapping) else {}
+
+
+def _digest_of(state: RunState) -> str:
+    report = state.report()
+    return fingerprint({} if report is None else {part.unit_id: part.sha256 for part in report.parts})
 
 
 def _remedy(config: TeacherConfig) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reranker_batch.config import JobConfig
+from reranker_batch.config import InputConfig, JobConfig
 from reranker_batch.config.labels import LabelConfig, TeacherConfig
 from reranker_batch.config.yaml_file import read_config_file
 from reranker_batch.errors import CommitError, ConfigError, described
@@ -85,7 +85,7 @@ def _job_of(teacher: TeacherConfig, path: str, config: LabelConfig) -> JobConfig
     """The config of a teacher, with the output and the input that the config of labels names."""
     values = read_config_file(Path(path), JobConfig)
     if config.input is not None:
-        values["input"] = config.input.model_dump()
+        values["input"] = _with_judgments(config.input, config.labels.positives.column).model_dump()
     output: Any = values.get("output") or {}
     if isinstance(output, dict):
         values["output"] = {"layout": "nested", **output, "path": teacher.output}
@@ -95,6 +95,14 @@ def _job_of(teacher: TeacherConfig, path: str, config: LabelConfig) -> JobConfig
         raise ConfigError(f"Teacher {teacher.name}, {path}: {error}") from None
     check_output(teacher.name, job.output.layout, job.ranking.top_n)
     return job
+
+
+def _with_judgments(source: InputConfig, column: str | None) -> InputConfig:
+    """With the column of judgments, which an input that has to be converted keeps only if it is asked for."""
+    kept = source.columns.passthrough
+    if column is None or column in kept:
+        return source
+    return source.model_copy(update={"columns": source.columns.model_copy(update={"passthrough": [*kept, column]})})
 
 
 def _run_teacher(teacher: TeacherConfig, job: JobConfig, *, show_progress: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +15,25 @@ from teachers import Bench
 
 from reranker_batch.cli import run_command
 
+ROOT = Path(__file__).parents[2]
 QUERIES = ["read a file", "sort a list"]
 TEXTS = ["open() returns a file object.", "list.sort() sorts a list in place.", "A tuple is immutable."]
+
+
+def candidates(query: int) -> list[dict[str, Any]]:
+    return [{"doc_id": f"d{at}", "text": f"{text} {query}", "grade": int(at == query)} for at, text in enumerate(TEXTS)]
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """Labels of one teacher that has to run, on JSON lines."""
-    rows = [
-        {
-            "query_id": f"q{at}",
-            "query": query,
-            "candidates": [{"doc_id": f"d{n}", "text": f"{text} {at}"} for n, text in enumerate(TEXTS)],
-        }
-        for at, query in enumerate(QUERIES)
-    ]
+    rows = [{"query_id": f"q{at}", "query": query, "candidates": candidates(at)} for at, query in enumerate(QUERIES)]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     model = {"model": {"name": "builtin:mini", "device": "cpu", "precision_sample": 0}, "runtime": {"engine": "local"}}
     (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(model))
     labels = {
         "teachers": [{"name": "mini", "output": str(tmp_path / "mini"), "config": str(tmp_path / "teacher.yaml")}],
-        "positives": {"from": "top1"},
+        "positives": {"from": "column", "column": "grade"},
         "exports": [{"format": "st-list", "target": str(tmp_path / "set")}],
     }
     values = {
@@ -60,6 +59,7 @@ def test_a_teacher_runs_on_json_lines_and_its_labels_are_exported(
     rows = pl.read_parquet(config.parent / "labels" / "labels" / "*.parquet").to_dicts()
     assert [row["query"] for row in rows] == QUERIES
     assert [row["positives"][0]["doc_id"] for row in rows] == ["d0", "d1"]
+    assert [row["positives"][0]["qrel"] for row in rows] == [1, 1]
     assert [len(row["negatives"]) for row in rows] == [2, 2]
     assert (config.parent / "set" / "export.json").exists()
     assert (config.parent / "labels" / "run" / "report.html").exists()
@@ -108,6 +108,19 @@ def test_lists_of_sections_are_not_set_on_the_command_line_and_the_config_is_pri
     assert printed["labels"]["negatives"]["num"] == 3
 
 
+def test_the_entry_point_for_clusters_makes_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    bench.write_input([("q", "query", [("a", "text"), ("b", "another")])])
+    bench.teach("one", HashScorer())
+    (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
+    more = ["--set", "labels.negatives.relative_margin=null"]
+    monkeypatch.setattr("sys.argv", ["label.py", "--config", str(tmp_path / "label.yaml"), *more])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(ROOT / "jobs" / "label.py"), run_name="__main__")
+    assert ended.value.code == 0
+    assert len(bench.rows()) == 1
+
+
 def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path)
     bench.write_input([("q", "query", [("a", "text")])])
@@ -116,3 +129,14 @@ def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.
     (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
     assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
     assert "Teacher one: " in capsys.readouterr().err
+
+
+def test_a_column_that_a_converted_input_lacks_is_told_with_what_to_do(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = yaml.safe_load(config.read_text())
+    teacher = yaml.safe_load((config.parent / "teacher.yaml").read_text())
+    (config.parent / "teacher.yaml").write_text(yaml.safe_dump({**teacher, "input": values.pop("input")}))
+    config.write_text(yaml.safe_dump(values))
+    assert run_command(["label", str(config)]) == 2
+    assert "name the column in input.columns.passthrough there" in capsys.readouterr().err

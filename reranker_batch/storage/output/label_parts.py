@@ -10,7 +10,6 @@ from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from reranker_batch.errors import CommitError, ConfigError
@@ -114,14 +113,13 @@ def unit_ids_in(output: Folder, folder: str) -> list[str]:
 
 def names_in(output: Folder, folder: str = "") -> list[str]:
     """What stands directly in a folder, nothing where it is not there. Raises ConfigError or CommitError."""
-    selector = pafs.FileSelector(output.child(folder) if folder else output.path, allow_not_found=True)
+    inner = (folder,) if folder else ()
     try:
-        infos = retried(lambda: output.filesystem.get_file_info(selector), f"Listing {output.uri}")
+        return sorted(retried(lambda: output.names(*inner), f"Listing {output.uri}"))
     except NotADirectoryError:
         raise ConfigError(f"{output.uri} is not a folder.") from None
     except OSError as error:
         raise CommitError(f"{output.uri} cannot be listed: {error}") from error
-    return sorted(info.base_name for info in infos)
 
 
 def is_marked(output: Folder) -> bool:
