@@ -28,20 +28,25 @@ def texts() -> list[str]:
     return [ENGLISH * 3, *(random_text(rng, words) for words in (40, 90, 200)), "short", "", "汉字" * 200, "x" * 900]
 
 
-@pytest.fixture(params=["bert", "roberta", "xlm-roberta", "modernbert-mean", "deberta-v2", "qwen3-reranker"])
+ENCODERS = ("bert", "roberta", "xlm-roberta", "modernbert-mean", "deberta-v2")
+PROMPTED = {"qwen3-reranker": 500, "qwen3-vl-reranker": 500, "zerank": 300}
+"""Recipes with a prompt, and tokens of a pair for which some of the texts are too long."""
+
+
+@pytest.fixture(params=[*ENCODERS, *PROMPTED])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, model_folder: Callable[[str], Path]) -> Path:
-    if request.param == "qwen3-reranker":
-        return save_causal(request.param, tmp_path / "model")
+    if request.param in PROMPTED:
+        return save_causal(request.param, tmp_path / request.param)
     return model_folder(request.param)
 
 
 def recipe_of(folder: Path) -> str:
-    return "qwen3-reranker" if "qwen3" in (folder / "config.json").read_text() else "auto"
+    return folder.name if folder.name in PROMPTED else "auto"
 
 
 def test_the_best_chunk_has_the_greatest_logit_of_all_and_that_of_its_text(folder: Path) -> None:
-    limits = {"max_pair_tokens": 500} if recipe_of(folder) != "auto" else {}
     recipe = recipe_of(folder)
+    limits = {"max_pair_tokens": PROMPTED[recipe]} if recipe in PROMPTED else {}
     chunked = Reranker.open(str(folder), recipe=recipe, limits={**limits, "long_documents": "max_chunk"})
     plain = Reranker.open(str(folder), recipe=recipe, limits=limits)
     split = 0 if recipe == "auto" else 1

@@ -24,6 +24,7 @@ from reranker_batch.model.forward.choosing import choose_forward
 from reranker_batch.model.forward.kernels import PlainKernel, RunsKernel
 from reranker_batch.model.forward.packed import PackedForward
 from reranker_batch.model.forward.padded import Forward, PaddedForward
+from reranker_batch.model.forward.pooling import mean_of_each
 from reranker_batch.model.forward.prepacking import PrepackedLinear, prepack
 
 GetFolder = Callable[[str], Path]
@@ -107,8 +108,9 @@ def test_attention_outside_of_the_interface_is_noticed(model_folder: GetFolder) 
         PackedForward(model, CPU, RunsKernel())
 
 
-def test_a_released_model_is_what_it_was(model_folder: GetFolder) -> None:
-    folder = model_folder("roberta")
+@pytest.mark.parametrize("family", ["roberta", "modernbert-mean"])
+def test_a_released_model_is_what_it_was(family: str, model_folder: GetFolder) -> None:
+    folder = model_folder(family)
     model = plain(folder)[1]
     pairs = random_pairs([5, 30, 64, 64], seed=2)
     before = logits_of(PaddedForward(model, CPU), pairs, 500)
@@ -144,3 +146,16 @@ def test_linear_layers_and_their_activations_are_prepacked(model_folder: GetFold
     plain_layer = plain(model_folder("bert"))[1].bert.encoder.layer[0]
     with torch.inference_mode():
         torch.testing.assert_close(layer.intermediate(states), plain_layer.intermediate(states), rtol=0, atol=1e-5)
+
+
+def test_a_mean_is_exact_for_long_pairs_and_its_bits_do_not_depend_on_the_others() -> None:
+    lengths = np.array([3, 8192, 1, 700], dtype=np.int64)
+    states = torch.randn(int(lengths.sum()), 48, generator=torch.Generator().manual_seed(0)) + 1
+    means = mean_of_each(states, lengths)
+    exact = torch.stack([part.double().mean(0) for part in states.split(lengths.tolist())])
+    torch.testing.assert_close(means.double(), exact, rtol=0, atol=5e-7)
+    alone = mean_of_each(states[3 : 3 + 8192], lengths[1:2])
+    assert torch.equal(alone[0], means[1])
+    half = mean_of_each(states.bfloat16(), lengths)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.double(), exact, rtol=0, atol=0.01)

@@ -58,6 +58,7 @@ GOLDEN: Mapping[str, Golden] = {
     "gte-reranker-modernbert-base": _scores(0.80859, 0.95312, 0.875, 0.91797),
     "granite-embedding-reranker-english-r2": _scores(0.789, 0.965, 0.891, 0.941),
     "jina-reranker-v2-base-multilingual": _scores(0.23633, 0.71484, 0.50391, 0.31055),
+    "ms-marco-MiniLM-L4-v2": _logits(-7.88, 9.0, 5.69, 6.66),
     "ms-marco-MiniLM-L6-v2": _logits(-6.53125, 9.6875, 6.90625, 6.6875),
     "ms-marco-MiniLM-L12-v2": _logits(-7.15625, 9.5, 5.71875, 6.84375),
     "ms-marco-TinyBERT-L2": _logits(-10.25, 9.81, 7.94, 8.31),

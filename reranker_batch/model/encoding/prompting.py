@@ -67,7 +67,8 @@ class PromptPairEncoder:
 
     def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
         starts = self.reader.starts(self._led(texts), max_tokens=max_tokens)
-        return Ragged(np.maximum(starts.values - len(self.prompt.lead), 0), starts.offsets)
+        ends = np.repeat([len(text) for text in texts], starts.lengths)
+        return Ragged(np.clip(starts.values - len(self.prompt.lead), 0, ends).astype(np.int32), starts.offsets)
 
     def _led(self, texts: Sequence[str]) -> list[str]:
         """Texts as they stand in the prompt."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.errors import ModelError
 from reranker_batch.model.forward.padded import send
+
+_PIECE = 128
+"""Tokens whose states are added one after another."""
 
 
 def reads_mean(model: PreTrainedModel) -> bool:
@@ -21,11 +24,19 @@ def reads_mean(model: PreTrainedModel) -> bool:
 def mean_of_each(states: torch.Tensor, lengths: LongArray) -> torch.Tensor:
     """States of shape [tokens, hidden] -> means of shape [sequences, hidden].
 
-    Sums are in float32 at least. The bits of a mean do not depend on the other sequences.
+    Sums are in float32 at least, of pieces and then of their sums: one after another, thousands of numbers would round
+    away what is left of a mean. Its bits do not depend on the other sequences.
     """
     exact = states if states.dtype == torch.float64 else states.float()
-    means = torch.segment_reduce(exact, "mean", lengths=send(lengths, states.device), axis=0, unsafe=True)
-    return means.to(states.dtype)
+    counts = -(-lengths // _PIECE)
+    pieces = np.full(int(counts.sum()), _PIECE, dtype=np.int64)
+    pieces[np.cumsum(counts) - 1] = lengths - (counts - 1) * _PIECE
+    sums = _sums(_sums(exact, pieces), counts)
+    return (sums / send(lengths, states.device)[:, None]).to(states.dtype)
+
+
+def _sums(states: torch.Tensor, lengths: LongArray) -> torch.Tensor:
+    return torch.segment_reduce(states, "sum", lengths=send(lengths, states.device), axis=0, unsafe=True)
 
 
 class PooledPairs:
@@ -42,8 +53,5 @@ class PooledPairs:
 
 
 def _pool(encoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-    states = output.last_hidden_state
-    if "packed" not in kwargs or states.shape[0] != 1:
-        raise ModelError(f"{type(encoder).__name__} is not told about packed pairs.")
-    output.last_hidden_state = mean_of_each(states[0], kwargs["packed"].bounds.lengths)[:, None]
+    output.last_hidden_state = mean_of_each(output.last_hidden_state[0], kwargs["packed"].bounds.lengths)[:, None]
     return output
