@@ -292,47 +292,5 @@ QWEN3_VL = Layout(
 )
 
 
-def _dense(inputs: int, outputs: int, activation: str, output: str) -> dict[str, Any]:
-    names = {"module_input_name": "sentence_embedding", "module_output_name": output}
-    return {"in_features": inputs, "out_features": outputs, "bias": False, "activation_function": activation, **names}
-
-
-_CHAIN = (
-    ("", "base.modules.transformer.Transformer"),
-    ("1_Pooling", "sentence_transformer.modules.pooling.Pooling"),
-    ("2_Dense", "base.modules.dense.Dense"),
-    ("3_LayerNorm", "sentence_transformer.modules.layer_norm.LayerNorm"),
-    ("4_Dense", "base.modules.dense.Dense"),
-)
-ETTIN = Layout(
-    "cross-encoder/ettin-reranker-150m-v1",
-    "modernbert",
-    config("modernbert", "ModernBertModel", max_position_embeddings=7999),
-    {
-        "modules.json": [
-            {"idx": at, "name": str(at), "path": path, "type": f"sentence_transformers.{kind}"}
-            for at, (path, kind) in enumerate(_CHAIN)
-        ],
-        "sentence_bert_config.json": {"module_output_name": "token_embeddings"},
-        "config_sentence_transformers.json": {**ST, "model_type": "CrossEncoder", "activation_fn": IDENTITY},
-        "1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": True},
-        "2_Dense/config.json": _dense(32, 32, "torch.nn.modules.activation.GELU", "sentence_embedding"),
-        "3_LayerNorm/config.json": {"dimension": 32},
-        "4_Dense/config.json": _dense(32, 1, IDENTITY, "scores"),
-        "2_Dense/model.safetensors": "weights",
-        "3_LayerNorm/model.safetensors": "weights",
-        "4_Dense/model.safetensors": "weights",
-    },
-    LONG,
-)
-ZERANK = Layout(
-    "zeroentropy/zerank-1-small",
-    "qwen",
-    QWEN3.config,
-    {"1_LogitScore/config.json": {"true_token_id": "Yes", "false_token_id": None}},
-    LONG,
-)
-
-
 def as_text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content)

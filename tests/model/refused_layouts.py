@@ -166,37 +166,6 @@ REFUSED = [
     ),
     Refused(QWEN3.but("the tokenizer of another family", tokenizer="gemma"), r"does not know <\|im_start\|>", QWEN3),
     Refused(QWEN3.but("too few positions", config={"max_position_embeddings": 128}), "too little would be left", QWEN3),
-    Refused(
-        ZERANK.but("no template", options={"model": "ours/model"}), r"neither its name.*model\.recipe=zerank", ZERANK
-    ),
-    # Modules of sentence-transformers.
-    Refused(
-        ETTIN.but(
-            "an embedding model",
-            files={
-                "modules.json": [
-                    {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"},
-                    {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-                    {"idx": 2, "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-                ]
-            },
-        ),
-        "embedding model",
-        ETTIN,
-        "encoder without a head",
-    ),
-    Refused(
-        ETTIN.but(
-            "another pooling", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "max"}}
-        ),
-        "max",
-        ETTIN,
-    ),
-    Refused(
-        ETTIN.but("a module of its authors", files={"modules.json": [{"path": "", "type": "their.Module"}]}),
-        "code of the model's authors",
-        ETTIN,
-    ),
     # Code of their own.
     Refused(
         of(NEMOTRON, "llama-embed-nemotron-8b", "LlamaBidirectionalModel"),

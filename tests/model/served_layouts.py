@@ -49,13 +49,6 @@ def encoder(name: str, model_type: str, tokenizer: str, prefix: str, **more: Any
 
 ROBERTA = {"max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
 SERVED = [
-    Served(ETTIN, "module-chain", 7999),
-    Served(
-        ETTIN.but("the mean", files={"1_Pooling/config.json": {"embedding_dimension": 32, "pooling_mode": "mean"}}),
-        "module-chain",
-        7999,
-    ),
-    Served(ZERANK, "zerank", 32_768),
     Served(MINILM, "cross-encoder", 512),
     Served(
         MINILM.but(

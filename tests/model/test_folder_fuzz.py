@@ -16,7 +16,7 @@ from fuzzing import fuzzed
 from hypothesis import given
 from hypothesis import strategies as st
 from test_templates import template
-from tiny_causal import save_causal
+from tiny_causal import qwen, save_causal
 from tiny_models import save_model
 
 from reranker_batch.errors import ModelError
@@ -146,7 +146,9 @@ def generative(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "chat_template.jinja").write_text(template())
     (folder / "1_LogitScore").mkdir()
     (folder / "generation_config.json").write_text(json.dumps({"do_sample": True}))
-    stated = {"true_token_id": 615, "false_token_id": 542}
+    stated = {
+        f"{name}_token_id": qwen().convert_tokens_to_ids(token) for name, token in (("true", "yes"), ("false", "no"))
+    }
     (folder / "1_LogitScore/config.json").write_text(json.dumps(stated))
     return folder
 

@@ -85,7 +85,8 @@ ENCODERS: dict[str, tuple[Callable[[], transformers.PreTrainedTokenizerBase], di
     "megatron-bert": (wordpiece, _SIZES, "padded"),
     "mobilebert": (
         wordpiece,
-        _SIZES | {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 2},
+        _SIZES
+        | {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 1, "num_hidden_layers": 2},
         "one length at a time",
     ),
     "nomic_bert": (wordpiece, _SIZES, "packed"),
