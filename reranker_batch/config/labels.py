@@ -198,9 +198,6 @@ class LabelsConfig(Section):
             raise ValueError(f"agreement.min_teachers={least} is more than the {len(names)} teachers")
         if self.false_negatives == "relabel" and len(names) < 2:
             raise ValueError("false_negatives: relabel needs two teachers or more")
-        targets = [wanted.target for wanted in self.exports]
-        if len(set(targets)) < len(targets):
-            raise ValueError("two exports have one target")
         if self.scale == "calibrated" and self.positives.source == "top1":
             raise ValueError("scale: calibrated needs judgments: set positives.from to qrels or column")
         return self

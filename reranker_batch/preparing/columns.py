@@ -101,6 +101,11 @@ def _first_rows(files: TableFiles, ids: Collection[str]) -> pa.Table:
     return pa.table({})
 
 
+def run_form(config: PrepareConfig) -> Form | Literal["auto"]:
+    """The form of the files of a run."""
+    return "tsv" if config.run_format == "msmarco" else config.run_format
+
+
 def run_table(config: PrepareConfig) -> RunTable:
     """The run that a config means.
 
@@ -109,7 +114,7 @@ def run_table(config: PrepareConfig) -> RunTable:
     """
     run, format_ = config.run, config.run_format
     assert run.path is not None
-    form: Form | Literal["auto"] = "tsv" if format_ == "msmarco" else format_
+    form = run_form(config)
     columns = (run.query_id, run.doc_id, run.score, run.rank)
     seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":

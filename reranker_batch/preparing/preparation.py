@@ -10,6 +10,7 @@ from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ConfigError
+from reranker_batch.preparing.columns import run_form
 from reranker_batch.preparing.named_folders import prepare_settings
 from reranker_batch.preparing.prepare import prepare_reference
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
@@ -18,7 +19,7 @@ from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.stages import OnProgress, ignore
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.places import check_access, refuse_overlap
-from reranker_batch.storage.tables.table_files import open_table
+from reranker_batch.storage.tables.table_files import TableFiles, open_table
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,15 @@ class Preparation:
     @property
     def num_files(self) -> int:
         """Of all tables that are read. Raises InputError where one cannot be listed."""
-        return sum(len(open_table(place, key=key).files) for key, place in self.config.places.items())
+        return sum(len(table.files) for table in self._tables())
 
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""
-        return sum(unpacked_bytes(open_table(place, key=key)) for key, place in self.config.places.items())
+        return sum(map(unpacked_bytes, self._tables()))
+
+    def _tables(self) -> list[TableFiles]:
+        forms = {"prepare.run": run_form(self.config)}
+        return [open_table(place, form=forms.get(key, "auto"), key=key) for key, place in self.config.places.items()]
 
     def run(self, each: Mapper, on_progress: OnProgress = ignore) -> PreparedRecord:
         """Prepare, or finish what was begun; what is complete is left as it is. The caller has the lock.

@@ -209,8 +209,8 @@ def test_doubled_column_names_are_refused(tmp_path: Path) -> None:
 
 
 def test_names_of_the_jobs_own_columns_cannot_be_passed_through(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="row is a name that the job needs itself"):
-        plan_of(write(tmp_path / "f.parquet", nested()), passthrough=["row"])
+    with pytest.raises(ConfigError, match="query_at is a name that the job needs itself"):
+        plan_of(write(tmp_path / "f.parquet", nested()), passthrough=["query_at"])
 
 
 def test_a_name_that_is_no_text_is_shown_and_refused(tmp_path: Path) -> None:
