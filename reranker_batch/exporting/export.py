@@ -43,6 +43,11 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     """
     given = {option: value for option, value in options.items() if value is not None}
     source = next(source for source in SOURCES if source.is_at(Folder.at(output)))
+    if source is RESULTS and format in TRAINING_NAMES:
+        raise ConfigError(
+            f"{output} holds no labels, which --format {format} is made of: run/labels.json is not there. "
+            "`reranker-batch label` makes them."
+        )
     chosen = source.format(format, given)
     opened = source.open(output)
     _refuse_inside(target, output)

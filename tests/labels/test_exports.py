@@ -193,6 +193,11 @@ def test_unfinished_labels_are_not_exported(labels: Path, tmp_path: Path) -> Non
         export(str(tmp_path / "labels"), str(tmp_path / "set"), format="st-list")
 
 
+def test_a_place_without_labels_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gone holds no labels, which --format st-pair is made of"):
+        export(str(tmp_path / "gone"), str(tmp_path / "set"), format="st-pair")
+
+
 def test_odd_texts_come_through_json_unchanged(tmp_path: Path) -> None:
     odd = 'tab\t "quotes" \\ line\nend \u2028 \x01 é 🙂|3'
     labels = labelled(tmp_path, [("one", odd, [("a", odd), ("x", 'other "text"\n|1')])])
