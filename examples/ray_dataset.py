@@ -25,7 +25,7 @@ TABLE = pa.table(
 
 def main() -> None:
     dataset = ray.data.from_arrow(TABLE)  # or ray.data.read_parquet("s3://bucket/candidates/")
-    ranked = rerank_table(dataset, model="builtin:mini", top_n=1)  # computes nothing yet
+    ranked = rerank_table(dataset, model="builtin:mini", top_n=1, replicas=1)  # computes nothing yet
     for row in sorted(ranked.take_all(), key=lambda row: row["query_id"]):
         print(row["query_id"], row["doc_id"], row["rank"])
 

@@ -107,8 +107,8 @@ def _first_rows(files: TableFiles, ids: Collection[str]) -> pa.Table:
     return pa.table({})
 
 
-def form_of_run(config: PrepareConfig) -> Form | Literal["auto"]:
-    """The form that the files of the run have."""
+def run_form(config: PrepareConfig) -> Form | Literal["auto"]:
+    """The form of the files of a run."""
     return "tsv" if config.run_format == "msmarco" else config.run_format
 
 
@@ -120,8 +120,9 @@ def run_table(config: PrepareConfig) -> RunTable:
     """
     run, format_ = config.run, config.run_format
     assert run.path is not None
+    form = run_form(config)
     columns = (run.query_id, run.doc_id, run.score, run.rank)
-    seen = _Seen.of(run.path, "prepare.run", form_of_run(config), columns, (*QUERY_IDS, *DOC_IDS))
+    seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":
         return _by_place(seen, run, "rank")
     if _is_trec(seen) and not any(column is not None for column in columns):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reranker_batch.config import InputConfig, JobConfig
@@ -11,7 +10,7 @@ from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ConfigError
-from reranker_batch.preparing.columns import form_of_run
+from reranker_batch.preparing.columns import run_form
 from reranker_batch.preparing.named_folders import prepare_settings
 from reranker_batch.preparing.prepare import prepare_reference
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
@@ -67,16 +66,15 @@ class Preparation:
     @property
     def num_files(self) -> int:
         """Of all tables that are read. Raises InputError where one cannot be listed."""
-        return sum(len(files.files) for files in self._tables())
+        return sum(len(table.files) for table in self._tables())
 
     def size_bytes(self) -> int:
         """Of all files that are read, roughly as they unpack. Raises InputError where one cannot be listed."""
-        return sum(unpacked_bytes(files) for files in self._tables())
+        return sum(map(unpacked_bytes, self._tables()))
 
-    def _tables(self) -> Iterator[TableFiles]:
-        forms = {"prepare.run": form_of_run(self.config)}
-        for key, place in self.config.places.items():
-            yield open_table(place, form=forms.get(key, "auto"), key=key)
+    def _tables(self) -> list[TableFiles]:
+        forms = {"prepare.run": run_form(self.config)}
+        return [open_table(place, form=forms.get(key, "auto"), key=key) for key, place in self.config.places.items()]
 
     def run(self, each: Mapper, on_progress: OnProgress = ignore) -> PreparedRecord:
         """Prepare, or finish what was begun; what is complete is left as it is. The caller has the lock.

@@ -87,6 +87,9 @@ def _opened(config: InputConfig) -> TableFiles:
         if not _has_parquet_among_others(config.path):
             raise
         return open_table(config.path, form="parquet")
+    is_for_planning = files.form == "parquet" and config.format == "auto" and config.columns.plain() is not None
+    if config.skip_bad_files and not is_for_planning:
+        files = open_table(config.path, has_header=not is_headless, skip_bad=True)
     if is_headless and files.form not in _TEXT_FORMS:
         raise ConfigError(
             f"input.columns has positions, which count the columns of CSV and TSV files without a header. "
@@ -164,11 +167,7 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
-    if config.skip_bad_files:
-        raise ConfigError(
-            f"input.skip_bad_files is for Parquet that is read as it is. {_name(files)} is converted first, where a "
-            "row that cannot be read stops the job. Set it to false."
-        )
+    notes += tuple(f"Skipped, as input.skip_bad_files says: {problem}" for problem in files.skipped.values())
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
     return Look(adapted, Source(files, adaption, watch), notes)
@@ -191,7 +190,7 @@ def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look
     if not _is_unset(config):
         return None
     if _is_top1000(files, seen):
-        files = open_table(config.path, has_header=False)
+        files = open_table(config.path, has_header=False, skip_bad=config.skip_bad_files)
         seen = columns_seen(files)
     maps = fitting(seen, config.columns)
     if len(maps) != 1:

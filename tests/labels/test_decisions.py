@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import Group, pairs_table, write
+from tables import Group, nested_table, pairs_table, write
 from teachers import Bench, ChosenScorer, chosen
 
 from reranker_batch.config.labels import NegativesConfig
@@ -22,6 +22,7 @@ from reranker_batch.core.units import FileIdentity, Span, WorkUnit
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.labels.candidates import UnitPlaces
 from reranker_batch.labels.sampling import sampled
+from reranker_batch.storage.input.reading import PREPARED_KEY
 
 PLAIN = {"scale": "none"}
 Decisions = dict[str, str]
@@ -297,6 +298,15 @@ def test_a_column_that_says_nothing_about_relevance_is_refused(tmp_path: Path, c
     bench, names = column_bench(tmp_path, "pairs", pa.array(["good", "bad", "bad"]))
     with pytest.raises(InputError, match=message):
         bench.label(names, positives={"from": "column", "column": column})
+
+
+def test_a_column_that_a_prepared_input_lacks_is_told_with_what_to_do(tmp_path: Path) -> None:
+    table = nested_table([chosen("q", ("a", 5.0), ("b", 1.0))]).replace_schema_metadata({PREPARED_KEY: b"rows"})
+    write(table, tmp_path / "in" / "0.parquet")
+    bench = Bench(tmp_path)
+    bench.teach("one", ChosenScorer(0))
+    with pytest.raises(InputError, match="name the column in input.columns.passthrough there"):
+        bench.label(["one"], positives={"from": "column", "column": "grade"})
 
 
 def test_a_column_of_the_queries_is_refused(tmp_path: Path) -> None:

@@ -129,14 +129,3 @@ def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.
     (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
     assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
     assert "Teacher one: " in capsys.readouterr().err
-
-
-def test_a_column_that_a_converted_input_lacks_is_told_with_what_to_do(
-    config: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    values = yaml.safe_load(config.read_text())
-    teacher = yaml.safe_load((config.parent / "teacher.yaml").read_text())
-    (config.parent / "teacher.yaml").write_text(yaml.safe_dump({**teacher, "input": values.pop("input")}))
-    config.write_text(yaml.safe_dump(values))
-    assert run_command(["label", str(config)]) == 2
-    assert "name the column in input.columns.passthrough there" in capsys.readouterr().err

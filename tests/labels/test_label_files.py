@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def at(report: Any, pointer: str) -> Any:
+    for step in pointer.split("/")[1:]:
+        report = report[int(step)] if isinstance(report, list) else report[step]
+    return report
+
+
 def test_the_records_of_labels(bench: Bench) -> None:
     run = bench.folder / "labels" / "run"
     check(documented("run/labels.json"), read(run / "labels.json"))
@@ -67,7 +74,10 @@ def test_the_page_shows_what_the_report_says(bench: Bench) -> None:
     for text in ("Agreement of the teachers", "Negatives by margin", "too_few_negatives", "one", "two"):
         assert text in page
     assert "<script" not in page
-    assert 'data-at="/agreements/0/tau"' in page
+    numbers = re.findall(r'<data value="([^"]+)" data-at="([^"]+)"', page)
+    assert {pointer for _, pointer in numbers} >= {"/agreements/0/tau", "/dropped/too_close", "/scales/one/offset"}
+    for value, pointer in numbers:
+        assert float(value) == at(report, pointer), pointer
     assert label_page(report, MEANT).decode() == page
 
 

@@ -175,10 +175,23 @@ def test_names_of_folders_are_columns(tmp_path: Path) -> None:
     assert [pair[0] for pair in pairs_of(config)] == ["date=2026-11-20/a.jsonl#0", "date=2026-11-21/a.jsonl#0"]
 
 
-def test_leaving_out_bad_files_is_for_files_that_are_read_as_they_are(tmp_path: Path) -> None:
-    path = lines(tmp_path / "in.jsonl", '{"query": "q", "pos": ["a"], "neg": ["b"]}')
-    with pytest.raises(ConfigError, match="skip_bad_files is for Parquet .* in.jsonl is converted first"):
-        look_at_input(job(path, tmp_path / "out", skip_bad_files=True))
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_files_that_cannot_be_opened_are_left_out_where_that_is_asked_for(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if suffix == "jsonl":
+        lines(folder / "good.jsonl", '{"query": "q", "pos": ["a"], "neg": ["b"]}')
+        (folder / "bad.jsonl.gz").write_bytes(b"no gzip")
+    else:
+        write(pa.table({"query": ["q"], "pos": [["a"]], "neg": [["b"]]}), folder / "good.parquet")
+        (folder / "bad.parquet").write_bytes(b"PAR1")
+    columns = {"candidates": ["pos", "neg"]}
+    config = job(folder, tmp_path / "out", columns=columns, skip_bad_files=True)
+    assert [pair[-1] for pair in pairs_of(config)] == ["a", "b"]
+    [note] = look_at_input(config).notes
+    assert note.startswith("Skipped, as input.skip_bad_files says: bad.")
+    with pytest.raises(InputError, match="bad."):
+        pairs_of(job(folder, tmp_path / "other", columns=columns))
 
 
 def test_parquet_of_other_columns_is_refused_for_each_file_and_with_a_config_that_reads_it(tmp_path: Path) -> None:

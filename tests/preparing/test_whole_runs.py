@@ -95,6 +95,16 @@ def test_prepare_alone_needs_its_own_section_only(tmp_path: Path, capsys: pytest
     assert "prepare.run" in capsys.readouterr().err
 
 
+def test_the_form_of_a_run_without_a_known_name(tmp_path: Path) -> None:
+    SMALL.write(tmp_path)
+    (tmp_path / "run.bm25").write_text("q1 X d1 1 1.0 t\nq2 X d2 1 1.0 t\n")
+    places = {name: str(tmp_path / f"{name}.jsonl") for name in REFERENCE_FILES} | {"run": str(tmp_path / "run.bm25")}
+    config = tmp_path / "prepare.yaml"
+    config.write_text(yaml.safe_dump({"prepare": {**places, "run_format": "trec", "output": str(tmp_path / "input")}}))
+    assert run_command(["prepare", str(config)]) == 0
+    assert [query[0] for query in queries_in(tmp_path / "input")] == ["q1", "q2"]
+
+
 def test_several_jobs_share_one_prepared_input(tmp_path: Path) -> None:
     shared = {name: str(tmp_path / f"{name}.jsonl") for name in REFERENCE_FILES} | {"output": str(tmp_path / "input")}
     config = config_file(tmp_path, prepare=shared)

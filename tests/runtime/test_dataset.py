@@ -62,7 +62,8 @@ def test_a_dataset_of_queries_gives_a_dataset_with_the_same_rows(reranker: Reran
 
     expected = in_memory(table, reranker, **asked).filter((pl.col("query_id") != "q1") & (pl.col("rank") < 3))
     assert len(expected) > 20
-    assert_frame_equal(asyncio.run(pipeline()), expected, rel_tol=0, abs_tol=1e-5)
+    found = asyncio.run(pipeline()).cast(expected.schema)  # a filter gives rows of Python
+    assert_frame_equal(found, expected, rel_tol=0, abs_tol=1e-5)
     assert ray.is_initialized()
 
 
