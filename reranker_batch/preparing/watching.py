@@ -59,10 +59,11 @@ class Watch:
             return
         known = self.mapped.columns.model_dump()
         changed = {key: value for key, value in again.columns.model_dump().items() if value != known[key]}
-        shown = yaml.safe_dump({"columns": changed}, default_flow_style=True, width=10_000).strip()
+        section = {"input": {"format": self.format, "columns": changed}}
+        shown = yaml.safe_dump(section, default_flow_style=True, sort_keys=False, width=10_000).strip()
         raise InputError(
             f"There are columns of input.format={self.format} that the rows at the beginning do not have: "
-            f"{', '.join(more)}. Set input.{shown[1:-1]}, so that they are read."
+            f"{', '.join(more)}. Set {shown[1:-1]}, so that they are read."
         )
 
 

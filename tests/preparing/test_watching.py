@@ -59,13 +59,11 @@ def test_what_the_sample_did_not_show_stops_the_job_and_the_columns_of_the_messa
 ) -> None:
     path = written(tmp_path, [row], last)
     of_format = {"format": "n-tuples" if row is TUPLE else "tevatron"}
-    with pytest.raises(
-        InputError, match=rf"do not have: {more}\. Set input\.columns: .* in\.jsonl, line \d+ on"
-    ) as info:
+    with pytest.raises(InputError, match=rf"do not have: {more}\. Set input: .* in\.jsonl, line \d+ on") as info:
         pairs_of(job(path, tmp_path / "out", **(of_format if is_named else {})))
-    shown = yaml.safe_load(str(info.value).partition("Set input.columns: ")[2].partition(", so that")[0])
-    assert shown == columns
-    found = pairs_of(job(path, tmp_path / "again", **of_format, columns=shown))
+    shown = yaml.safe_load(str(info.value).partition("Set input: ")[2].partition(", so that")[0])
+    assert shown == {**of_format, "columns": columns}
+    found = pairs_of(job(path, tmp_path / "again", **shown))
     assert found[-1][3] == ("T late" if more == "title" else "late")
 
 
