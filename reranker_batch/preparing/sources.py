@@ -80,9 +80,7 @@ class RunTable:
         key, name = ("score", self.score) if self.score is not None else ("rank", self.rank)
         assert name is not None
         values = column_at(raw.table, name)
-        values = list_values(values) if self.is_nested else values
-        if len(values) != len(parents):
-            raise InputError(f"{raw.file}: the lists {name!r} and {self.doc_id!r} differ in length.")
+        values = self._listed(values, raw, parents, name) if self.is_nested else values
         try:
             return scores(values) if key == "score" else ranks(values)
         except NotANumberError as error:
@@ -91,6 +89,24 @@ class RunTable:
                 f"{raw.place(int(parents[error.row]))}: the {key} {error.value!r} is no {what} that can be ordered. "
                 f"Mend the row, or name another column in prepare.run.{key}."
             ) from None
+
+    def _listed(self, lists: pa.Array, raw: RawRows, parents: LongArray, name: str) -> pa.Array:
+        """The values of lists that are as long as those of the documents."""
+        if pa.types.is_null(lists.type):
+            lists = lists.cast(pa.large_list(pa.large_string()))
+        if not is_list_like(lists.type):
+            raise InputError(
+                f"{raw.place(0)}: {name!r} is no list, but {self.doc_id!r} is: a list with a value for each of its "
+                "documents is expected. Name such a column in prepare.run, or leave it out of the run."
+            )
+        own, others = list_lengths(lists), np.bincount(parents, minlength=len(lists))
+        if len(rows := np.flatnonzero(own != others)):
+            row = int(rows[0])
+            raise InputError(
+                f"{raw.place(row)}: the lists {name!r} and {self.doc_id!r} have {own[row]:,} and {others[row]:,} "
+                "values. Mend the row, so that each document has one."
+            )
+        return list_values(lists)
 
 
 @dataclass(frozen=True)

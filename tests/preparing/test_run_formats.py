@@ -108,3 +108,20 @@ def test_the_columns_of_a_corpus(tmp_path: Path, corpus: str, columns: dict[str,
     prepared(SMALL.config(tmp_path, corpus={"path": str(tmp_path / "corpus.tsv"), **columns}), tmp_path / "out")
     texts = {one[0]: one[1] for query in queries_in(tmp_path / "out") for one in query[2]}
     assert texts == {"d1": "one", "d2": "two", "d3": None, "q1": None}
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ([0.5, 0.1], r"run.jsonl, line 1: the lists 'score' and 'doc_id' have 1 and 2 values"),
+        (0.5, r"'score' .* different types|'score' is no list"),
+    ],
+)
+def test_lists_of_scores_are_compared_row_by_row(tmp_path: Path, second: object, message: str) -> None:
+    rows = [
+        {"query_id": "q1", "doc_id": ["d1", "d3"], "score": [1.0] if isinstance(second, list) else 1.0},
+        {"query_id": "q2", "doc_id": ["d2"], "score": second},
+    ]
+    write_lines(tmp_path / "run.jsonl", rows)
+    with pytest.raises(InputError, match=message):
+        ids_in(tmp_path / "in", run=str(tmp_path / "run.jsonl"))
