@@ -12,7 +12,7 @@ from reranker_batch.storage.retrying import retried
 
 _CORPUS = re.compile(r"(corpus|collection|documents|docs|passages)\b", re.IGNORECASE)
 _QUERIES = re.compile(r"(queries|topics|questions)\b", re.IGNORECASE)
-_RUN = re.compile(r"top_ranked$|(runs?|bm25|results)\b|.*\brun\b.*|.*\.trec(\.gz|\.zst)?$", re.IGNORECASE)
+_RUN = re.compile(r"(top_ranked|runs?|bm25|results)\b|.*\brun\b.*|.*\.trec(\.gz|\.zst)?$", re.IGNORECASE)
 _QRELS = re.compile(r"qrels\b", re.IGNORECASE)
 _NO_TABLES = (".yaml", ".yml", ".md", ".py", ".sh", ".log", ".html")
 _SPLITS = ("test", "dev", "validation", "train")

@@ -123,7 +123,7 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
             return Look(config)
         raise
     if not len(seen):
-        raise InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
+        raise _without_rows(config, files)
     if config.format != "auto":
         return _named(config, files, seen)
     asked = ColumnMap(config.layout, config.columns)
@@ -134,6 +134,10 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
         if recognised is not None:
             return recognised
         return _refused(config, files, seen, error)
+
+
+def _without_rows(config: InputConfig, files: TableFiles) -> InputError:
+    return InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
 
 
 def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
@@ -222,6 +226,8 @@ def recognise(place: str) -> Recognised:
     config = InputConfig(path=place)
     files = _opened(config)
     seen = _seen(config, files)
+    if not len(seen):
+        raise _without_rows(config, files)
     if _is_top1000(files, seen):
         files = open_table(place, has_header=False)
         seen = _seen(config, files)
