@@ -125,3 +125,16 @@ def test_lists_of_scores_are_compared_row_by_row(tmp_path: Path, second: object,
     write_lines(tmp_path / "run.jsonl", rows)
     with pytest.raises(InputError, match=message):
         ids_in(tmp_path / "in", run=str(tmp_path / "run.jsonl"))
+
+
+def test_a_file_of_other_columns_is_named(tmp_path: Path) -> None:
+    for name, second in (("header", "d3\tz\nd1\ty\n"), ("names", "id\tbody\nd3\tz\n")):
+        folder = tmp_path / name
+        (folder / "corpus").mkdir(parents=True)
+        (folder / "corpus" / "a.tsv").write_text("id\ttext\nd2\tx\n")
+        (folder / "corpus" / "b.tsv").write_text(second)
+        with pytest.raises(InputError, match=r"b.tsv has no column '(id|text)', which .* other files .* have"):
+            ids_in(folder / "in", corpus=str(folder / "corpus"))
+    pl.DataFrame({"query_id": ["q1"], "hits": [[{"doc_id": "d1"}]]}).write_parquet(tmp_path / "run.parquet")
+    with pytest.raises(InputError, match=r"no column 'hits.doc_id'.* does not lead through a list"):
+        ids_in(tmp_path / "in", run={"path": str(tmp_path / "run.parquet"), "doc_id": "hits.doc_id"})
