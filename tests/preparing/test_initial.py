@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from layout_files import NAMES, expected_of, lay_out
+from object_store import object_store
 from row_layouts import LAYOUTS
 from tables import nested_table, pairs_table, random_groups, write
 
@@ -18,6 +19,7 @@ from reranker_batch.errors import InputError
 from reranker_batch.job.estimate import estimate_job
 from reranker_batch.preparing.folders import tables_in
 from reranker_batch.preparing.initial import first_config, write_first_config
+from reranker_batch.storage.filesystem import resolve
 
 
 def written(place: Path, folder: Path) -> JobConfig:
@@ -149,3 +151,15 @@ def test_lists_of_ranked_ids_in_a_file_are_a_run(tmp_path: Path) -> None:
     tables = tables_in(str(tmp_path))
     assert tables is not None
     assert tables.run == f"{tmp_path}/top_ranked.jsonl"
+
+
+def test_a_folder_of_a_store_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch, "tables") as options:
+        filesystem, _ = resolve(f"s3://tables{options}")
+        for name in ("corpus.jsonl", "queries.jsonl", "qrels/dev.tsv", "qrels/test.tsv"):
+            with filesystem.open_output_stream(f"tables/beir/{name}"):
+                pass
+        tables = tables_in(f"s3://tables/beir/{options}")
+        assert tables is not None
+        assert tables.run == f"s3://tables/beir/qrels/test.tsv{options}"
+        assert tables.corpus == f"s3://tables/beir/corpus.jsonl{options}"
