@@ -138,3 +138,9 @@ def test_a_file_of_other_columns_is_named(tmp_path: Path) -> None:
     pl.DataFrame({"query_id": ["q1"], "hits": [[{"doc_id": "d1"}]]}).write_parquet(tmp_path / "run.parquet")
     with pytest.raises(InputError, match=r"no column 'hits.doc_id'.* does not lead through a list"):
         ids_in(tmp_path / "in", run={"path": str(tmp_path / "run.parquet"), "doc_id": "hits.doc_id"})
+
+
+def test_an_empty_run_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "run.txt").touch()
+    with pytest.raises(InputError, match=r"run.txt is empty. Check prepare.run"):
+        ids_in(tmp_path / "in", run=str(tmp_path / "run.txt"))
