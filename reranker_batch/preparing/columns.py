@@ -63,7 +63,13 @@ class _Seen:
         names = tuple((columns_seen(files) if files.form == "parquet" else rows.schema).names)
         if not names:
             raise InputError(f"{key}: {files.files[0].path} has no rows. Check {key}.path.")
-        return cls(key, files, names, rows)
+        seen = cls(key, files, names, rows)
+        if seen.is_by_place and len(files.files) > 1 and (most := len(columns_seen(files))) != len(names):
+            raise InputError(
+                f"{key}: {files.files[0].path} has {len(names)} columns without names, another of the files {most}. "
+                f"Give files of the same columns: check {key}.path."
+            )
+        return seen
 
     @property
     def is_by_place(self) -> bool:

@@ -144,3 +144,11 @@ def test_an_empty_run_is_said_to_be_empty(tmp_path: Path) -> None:
     (tmp_path / "run.txt").touch()
     with pytest.raises(InputError, match=r"run.txt is empty. Check prepare.run"):
         ids_in(tmp_path / "in", run=str(tmp_path / "run.txt"))
+
+
+def test_files_without_headers_have_the_same_number_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.tsv").write_text(MSMARCO)
+    (tmp_path / "runs" / "b.tsv").write_text(TREC.replace(" ", "\t"))
+    with pytest.raises(InputError, match=r"a.tsv has 3 columns without names, another of the files 6"):
+        ids_in(tmp_path / "in", run=str(tmp_path / "runs"))
