@@ -56,8 +56,8 @@ else:  # the key is a word of Python, which a class body cannot declare
                 Field(
                     "qrels",
                     description="What says which candidates are relevant. qrels: a file of relevance judgments. "
-                    "column: a field of the candidates, or a column of the pairs layout. top1: the candidate with the "
-                    "highest score.",
+                    "column: a field of the candidates, a list of as many values beside them, or a column of the "
+                    "pairs layout. top1: the candidate with the highest score.",
                 ),
             )
         },
@@ -198,6 +198,9 @@ class LabelsConfig(Section):
             raise ValueError(f"agreement.min_teachers={least} is more than the {len(names)} teachers")
         if self.false_negatives == "relabel" and len(names) < 2:
             raise ValueError("false_negatives: relabel needs two teachers or more")
+        targets = [wanted.target for wanted in self.exports]
+        if len(set(targets)) < len(targets):
+            raise ValueError("two exports have one target")
         if self.scale == "calibrated" and self.positives.source == "top1":
             raise ValueError("scale: calibrated needs judgments: set positives.from to qrels or column")
         return self

@@ -10,7 +10,7 @@ from reranker_batch.exporting.formats import Exported, Source
 from reranker_batch.exporting.jsonl import JSONL
 from reranker_batch.exporting.labels import FinishedLabels
 from reranker_batch.exporting.mteb import MTEB
-from reranker_batch.exporting.training import TRAINING_SETS
+from reranker_batch.exporting.training import TRAINING_SETS, refuse_foreign
 from reranker_batch.exporting.trec import MSMARCO, TREC
 from reranker_batch.storage.filesystem import Folder
 from reranker_batch.storage.places import is_within
@@ -23,6 +23,7 @@ LABELS: Source[FinishedLabels] = Source(
 )
 SOURCES: tuple[Source[Any], ...] = (LABELS, RESULTS)
 """The first one that a folder fits is taken."""
+TRAINING_NAMES = frozenset(each.name for each in TRAINING_SETS)
 
 
 def export(output: str, target: str, *, format: str, **options: str | None) -> Exported:
@@ -44,8 +45,23 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     source = next(source for source in SOURCES if source.is_at(Folder.at(output)))
     chosen = source.format(format, given)
     opened = source.open(output)
-    if is_within(target, output):
-        raise ConfigError(f"{target} lies in the output, {output}. Give a file outside.")
+    _refuse_inside(target, output)
     exported = Exported(target)
     chosen.write(opened, target, given, exported)
     return exported
+
+
+def check_target(format: str, target: str, output: str) -> None:
+    """Refuse a place for an export of labels that are still to be made.
+
+    Raises:
+        ConfigError: It lies in the labels, or is a folder with files of something else.
+    """
+    _refuse_inside(target, output)
+    if format in TRAINING_NAMES:
+        refuse_foreign(Folder.at(target))
+
+
+def _refuse_inside(target: str, output: str) -> None:
+    if is_within(target, output):
+        raise ConfigError(f"{target} lies in the output, {output}. Give a place outside.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,13 +94,23 @@ class TrainingSet:
             return False
         found = parsed(read_file(folder, RECORD)) if RECORD in names else {}
         if {name: found.get(name) for name in record} != record:
-            raise ConfigError(
-                f"{folder.uri} holds files of something else, such as {names[0]!r}. Use an empty or a new folder."
-            )
+            raise _is_foreign(folder, names)
         if found["status"] != "complete":
             return False
         exported.queries, exported.rows, exported.left_out = found["queries"], found["rows"], found["left_out"]
         return True
+
+
+def refuse_foreign(folder: Folder) -> None:
+    """Raises ConfigError where a folder has files and is no training set."""
+    if (names := names_in(folder)) and RECORD not in names:
+        raise _is_foreign(folder, names)
+
+
+def _is_foreign(folder: Folder, names: Sequence[str]) -> ConfigError:
+    return ConfigError(
+        f"{folder.uri} holds files of something else, such as {names[0]!r}. Use an empty or a new folder."
+    )
 
 
 def _short(ids: pa.Table) -> pa.Schema:

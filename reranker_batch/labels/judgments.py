@@ -14,11 +14,12 @@ import pyarrow.compute as pc
 from reranker_batch.config.labels import PositivesConfig
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.pairs import BoolArray
-from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.ragged import LongArray, offsets_of
 from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.errors import InputError
+from reranker_batch.schema import is_list_like
 from reranker_batch.storage.input.qrels import QRELS, read_qrels
-from reranker_batch.storage.values import one_chunk
+from reranker_batch.storage.values import list_lengths, list_values, one_chunk
 
 _SEEDS = 64
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -53,7 +54,7 @@ class Unjudged:
 
 @dataclass(frozen=True)
 class ColumnJudgments:
-    """A passthrough column of the candidates; null is not judged."""
+    """A passthrough column of the candidates, or of the queries with a list of as many values; null is not judged."""
 
     name: str
 
@@ -62,20 +63,44 @@ class ColumnJudgments:
         return f"column {self.name}"
 
     def of(self, rows: UnitRows) -> tuple[LongArray, BoolArray]:
-        if self.name not in rows.candidates.column_names:
-            raise InputError(
-                f"labels.positives.column: {self.name} is a column of the queries. A field of the candidates, or a "
-                "column of the pairs layout is expected."
-            )
-        column = rows.candidates[self.name]
         try:
-            values = one_chunk(column.chunks, column.type).cast(pa.int64())
+            values = self._values(rows).cast(pa.int64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
                 f"labels.positives.column: {self.name} has a value that is no relevance: {error}."
             ) from None
         judged = values.is_valid().to_numpy(zero_copy_only=False)
         return pc.fill_null(values, 0).to_numpy().astype(np.int64), judged
+
+    def _values(self, rows: UnitRows) -> pa.Array:
+        """The value of each row of `candidates`."""
+        if self.name in rows.candidates.column_names:
+            column = rows.candidates[self.name]
+            return one_chunk(column.chunks, column.type)
+        column = rows.queries[self.name]
+        lists = one_chunk(column.chunks, column.type)
+        if not is_list_like(lists.type):
+            raise InputError(
+                f"labels.positives.column: {self.name} is a column of the queries, with one value for all candidates. "
+                "A field of the candidates, a column of the pairs layout or of lists is expected."
+            )
+        self._require_lengths(rows, lists)
+        query = rows.candidates["query_at"].to_numpy()
+        at = offsets_of(list_lengths(lists))[query] + rows.candidates["index"].to_numpy()
+        return list_values(lists).take(pa.array(at, mask=~lists.is_valid().to_numpy(zero_copy_only=False)[query]))
+
+    def _require_lengths(self, rows: UnitRows, lists: pa.Array) -> None:
+        """Raises InputError where a query has another number of values than of candidates."""
+        dead = rows.dead_letters.filter(pc.is_valid(rows.dead_letters["index"]))
+        query = np.concatenate([table["query_at"].to_numpy() for table in (rows.candidates, dead)])
+        counts, lengths = np.bincount(query, minlength=len(lists)), list_lengths(lists)
+        is_wrong = (counts != lengths) & (counts > 0) & lists.is_valid().to_numpy(zero_copy_only=False)
+        if is_wrong.any():
+            at = int(np.flatnonzero(is_wrong)[0])
+            raise InputError(
+                f"labels.positives.column: {self.name} of query {rows.queries['query_id'][at].as_py()!r} has "
+                f"{lengths[at]} values for {counts[at]} candidates."
+            )
 
 
 @dataclass(frozen=True)

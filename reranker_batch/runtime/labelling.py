@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reranker_batch.config import InputConfig, JobConfig
+from reranker_batch.config import JobConfig
 from reranker_batch.config.labels import LabelConfig, TeacherConfig
 from reranker_batch.config.yaml_file import read_config_file
 from reranker_batch.errors import CommitError, ConfigError, described
-from reranker_batch.exporting.export import export
+from reranker_batch.exporting.export import check_target, export
 from reranker_batch.labels.finishing import make_labels
+from reranker_batch.labels.judgments import judgments_of
 from reranker_batch.labels.making import open_label_job
 from reranker_batch.labels.reasons import MEANINGS
+from reranker_batch.labels.record import check_is_free, read_record
 from reranker_batch.labels.report import LabelReport
 from reranker_batch.labels.teachers import check_output, open_teacher
 from reranker_batch.page.labels import write_label_page
@@ -40,7 +42,10 @@ def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
     _check_places(config)
-    for teacher, job in _unfinished(config):
+    unfinished = _unfinished(config)
+    if unfinished:
+        _check_rest(config)
+    for teacher, job in unfinished:
         _run_teacher(teacher, job, show_progress=show_progress)
     on_progress = _tell if show_progress else _say_nothing
     report = make_labels(open_label_job(config), on_recorded=_write_page, on_progress=on_progress)
@@ -65,6 +70,21 @@ def _check_places(config: LabelConfig) -> None:
             )
 
 
+def _check_rest(config: LabelConfig) -> None:
+    """Refuse before any teacher runs what would be refused after all have run.
+
+    Raises:
+        InputError: The qrels cannot be read.
+        ConfigError: A folder that is to be written holds files of others.
+    """
+    judgments_of(config.labels.positives)
+    output = Folder.at(config.output.path)
+    if read_record(output) is None:
+        check_is_free(output)
+    for wanted in config.labels.exports:
+        check_target(wanted.format, wanted.target, config.output.path)
+
+
 def _unfinished(config: LabelConfig) -> Sequence[tuple[TeacherConfig, JobConfig]]:
     """The teachers that have to run, each with its job. All are checked before the first one runs."""
     jobs = []
@@ -85,7 +105,7 @@ def _job_of(teacher: TeacherConfig, path: str, config: LabelConfig) -> JobConfig
     """The config of a teacher, with the output and the input that the config of labels names."""
     values = read_config_file(Path(path), JobConfig)
     if config.input is not None:
-        values["input"] = _with_judgments(config.input, config.labels.positives.column).model_dump()
+        values["input"] = config.input.model_dump()
     output: Any = values.get("output") or {}
     if isinstance(output, dict):
         values["output"] = {"layout": "nested", **output, "path": teacher.output}
@@ -94,15 +114,25 @@ def _job_of(teacher: TeacherConfig, path: str, config: LabelConfig) -> JobConfig
     except ConfigError as error:
         raise ConfigError(f"Teacher {teacher.name}, {path}: {error}") from None
     check_output(teacher.name, job.output.layout, job.ranking.top_n)
-    return job
+    return _with_judgments(job, teacher, config.labels.positives.column)
 
 
-def _with_judgments(source: InputConfig, column: str | None) -> InputConfig:
-    """With the column of judgments, which an input that has to be converted keeps only if it is asked for."""
-    kept = source.columns.passthrough
+def _with_judgments(job: JobConfig, teacher: TeacherConfig, column: str | None) -> JobConfig:
+    """With the column of judgments, which an input that has to be converted keeps only if it is asked for.
+
+    Raises:
+        ConfigError: The input is prepared from a run, a corpus and queries, and has no such column.
+    """
+    kept = job.input.columns.passthrough
     if column is None or column in kept:
-        return source
-    return source.model_copy(update={"columns": source.columns.model_copy(update={"passthrough": [*kept, column]})})
+        return job
+    if job.prepare.is_wanted:
+        raise ConfigError(
+            f"labels.positives.column={column}: the input of teacher {teacher.name} is prepared from a run, which has "
+            "no such column. Use positives.from: qrels."
+        )
+    columns = job.input.columns.model_copy(update={"passthrough": [*kept, column]})
+    return job.model_copy(update={"input": job.input.model_copy(update={"columns": columns})})
 
 
 def _run_teacher(teacher: TeacherConfig, job: JobConfig, *, show_progress: bool) -> None:

@@ -317,6 +317,35 @@ def test_a_column_of_the_queries_is_refused(tmp_path: Path) -> None:
         bench.label(["one"], positives={"from": "column", "column": "grade"})
 
 
+def test_lists_beside_the_candidates_say_what_is_relevant(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    groups = [
+        chosen("q", ("a", 5.0), ("b", 1.0)),
+        chosen("none"),
+        chosen("unjudged", ("c", 1.0)),
+        chosen("p", ("d", 0)),
+    ]
+    bench.write_input(groups, grades=[[0, 2], [], None, [None]])
+    bench.teach("one", ChosenScorer(0))
+    bench.label(
+        ["one"], positives={"from": "column", "column": "grades"}, negatives={"min_num": 0}, false_negatives="keep"
+    )
+    assert decided(bench) == {
+        "a": "kept_false_negative",
+        "b": "positive",
+        "c": "no_positive",
+        "d": "no_positive",
+    }
+
+
+def test_lists_that_do_not_fit_the_candidates_are_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.write_input([chosen("q", ("a", 5.0), ("b", 1.0))], grades=[[1]])
+    bench.teach("one", ChosenScorer(0))
+    with pytest.raises(InputError, match="grades of query 'q' has 1 values for 2 candidates"):
+        bench.label(["one"], positives={"from": "column", "column": "grades"})
+
+
 def unit_of(lengths: Sequence[int], row_start: int = 0) -> UnitPlaces:
     span = Span(0, "a.parquet", row_start, row_start + len(lengths), FileIdentity(0, None, ""))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

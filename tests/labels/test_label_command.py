@@ -88,6 +88,47 @@ def test_a_config_of_a_teacher_that_cannot_be_joined_is_refused_before_anything_
     assert not (config.parent / "labels").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"positives": {"from": "qrels", "qrels": "gone.txt"}}, "The qrels gone.txt cannot be read"),
+        ({"positives": {"from": "column", "column": "gone"}}, "Column 'gone' is missing"),
+        ({"exports": [{"format": "st-list", "target": "."}]}, "holds files of something else"),
+        ({"exports": [{"format": "trec", "target": "labels/run.trec"}]}, "labels/run.trec lies in the output"),
+        ({"exports": [{"format": name, "target": "a"} for name in ("st-list", "st-pair")]}, "two exports have one"),
+    ],
+)
+def test_what_would_be_refused_at_the_end_is_refused_before_a_teacher_runs(
+    config: Path,
+    labels: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(config.parent)
+    change(config, labels={**yaml.safe_load(config.read_text())["labels"], **labels}, output={"path": "labels"})
+    assert run_command(["label", str(config)]) == 2
+    assert message in capsys.readouterr().err
+    assert not (config.parent / "mini").exists()
+
+
+def test_a_teacher_with_an_input_of_its_own_keeps_the_column_of_judgments(config: Path) -> None:
+    values = yaml.safe_load(config.read_text())
+    change(config.parent / "teacher.yaml", input=values["input"])
+    change(config, input=None)
+    assert run_command(["label", str(config)]) == 0
+
+
+def test_a_column_of_judgments_is_refused_for_an_input_that_is_prepared_from_a_run(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = {name: str(config.parent / name) for name in ("run", "queries", "corpus")}
+    change(config.parent / "teacher.yaml", prepare=tables)
+    change(config, input=None)
+    assert run_command(["label", str(config)]) == 2
+    assert "labels.positives.column=grade: the input of teacher mini is prepared" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["mini", "mini/labels", "."])
 def test_labels_inside_or_around_a_teacher_are_refused(
     config: Path, place: str, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -89,3 +90,21 @@ def test_a_folder_that_is_not_there_is_no_model_to_explain(tmp_path: Path) -> No
     explained = explain_model(str(tmp_path))
     assert explained.rows[0] == ("what it is", "no model of transformers: config.json cannot be read, or is missing")
     assert "no config.json" in str(explained.refusal)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("tokenizer_config.json", {"model_max_length": 5}, "the model reads 5 tokens of a pair. 3 of them are special"),
+        ("config.json", {"layer_norm_eps": "1e-12"}, "config.json is not accepted by transformers: .*layer_norm_eps"),
+    ],
+)
+def test_settings_that_no_model_works_with_are_told_by_their_file(
+    tmp_path: Path, file: str, change: dict[str, object], message: str
+) -> None:
+    folder = shutil.copytree(resolve_model("builtin:mini").folder, tmp_path / "model")
+    settings = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(settings | change))
+    refusal = explain_model(str(folder)).refusal
+    assert refusal is not None
+    assert re.search(message, str(refusal), re.DOTALL)

@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, normalizers
 
 from reranker_batch.core.inputs import TokenInputs, as_tokens
-from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairEncoder, PairTemplate, assemble_pairs
+from reranker_batch.core.pairs import (
+    EncodedPairs,
+    EncodedTexts,
+    PairEncoder,
+    PairTemplate,
+    assemble_pairs,
+    max_query_tokens,
+)
 from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError, RerankerBatchError
 from reranker_batch.model.encoding.canaries import PLAIN_TEXTS, SPACED_TEXTS, TEXTS
@@ -154,8 +162,20 @@ class _Source:
 def _load_encoder(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> ModelPairEncoder:
     source = _read_source(folder, recipe, trust_remote_code=trust_remote_code)
     encoder = _ENCODERS[recipe.kind](source)
+    _require_room(folder, encoder)
     require_same_template(folder, recipe, encoder, source.tokenizer)
     return encoder
+
+
+def _require_room(folder: Path, encoder: ModelPairEncoder) -> None:
+    """Raises ModelError for a model that would read no token of a document behind a long query."""
+    maximum, around = encoder.max_pair_tokens, encoder.num_special_tokens
+    if maximum - around - max_query_tokens(maximum) < 1:
+        raise ModelError(
+            f"The files in {folder} say that the model reads {maximum} tokens of a pair. {around} of them are special "
+            "tokens or the template, so that a document has no place. Compare model_max_length in "
+            "tokenizer_config.json and max_seq_length in sentence_bert_config.json with the source."
+        )
 
 
 def _read_source(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> _Source:
@@ -235,6 +255,10 @@ def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code, **native
             )
+    except StrictDataclassError as error:  # transformers looks at config.json for the tokenizer too
+        raise ModelError(
+            f"{folder / 'config.json'} is not accepted by transformers: {error}. Copy the model again."
+        ) from error
     except Exception as error:  # Depending on what is missing, transformers raises about anything.
         raise ModelError(
             f"The tokenizer in {folder} cannot be loaded: {type(error).__name__}: {error}. A folder with "
