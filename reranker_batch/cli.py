@@ -290,7 +290,8 @@ def redrive(
         complain("warning: query ids repeat, so the second result cannot be merged by them")
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in redriven.reasons.items())
     say(f"{target}: {redriven.num_candidates:,} candidates ({reasons}). Score them with the same config and")
-    say(f"  --set input.path={target} --set output.path=NEW, then merge as docs/usage.md shows.")
+    settings = [f"input.path={target}", *redriven.overrides, "output.path=NEW"]
+    say(f"  {' '.join(f'--set {setting}' for setting in settings)}, then merge as docs/usage.md shows.")
 
 
 @_command

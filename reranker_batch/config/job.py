@@ -59,7 +59,8 @@ class JobConfig(ConfigFile):
         if self.prepare.is_wanted and self.input.path != place and not is_folder:
             raise ValueError(
                 f"input.path={self.input.path} and prepare.run={self.prepare.run.path} are both inputs. Leave "
-                f"input.path out: it is {place}, where the prepared input goes"
+                f"input.path out: it is {place}, where the prepared input goes. To read what `redrive` wrote, set "
+                "prepare.run: null"
             )
         return self
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -121,7 +121,7 @@ class Resolver:
             query_id=self._id("query_id", config.query_id),
             query=self._text("query", config.query),
             doc_id=self._id("doc_id", config.doc_id),
-            document=tuple(self._text("document", column) for column in as_list(config.document)),
+            document=self._texts_in(self.schema, self.name),
             is_joined=isinstance(config.document, list),
             separator=config.separator,
             is_open=self.is_open,
@@ -131,7 +131,9 @@ class Resolver:
     def _nested(self) -> Adaption:
         config = self.config
         query = self._text("query", config.query)
-        lists = tuple(CandidateList(str(one), self._candidates(one)) for one in as_list(config.candidates))
+        candidates = as_list(config.candidates)
+        may_lack = self._may_lack(self.schema, candidates)
+        lists = tuple(CandidateList(str(one), self._candidates(one, may_lack=may_lack)) for one in candidates)
         fields = self._fields(lists)
         has_structs = any(self._struct_of(one) is not None for one in lists)
         doc_id, has_id_list = self._nested_id(lists, fields, has_structs=has_structs)
@@ -152,7 +154,16 @@ class Resolver:
             candidate_passthrough=inner,
         )
 
-    def _candidates(self, column: Column) -> Path:
+    def _may_lack(self, schema: pa.Schema, columns: Sequence[Column]) -> bool:
+        """Whether the sample need not have all of several columns: rows of JSON leave out what they have no value for.
+
+        One of them has to be there.
+        """
+        return self.is_open and any(find(schema, column) is not None for column in columns)
+
+    def _candidates(self, column: Column, *, may_lack: bool) -> Path:
+        if may_lack and find(self.schema, column) is None:
+            return split(column)
         path = self._need("candidates", column)
         seen = type_at(self.schema, path)
         item = seen.value_type if is_list_like(seen) else None
@@ -166,7 +177,8 @@ class Resolver:
         return path
 
     def _struct_of(self, one: CandidateList) -> pa.StructType | None:
-        return candidate_struct(type_at(self.schema, one.column))
+        path = find(self.schema, one.name)
+        return None if path is None else candidate_struct(type_at(self.schema, path))
 
     def _fields(self, lists: tuple[CandidateList, ...]) -> pa.Schema:
         """The fields of the structs of all lists together."""
@@ -179,8 +191,18 @@ class Resolver:
         return pa.schema(list(fields.values()))
 
     def _documents(self, fields: pa.Schema) -> tuple[Path, ...]:
+        return self._texts_in(fields, "the candidates")
+
+    def _texts_in(self, schema: pa.Schema, where: str) -> tuple[Path, ...]:
+        """The columns of a document."""
         columns = as_list(self.config.document)
-        return tuple(self._text_in(fields, "document", column, "the candidates") for column in columns)
+        may_lack = self._may_lack(schema, columns)
+        return tuple(
+            split(column)
+            if may_lack and find(schema, column) is None
+            else self._text_in(schema, "document", column, where)
+            for column in columns
+        )
 
     def _nested_id(
         self, lists: tuple[CandidateList, ...], fields: pa.Schema, *, has_structs: bool

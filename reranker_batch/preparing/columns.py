@@ -8,8 +8,8 @@ from typing import Literal
 
 import pyarrow as pa
 
-from reranker_batch.config.columns import Column
-from reranker_batch.config.prepare import PrepareConfig, RunConfig, TextsConfig
+from reranker_batch.config.columns import Column, as_list
+from reranker_batch.config.prepare import PrepareConfig, RunConfig, Texts, TextsConfig
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.sources import RunTable, TextTable, column_at
 from reranker_batch.printing import listed
@@ -32,6 +32,7 @@ TEXTS = {
 }
 TITLE = "title"
 _HEADERLESS: tuple[Form, ...] = ("tsv", "csv")
+_OPEN: tuple[Form, ...] = ("jsonl", "json")
 _TREC_RUN, _TREC_QRELS = 6, 4
 _SAMPLED_ROWS = 200
 
@@ -49,7 +50,7 @@ class _Seen:
     def of(
         cls, place: str, key: str, form: Form | Literal["auto"], columns: Sequence[Column | None], known: Sequence[str]
     ) -> _Seen:
-        """Files of columns have a header where a column is named, or a name of the first line is known."""
+        """Files of columns have a header where a column is named, or the first line has names that are known."""
         ids = {*known, *(str(column) for column in columns)}
         files = open_table(place, form=form, has_header=False, key=key)
         if files.form in _HEADERLESS:
@@ -57,12 +58,18 @@ class _Seen:
             named = {str(value).strip().lower() for row in first for value in row.values()}
             by_place = any(isinstance(column, int) for column in columns)
             by_name = any(isinstance(column, str) for column in columns)
-            files = replace(files, has_header=not by_place and (by_name or bool(named & set(known))))
+            files = replace(files, has_header=not by_place and (by_name or _are_names(named & set(known))))
         rows = _first_rows(files, ids)
         names = tuple((columns_seen(files) if files.form == "parquet" else rows.schema).names)
         if not names:
             raise InputError(f"{key}: {files.files[0].path} has no rows. Check {key}.path.")
-        return cls(key, files, names, rows)
+        seen = cls(key, files, names, rows)
+        if seen.is_by_place and len(files.files) > 1 and (most := len(columns_seen(files))) != len(names):
+            raise InputError(
+                f"{key}: {files.files[0].path} has {len(names)} columns without names, another of the files {most}. "
+                f"Give files of the same columns: check {key}.path."
+            )
+        return seen
 
     @property
     def is_by_place(self) -> bool:
@@ -91,6 +98,11 @@ class _Seen:
         if name not in self.names and name.partition(".")[0] not in self.names:
             raise InputError(f"{self.key}.{key}: there is no column {name!r}. Columns: {listed(self.names, most=12)}.")
         return name
+
+
+def _are_names(found: set[str]) -> bool:
+    """Whether these values of a first line make it a header. A query or a document may be the one word `text`."""
+    return len(found) > 1 or bool(found - {*TEXTS["queries"], *TEXTS["corpus"]})
 
 
 def _first_rows(files: TableFiles, ids: Collection[str]) -> pa.Table:
@@ -188,9 +200,20 @@ def text_table(config: TextsConfig, kind: str) -> TextTable:
     seen = _Seen.of(config.path, key, "auto", [config.id, *texts], (*IDS[kind], *TEXTS[kind]))
     text_id = seen.one("id", config.id, IDS[kind], 0)
     if config.text is not None:
-        return TextTable(kind, seen.files, text_id, tuple(seen.one("text", text, (), 1) for text in texts))
-    title = [TITLE] if kind == "corpus" and TITLE in seen.names else []
+        return TextTable(kind, seen.files, text_id, _asked_texts(seen, config.text))
+    # Rows of JSON leave out what they have no value for: the first ones may be those without titles.
+    has_title = TITLE in seen.names or seen.files.form in _OPEN
+    title = [TITLE] if kind == "corpus" and has_title else []
     text = seen.maybe("text", None, TEXTS[kind], 1)
-    if text is None and not title:
+    if text is None and TITLE not in (seen.names if title else ()):
         text = seen.one("text", None, TEXTS[kind], 1)
     return TextTable(kind, seen.files, text_id, (*title, *([] if text is None else [text])))
+
+
+def _asked_texts(seen: _Seen, asked: Texts) -> tuple[str, ...]:
+    """The columns of a text; of several in JSON only one has to be in the first rows."""
+    names = [str(text) for text in as_list(asked)]
+    is_seen = [name in seen.names or name.partition(".")[0] in seen.names for name in names]
+    if seen.files.form in _OPEN and any(is_seen):
+        return tuple(names)
+    return tuple(seen.one("text", name, (), 1) for name in names)

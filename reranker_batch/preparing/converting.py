@@ -87,9 +87,8 @@ class Convert:
 
     def _rows(self, task: Task) -> Iterator[pa.Table]:
         """The prepared rows, some MiB at a time."""
-        wanted, ids = self.adaption.wanted, self.adaption.ids
         for share in task.shares:
-            for raw in read_piece(share.source.files, share.piece, wanted, ids):
+            for raw in read_piece(share.source.files, share.piece, share.source.wanted, self.adaption.ids):
                 yield adapted(raw, share.source, share.first_row)
 
 
@@ -100,6 +99,8 @@ def adapted(raw: RawRows, source: Source, first_row: int = 0) -> pa.Table:
         InputError: A column is not of the kind that it has to be. Names file, column and row.
     """
     try:
+        if source.watch is not None:
+            source.watch.check(raw.table.schema)
         table = _with_partitions(raw.table, source, raw.file)
         return adapt(table, source.adaption, RowPlaces(raw.file, raw.numbers + first_row))
     except InputError as error:

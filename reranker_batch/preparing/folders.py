@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from reranker_batch.errors import InputError, first_line
 from reranker_batch.storage.filesystem import Folder, is_builtin
 from reranker_batch.storage.retrying import retried
+from reranker_batch.uris import split_options
 
 _CORPUS = re.compile(r"(corpus|collection|documents|docs|passages)\b", re.IGNORECASE)
 _QUERIES = re.compile(r"(queries|topics|questions)\b", re.IGNORECASE)
-_RUN = re.compile(r"top_ranked$|(runs?|bm25|results)\b|.*\brun\b.*|.*\.trec(\.gz|\.zst)?$", re.IGNORECASE)
+_RUN = re.compile(r"(top_ranked|runs?|bm25|results)\b|.*\brun\b.*|.*\.trec(\.gz|\.zst)?$", re.IGNORECASE)
 _QRELS = re.compile(r"qrels\b", re.IGNORECASE)
 _NO_TABLES = (".yaml", ".yml", ".md", ".py", ".sh", ".log", ".html")
 _SPLITS = ("test", "dev", "validation", "train")
@@ -48,13 +49,18 @@ def tables_in(place: str) -> TableFolder | None:
     if corpus is None or queries is None or (run is None and judged is None):
         return None
     name = run if run is not None else _split_of(place, str(judged))
-    root = place.rstrip("/")
-    return TableFolder(f"{root}/{name}", f"{root}/{queries}", f"{root}/{corpus}", is_judged=run is None)
+    return TableFolder(_below(place, name), _below(place, queries), _below(place, corpus), is_judged=run is None)
+
+
+def _below(place: str, name: str) -> str:
+    """A file or folder in a folder, which may be a URI with options."""
+    plain, options = split_options(place)
+    return f"{plain.rstrip('/')}/{name}{options}"
 
 
 def _split_of(place: str, judged: str) -> str:
     """One file of a folder of judgments."""
-    names = _names(f"{place.rstrip('/')}/{judged}")
+    names = _names(_below(place, judged))
     by_split = (name for split in _SPLITS for name in sorted(names) if name.startswith(split))
     name = next(by_split, min(names, default=None))
     return judged if name is None else f"{judged}/{name}"

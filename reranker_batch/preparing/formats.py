@@ -159,6 +159,15 @@ def likely_ids(asked: ColumnsConfig) -> list[str]:
     return sorted(paths)
 
 
+def columns_of(named: Format) -> Iterator[Column]:
+    """All columns that a format may have, but for fields of its candidates."""
+    groups = (*named.candidates, *(named.document if named.layout == "pairs" else ()))
+    for group in (*named.query, *named.query_id, *groups):
+        yield from group if isinstance(group, tuple) else (group,)
+    if named.layout == "pairs" or named.kind != "structs":
+        yield from named.doc_id
+
+
 def _asked_ids(asked: ColumnsConfig) -> dict[str, Any]:
     lists = asked.candidates if isinstance(asked.candidates, list) else [asked.candidates]
     one_each = {"query_id": asked.query_id, "doc_id": asked.doc_id}

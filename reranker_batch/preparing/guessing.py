@@ -105,8 +105,16 @@ def _nested(schema: pa.Schema) -> ColumnMap | None:
     document = _document(pa.schema([*struct]), ())
     if document is None:
         return None
+    texts = {document} if isinstance(document, str) else set(document)
+    alike = [each.name for each in lists if texts <= _field_names(each)]
+    columns["candidates"] = alike if len(alike) > 1 else column.name
     columns |= {"document": document, "doc_id": _pick(_ids(pa.schema([*struct])), _DOCUMENT_IDS)}
     return ColumnMap("nested", ColumnsConfig.model_validate(columns))
+
+
+def _field_names(column: pa.Field) -> set[str]:
+    """Of the objects in a list, such as positive and negative passages, which may have the same."""
+    return {each.name for each in candidate_struct(column.type) or ()}
 
 
 def _pairs(schema: pa.Schema) -> ColumnMap | None:

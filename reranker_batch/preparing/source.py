@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,6 +14,7 @@ from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
 from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.guessing import Guess, guesses
+from reranker_batch.preparing.watching import Watch
 from reranker_batch.storage.filesystem import is_builtin, resolve
 from reranker_batch.storage.input.listing import list_input, shown_left_out
 from reranker_batch.storage.input.partitions import constants_of, with_constants
@@ -33,6 +34,14 @@ class Source:
 
     files: TableFiles
     adaption: Adaption
+    watch: Watch | None = None
+    """The format by which the columns were found, if they were."""
+
+    @property
+    def wanted(self) -> Collection[str]:
+        """The columns to read."""
+        own = self.adaption.wanted
+        return own if self.watch is None else self.watch.wanted(own)
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
             return Look(config)
         raise
     if not len(seen):
-        raise InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
+        raise _without_rows(config, files)
     if config.format != "auto":
         return _named(config, files, seen)
     asked = ColumnMap(config.layout, config.columns)
@@ -125,6 +134,10 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
         if recognised is not None:
             return recognised
         return _refused(config, files, seen, error)
+
+
+def _without_rows(config: InputConfig, files: TableFiles) -> InputError:
+    return InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
 
 
 def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
@@ -148,7 +161,12 @@ def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:
 
 
 def _with_adaption(
-    config: InputConfig, columns: ColumnMap, files: TableFiles, adaption: Adaption, notes: tuple[str, ...] = ()
+    config: InputConfig,
+    columns: ColumnMap,
+    files: TableFiles,
+    adaption: Adaption,
+    notes: tuple[str, ...] = (),
+    watch: Watch | None = None,
 ) -> Look:
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
@@ -156,7 +174,7 @@ def _with_adaption(
     notes += tuple(f"Skipped, as input.skip_bad_files says: {problem}" for problem in files.skipped.values())
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
-    return Look(adapted, Source(files, adaption), notes)
+    return Look(adapted, Source(files, adaption, watch), notes)
 
 
 def _named(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look:
@@ -167,7 +185,8 @@ def _named(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look:
             f"{_name(files)} does not have the columns of input.format={config.format} ({named.title}); found: "
             f"{shown_columns(seen)}.{_meant(files, seen, config.columns)}"
         )
-    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen))
+    watch = Watch(config.format, config.columns, seen, mapped)
+    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen), watch=watch)
 
 
 def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look | None:
@@ -182,7 +201,8 @@ def _recognised(config: InputConfig, files: TableFiles, seen: pa.Schema) -> Look
         return None
     [(name, mapped)] = maps.items()
     note = f"{config.path} is read as input.format: {name} ({FORMATS[name].title}), which its columns fit."
-    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen), (note,))
+    watch = Watch(name, config.columns, seen, mapped)
+    return _with_adaption(config, mapped, files, _adaption(mapped, files, seen), (note,), watch)
 
 
 @dataclass(frozen=True)
@@ -206,6 +226,8 @@ def recognise(place: str) -> Recognised:
     config = InputConfig(path=place)
     files = _opened(config)
     seen = _seen(config, files)
+    if not len(seen):
+        raise _without_rows(config, files)
     if _is_top1000(files, seen):
         files = open_table(place, has_header=False)
         seen = _seen(config, files)

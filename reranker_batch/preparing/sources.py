@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.adapter import joined_texts
+from reranker_batch.preparing.adaption import find
 from reranker_batch.preparing.numbers import NotANumberError, ranks, scores
 from reranker_batch.preparing.ordering import Order, run_schema
 from reranker_batch.schema import is_list_like
@@ -52,6 +53,8 @@ class RunTable:
         paths = [path for path in (self.query_id, self.doc_id, self.score, self.rank) if path is not None]
         for raw in read_piece(self.files, piece, tops(paths), ids=(self.query_id, self.doc_id)):
             if len(raw.table):
+                for path in paths:
+                    _refuse_absent(raw, [path])
                 yield self._rows(raw, number)
 
     def _rows(self, raw: RawRows, number: int) -> pa.Table:
@@ -80,9 +83,7 @@ class RunTable:
         key, name = ("score", self.score) if self.score is not None else ("rank", self.rank)
         assert name is not None
         values = column_at(raw.table, name)
-        values = list_values(values) if self.is_nested else values
-        if len(values) != len(parents):
-            raise InputError(f"{raw.file}: the lists {name!r} and {self.doc_id!r} differ in length.")
+        values = self._listed(values, raw, parents, name) if self.is_nested else values
         try:
             return scores(values) if key == "score" else ranks(values)
         except NotANumberError as error:
@@ -91,6 +92,24 @@ class RunTable:
                 f"{raw.place(int(parents[error.row]))}: the {key} {error.value!r} is no {what} that can be ordered. "
                 f"Mend the row, or name another column in prepare.run.{key}."
             ) from None
+
+    def _listed(self, lists: pa.Array, raw: RawRows, parents: LongArray, name: str) -> pa.Array:
+        """The values of lists that are as long as those of the documents."""
+        if pa.types.is_null(lists.type):
+            lists = lists.cast(pa.large_list(pa.large_string()))
+        if not is_list_like(lists.type):
+            raise InputError(
+                f"{raw.place(0)}: {name!r} is no list, but {self.doc_id!r} is: a list with a value for each of its "
+                "documents is expected. Name such a column in prepare.run, or leave it out of the run."
+            )
+        own, others = list_lengths(lists), np.bincount(parents, minlength=len(lists))
+        if len(rows := np.flatnonzero(own != others)):
+            row = int(rows[0])
+            raise InputError(
+                f"{raw.place(row)}: the lists {name!r} and {self.doc_id!r} have {own[row]:,} and {others[row]:,} "
+                "values. Mend the row, so that each document has one."
+            )
+        return list_values(lists)
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,8 @@ class TextTable:
         for raw in read_piece(self.files, piece, tops([self.id, *self.text]), ids=(self.id,)):
             if not len(raw.table):
                 continue
+            _refuse_absent(raw, [self.id])
+            _refuse_absent(raw, self.text)
             rows = np.arange(len(raw.table), dtype=np.int64)
             ids = ids_of(column_at(raw.table, self.id), raw, rows, self.id)
             texts = joined([column_at(raw.table, path) for path in self.text])
@@ -138,6 +159,17 @@ def column_at(table: pa.Table, path: str) -> pa.Array:
             return pa.nulls(len(table), pa.large_string())
         column = pc.struct_field(column, step)
     return column
+
+
+def _refuse_absent(raw: RawRows, paths: Sequence[str]) -> None:
+    """Raises InputError for a file that has none of these columns; rows of JSON may leave them out."""
+    if raw.lines.files.form in ("jsonl", "json") or any(find(raw.table.schema, path) for path in paths):
+        return
+    names = " or ".join(map(repr, paths))
+    raise InputError(
+        f"{raw.file} has no column {names}, which its first row or the other files of this table have. Give files of "
+        "the same columns, all with a header or all without. A path does not lead through a list."
+    )
 
 
 def ids_of(values: pa.Array, raw: RawRows, rows: LongArray, name: str) -> pa.Array:

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 import yaml
 from layout_files import NAMES, expected_of, lay_out
+from object_store import object_store
 from row_layouts import LAYOUTS
 from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig
 from reranker_batch.cli import run_command
+from reranker_batch.errors import InputError
 from reranker_batch.job.estimate import estimate_job
 from reranker_batch.preparing.folders import tables_in
 from reranker_batch.preparing.initial import first_config, write_first_config
+from reranker_batch.storage.filesystem import resolve
 
 
 def written(place: Path, folder: Path) -> JobConfig:
@@ -122,3 +125,41 @@ def test_the_command_writes_a_new_file_and_no_other(
     assert run_command(["init", "ids.jsonl", "--output", "new.yaml"]) == 2
     assert "ids.jsonl has the columns a, b, and none of them tells" in capsys.readouterr().err
     assert not (tmp_path / "new.yaml").exists()
+
+
+def test_all_lists_with_the_same_objects_are_candidates(tmp_path: Path) -> None:
+    passages = {
+        f"{kind}_ctxs": [{"title": "T", "text": kind, "passage_id": kind}]
+        for kind in ("positive", "negative", "hard_negative")
+    }
+    (tmp_path / "dpr.json").write_text(json.dumps([{"question": "who?", "answers": ["a"], **passages}]))
+    config = written(tmp_path / "dpr.json", tmp_path)
+    assert config.input.columns.candidates == list(passages)
+    assert estimate_job(config).pairs == 3
+
+
+def test_a_file_without_rows_is_said_to_be_empty(tmp_path: Path) -> None:
+    for name, text in (("a.jsonl", ""), ("b.json", "[]"), ("c.csv", ""), ("d.csv", "anchor,positive\n")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=rf"{name} has no rows"):
+            first_config(str(tmp_path / name))
+
+
+def test_lists_of_ranked_ids_in_a_file_are_a_run(tmp_path: Path) -> None:
+    for name in ("top_ranked", "queries", "corpus"):
+        (tmp_path / f"{name}.jsonl").touch()
+    tables = tables_in(str(tmp_path))
+    assert tables is not None
+    assert tables.run == f"{tmp_path}/top_ranked.jsonl"
+
+
+def test_a_folder_of_a_store_keeps_its_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    with object_store(monkeypatch, "tables") as options:
+        filesystem, _ = resolve(f"s3://tables{options}")
+        for name in ("corpus.jsonl", "queries.jsonl", "qrels/dev.tsv", "qrels/test.tsv"):
+            with filesystem.open_output_stream(f"tables/beir/{name}"):
+                pass
+        tables = tables_in(f"s3://tables/beir/{options}")
+        assert tables is not None
+        assert tables.run == f"s3://tables/beir/qrels/test.tsv{options}"
+        assert tables.corpus == f"s3://tables/beir/corpus.jsonl{options}"

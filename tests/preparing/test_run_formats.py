@@ -108,3 +108,47 @@ def test_the_columns_of_a_corpus(tmp_path: Path, corpus: str, columns: dict[str,
     prepared(SMALL.config(tmp_path, corpus={"path": str(tmp_path / "corpus.tsv"), **columns}), tmp_path / "out")
     texts = {one[0]: one[1] for query in queries_in(tmp_path / "out") for one in query[2]}
     assert texts == {"d1": "one", "d2": "two", "d3": None, "q1": None}
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ([0.5, 0.1], r"run.jsonl, line 1: the lists 'score' and 'doc_id' have 1 and 2 values"),
+        (0.5, r"'score' .* different types|'score' is no list"),
+    ],
+)
+def test_lists_of_scores_are_compared_row_by_row(tmp_path: Path, second: object, message: str) -> None:
+    rows = [
+        {"query_id": "q1", "doc_id": ["d1", "d3"], "score": [1.0] if isinstance(second, list) else 1.0},
+        {"query_id": "q2", "doc_id": ["d2"], "score": second},
+    ]
+    write_lines(tmp_path / "run.jsonl", rows)
+    with pytest.raises(InputError, match=message):
+        ids_in(tmp_path / "in", run=str(tmp_path / "run.jsonl"))
+
+
+def test_a_file_of_other_columns_is_named(tmp_path: Path) -> None:
+    for name, second in (("header", "d3\tz\nd1\ty\n"), ("names", "id\tbody\nd3\tz\n")):
+        folder = tmp_path / name
+        (folder / "corpus").mkdir(parents=True)
+        (folder / "corpus" / "a.tsv").write_text("id\ttext\nd2\tx\n")
+        (folder / "corpus" / "b.tsv").write_text(second)
+        with pytest.raises(InputError, match=r"b.tsv has no column '(id|text)', which .* other files .* have"):
+            ids_in(folder / "in", corpus=str(folder / "corpus"))
+    pl.DataFrame({"query_id": ["q1"], "hits": [[{"doc_id": "d1"}]]}).write_parquet(tmp_path / "run.parquet")
+    with pytest.raises(InputError, match=r"no column 'hits.doc_id'.* does not lead through a list"):
+        ids_in(tmp_path / "in", run={"path": str(tmp_path / "run.parquet"), "doc_id": "hits.doc_id"})
+
+
+def test_an_empty_run_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "run.txt").touch()
+    with pytest.raises(InputError, match=r"run.txt is empty. Check prepare.run"):
+        ids_in(tmp_path / "in", run=str(tmp_path / "run.txt"))
+
+
+def test_files_without_headers_have_the_same_number_of_columns(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "a.tsv").write_text(MSMARCO)
+    (tmp_path / "runs" / "b.tsv").write_text(TREC.replace(" ", "\t"))
+    with pytest.raises(InputError, match=r"a.tsv has 3 columns without names, another of the files 6"):
+        ids_in(tmp_path / "in", run=str(tmp_path / "runs"))

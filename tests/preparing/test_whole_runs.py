@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from layout_files import configs_of, expected_of, lay_out, letters_of, load, right_letters, right_rows, rows_of
@@ -53,6 +56,24 @@ def test_one_command_prepares_and_scores(tmp_path: Path, capsys: pytest.CaptureF
     assert (tmp_path / "out" / "run" / "input" / "part-00000.parquet").stat().st_mtime_ns == before
     assert run_command(["verify", str(tmp_path / "out")]) == 0
     assert run_command(["clean", str(tmp_path), "--keep", "1"]) == 0
+
+
+def test_what_redrive_prints_scores_its_dead_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, again = config_file(tmp_path), tmp_path / "again"
+    assert run_command(["run", str(config)]) == 0
+    capsys.readouterr()
+    assert run_command(["redrive", str(tmp_path / "out"), str(again)]) == 0
+    settings = re.findall(r"--set (\S+?),? ", capsys.readouterr().out.replace("NEW", str(tmp_path / "out2")))
+    assert settings[1:3] == ["prepare.run=null", "input.format=auto"]
+    rows = pl.read_parquet(again / "part-*.parquet").to_dicts()
+    rows[0]["candidates"][0]["text"] = "The river begins at a lake."
+    [part] = again.glob("part-*.parquet")
+    table = pq.read_table(part)
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), part)
+    overrides = [argument for setting in settings for argument in ("--set", setting)]
+    assert run_command(["run", str(config), *overrides]) == 0
+    scored = pl.read_parquet(tmp_path / "out2" / "scores" / "*.parquet")
+    assert scored.select("query_id", "doc_id").rows() == [("q1", "gone")]
 
 
 def test_prepare_alone_needs_its_own_section_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,12 @@ def test_a_dataset_of_queries_gives_a_dataset_with_the_same_rows(reranker: Reran
     assert ray.is_initialized()
 
 
+def test_the_example_ranks_the_right_documents_first(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("q")]
+    assert shown == ["q1 d2 1", "q2 d4 1"]
+
+
 def test_pairs_of_a_query_are_ranked_together_whatever_blocks_they_lie_in(
     reranker: Reranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,25 +85,11 @@ def test_pairs_of_a_query_are_ranked_together_whatever_blocks_they_lie_in(
     assert_frame_equal(found, in_memory(by_id, reranker, layout="pairs"), rel_tol=0, abs_tol=1e-5)
 
 
-def test_candidates_without_a_score_are_left_out_or_an_error(reranker: Reranker) -> None:
-    table = pa.table({"query_id": ["a", "a", "b"], "query": ["x", "x", "y"], "text": ["1", None, "2"]})
-    found = collected(rerank_table(dataset_of(table, 1), model=reranker, layout="pairs"))
-    assert found.select("query_id", "doc_id").rows() == [("a", "a/0"), ("b", "b/0")]
-    with pytest.raises(RayTaskError, match="Candidates cannot be scored. The first is at query 'a'"):
-        rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", on_failed="raise").materialize()
-
-
-def test_the_example_ranks_the_right_documents_first(capsys: pytest.CaptureFixture[str]) -> None:
-    runpy.run_path(str(EXAMPLE), run_name="__main__")
-    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("q")]
-    assert shown == ["q1 d2 1", "q2 d4 1"]
-
-
 def test_rows_without_an_id_are_refused(reranker: Reranker) -> None:
     table = nested_table(GROUPS[:3])
     for_some = table.set_column(0, "query_id", pa.array(["a", None, "c"]))
     with pytest.raises(RayTaskError, match="has rows without a query id"):
-        rerank_table(dataset_of(for_some, 1), model=reranker).materialize()
+        rerank_table(dataset_of(for_some, 1), model=reranker, replicas=1).materialize()
     with pytest.raises(InputError, match="the Ray dataset has rows without a query id"):
         rerank_table(dataset_of(table.drop_columns("query_id"), 1), model=reranker)
     with pytest.raises(ConfigError, match="query_id=None is not possible for a Ray Dataset"):
@@ -117,3 +109,11 @@ def test_what_can_be_seen_before_anything_is_computed_is_refused_then(
 ) -> None:
     with pytest.raises(error, match=message):
         rerank_table(dataset_of(nested_table(GROUPS[:2]), 1), **{"model": reranker, **options})
+
+
+def test_candidates_without_a_score_are_left_out_or_an_error(reranker: Reranker) -> None:
+    table = pa.table({"query_id": ["a", "a", "b"], "query": ["x", "x", "y"], "text": ["1", None, "2"]})
+    found = collected(rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", replicas=1))
+    assert found.select("query_id", "doc_id").rows() == [("a", "a/0"), ("b", "b/0")]
+    with pytest.raises(RayTaskError, match="Candidates cannot be scored. The first is at query 'a'"):
+        rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", on_failed="raise", replicas=1).materialize()

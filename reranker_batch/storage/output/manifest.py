@@ -52,8 +52,17 @@ class _Report(_Read):
     compare_with: str | None = None
 
 
+class _Run(_Read):
+    path: str | None = None
+
+
+class _Prepare(_Read):
+    run: _Run = _Run()
+
+
 class _Config(_Read):
     input: InputConfig
+    prepare: _Prepare = _Prepare()
     model: _Model
     output: _ConfigOutput
     report: _Report = _Report()

@@ -30,6 +30,7 @@ from reranker_batch.storage.places import is_within
 PLACES = "_places.parquet"
 """Lies with the input files; its name keeps it from being read as one."""
 _UNIT_PAIRS = 1 << 20
+_JOINED_OVERRIDES = ("prepare.run=null", "input.format=auto")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Redriven:
     reasons: Counter[str]
     has_unique_places: bool
     """Whether query id and index tell the candidates of the new input apart, which merging relies on."""
+    overrides: tuple[str, ...] = ()
+    """What the config of the first run needs besides the new paths, so that it reads the new input."""
 
     @property
     def num_candidates(self) -> int:
@@ -68,7 +71,13 @@ def redrive_output(output: str, target: str) -> Redriven:
     places = _places(goal, config, dead_letters)
     _write(goal, PLACES, places)
     keys = set(zip(places["query_id"].to_pylist(), places["index"].to_pylist(), strict=True))
-    return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places))
+    overrides = _JOINED_OVERRIDES if _is_joined(manifest) else ()
+    return Redriven(Counter(places["reason_code"].to_pylist()), len(keys) == len(places), overrides)
+
+
+def _is_joined(manifest: Manifest) -> bool:
+    """Whether the input was made by `prepare`, so that the config names tables and not the input."""
+    return manifest.reading.prepared == "reference" or manifest.config.prepare.run.path is not None
 
 
 def _finished_run(state: RunState, output: str) -> tuple[Manifest, list[WorkUnit]]:

@@ -45,6 +45,8 @@ def table_file(root: str, listed: ListedFile, form: AskedForm, key: str) -> Tabl
         if form == "auto":
             look = json_form if found == "json" else form_by_head
             found = look(head.content, is_all=head.is_all)
+            if found is None and head.is_all and not head.content.strip():
+                raise InputError(f"{listed.path} is empty. Check {key}.")
     if found is None:
         raise InputError(
             f"{listed.path} is of no known form by its name and by how it begins. Known forms: {', '.join(FORMS)}. "
