@@ -64,6 +64,7 @@ class TableSettings:
             self.return_documents,
             reranker.backend.activation,
             tuple(given.reading.columns.passthrough),
+            reranker.limits.long_documents,
         )
         finished = reranker.rerank_unit(given.unit, given.rows, settings)
         if given.order is None:

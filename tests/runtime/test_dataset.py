@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import runpy
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,14 @@ import pytest
 import ray
 import ray.data
 from polars.testing import assert_frame_equal
-from ray.exceptions import RayTaskError
 from tables import nested_table, pairs_table, random_groups
 
 from reranker_batch import Reranker, rerank_table
-from reranker_batch.errors import ConfigError, InputError
+from reranker_batch.config import InputConfig
+from reranker_batch.core.backend import Where
+from reranker_batch.errors import ConfigError, InputError, RowError
+from reranker_batch.memory_table import OnFailed, TableSettings
+from reranker_batch.runtime.dataset import NAME, RerankingActor, _Stage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.filterwarnings("ignore")]
 
@@ -48,6 +50,13 @@ def collected(dataset: Any) -> pl.DataFrame:
 
 def in_memory(table: pa.Table, reranker: Reranker, **options: Any) -> pl.DataFrame:
     return pl.DataFrame(pl.from_arrow(rerank_table(table, model=reranker, **options))).sort("query_id", "rank")
+
+
+def replica(reranker: Reranker, on_failed: OnFailed) -> RerankingActor:
+    """What Ray calls for each block, in this process: a dataset that fails keeps its actors for minutes."""
+    config = InputConfig(path=NAME)
+    settings = TableSettings(config, None, "pairs", return_documents=False, name=NAME)
+    return RerankingActor(_Stage(settings, reranker.backend, reranker.limits, Where("cpu"), on_failed))
 
 
 def test_a_dataset_of_queries_gives_a_dataset_with_the_same_rows(reranker: Reranker) -> None:
@@ -89,9 +98,8 @@ def test_pairs_of_a_query_are_ranked_together_whatever_blocks_they_lie_in(
 def test_rows_without_an_id_are_refused(reranker: Reranker) -> None:
     table = nested_table(GROUPS[:3])
     for_some = table.set_column(0, "query_id", pa.array(["a", None, "c"]))
-    with pytest.raises(RayTaskError, match="has rows without a query id"):
-        rerank_table(dataset_of(for_some, 1), model=reranker, replicas=1).materialize()
-    gc.collect()  # a failed dataset keeps its actors as long as its error is in memory
+    with pytest.raises(InputError, match="the Ray dataset has rows without a query id"):
+        replica(reranker, "warn")(for_some)
     with pytest.raises(InputError, match="the Ray dataset has rows without a query id"):
         rerank_table(dataset_of(table.drop_columns("query_id"), 1), model=reranker)
     with pytest.raises(ConfigError, match="query_id=None is not possible for a Ray Dataset"):
@@ -117,5 +125,7 @@ def test_candidates_without_a_score_are_left_out_or_an_error(reranker: Reranker)
     table = pa.table({"query_id": ["a", "a", "b"], "query": ["x", "x", "y"], "text": ["1", None, "2"]})
     found = collected(rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", replicas=1))
     assert found.select("query_id", "doc_id").rows() == [("a", "a/0"), ("b", "b/0")]
-    with pytest.raises(RayTaskError, match="Candidates cannot be scored. The first is at query 'a'"):
-        rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", on_failed="raise", replicas=1).materialize()
+    nested = nested_table([("a", "x", [("1", "one"), ("2", None)])])  # type: ignore[list-item]
+    assert len(replica(reranker, "warn")(nested)) == 1
+    with pytest.raises(RowError, match="Candidates cannot be scored. The first is at query 'a'"):
+        replica(reranker, "raise")(nested)
