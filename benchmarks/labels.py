@@ -36,7 +36,7 @@ from reranker_batch.core.fingerprint import Settings
 from reranker_batch.job.job import Job
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, ScoredUnit, finish_unit
 from reranker_batch.printing import show_table
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.output.parts import SCORES, PartRecord, publish_part
 from reranker_batch.storage.output.run_state import RunState

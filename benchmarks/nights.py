@@ -43,7 +43,7 @@ from reranker_batch.job.serial import inline_engine
 from reranker_batch.reuse.lookup import Lookup, is_in_order
 from reranker_batch.reuse.regroup import regroup
 from reranker_batch.reuse.source import MemoSource, open_source
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.memo import publish_memo
 from reranker_batch.storage.output.parts import MEMO, STAGING, PartRecord
 from reranker_batch.storage.output.scratch import Scratch

@@ -13,7 +13,7 @@ from ir_measures import Qrel, ScoredDoc, nDCG
 from reranker_batch.cli import guarded, run_and_summarize
 from reranker_batch.config import JobConfig
 from reranker_batch.printing import show_table
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 SLICE = Path("out", "quickstart-input.parquet")

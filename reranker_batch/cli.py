@@ -141,7 +141,7 @@ def init(
 ) -> None:
     """Look at a table and write a config that reads it, with what was seen and guessed as comments."""
     from reranker_batch.preparing.initial import write_first_config
-    from reranker_batch.storage.places import check_access
+    from reranker_batch.storage.files.places import check_access
 
     check_access(path)
     write_first_config(path, output)
@@ -202,7 +202,7 @@ def verify(
     Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
     """
     from reranker_batch.runtime import driver
-    from reranker_batch.storage.places import check_access
+    from reranker_batch.storage.files.places import check_access
 
     check_access(output)
     verified = driver.verify(output, ray_address=ray_address)
@@ -227,8 +227,8 @@ def status(
     Exit code 0 only for an output that may be served (complete, accepted). 1: failed, or still running. 2: no run.
     3: too many failed. 4: gated. 130: interrupted, the same `run` command resumes it.
     """
+    from reranker_batch.storage.files.places import check_access
     from reranker_batch.storage.output.status import output_status
-    from reranker_batch.storage.places import check_access
 
     check_access(output)
     current = output_status(output)
@@ -251,7 +251,7 @@ def report(
 ) -> None:
     """Make OUTPUT/run/report.html again, from the record of the run."""
     from reranker_batch.page.publishing import make_page
-    from reranker_batch.storage.places import check_access
+    from reranker_batch.storage.files.places import check_access
 
     check_access(*(place for place in (output, compare, qrels) if place is not None))
     say(make_page(output, compare=compare, qrels=qrels))
@@ -264,7 +264,7 @@ def accept(
 ) -> None:
     """Let a gated output be served: verify it, record who accepts it and when, write scores/_SUCCESS."""
     from reranker_batch.page import publishing
-    from reranker_batch.storage.places import check_access
+    from reranker_batch.storage.files.places import check_access
 
     check_access(output)
     gate = publishing.accept(output, by=by)
@@ -278,8 +278,8 @@ def redrive(
     target: Annotated[str, typer.Argument(help="A new folder for the input of a second run.")],
 ) -> None:
     """Turn dead letters into an input of the original layout, once their cause is fixed."""
+    from reranker_batch.storage.files.places import check_access
     from reranker_batch.storage.output.redriving import redrive_output
-    from reranker_batch.storage.places import check_access
 
     check_access(output, target)
     redriven = redrive_output(output, target)
@@ -315,7 +315,7 @@ def export(
 ) -> None:
     """Write the results of an output, or labels, in a format that evaluation tools or trainers read."""
     from reranker_batch.exporting.export import export as export_output
-    from reranker_batch.storage.places import check_access
+    from reranker_batch.storage.files.places import check_access
 
     check_access(output, target)
     exported = export_output(output, target, format=file_format, tag=tag, subset=subset, split=split)
@@ -358,8 +358,8 @@ def clean(
 
     Never one that runs, that an unfinished run still reuses, or that holds files of others (exit code 1).
     """
+    from reranker_batch.storage.files.places import check_access
     from reranker_batch.storage.output.cleaning import clean_outputs
-    from reranker_batch.storage.places import check_access
 
     check_access(folder)
     cleaned = clean_outputs(folder, keep=keep, dry_run=dry_run)
@@ -402,7 +402,7 @@ def recipes(
 
 def _check_model(name: str, revision: str | None, recipe: str, instruct: str | None, positive_label: str | None) -> int:
     from reranker_batch.model.checks.inspection import explain_model
-    from reranker_batch.storage.fetching import copy_folder
+    from reranker_batch.storage.files.fetching import copy_folder
 
     positive = int(positive_label) if positive_label and positive_label.isdecimal() else positive_label
     inspection = explain_model(

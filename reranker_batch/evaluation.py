@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.distribution import Distribution
 from reranker_batch.errors import ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.ranked_lists import column_of, ranked_lists_of, read_ranked_lists
 from reranker_batch.storage.values import list_lengths
 

@@ -16,8 +16,8 @@ from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError, RowError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings
-from reranker_batch.preparing.adapter import RowPlaces, adapt
-from reranker_batch.preparing.adaption import Resolver
+from reranker_batch.preparing.table.adapter import RowPlaces, adapt
+from reranker_batch.preparing.table.adaption import Resolver
 from reranker_batch.reranker import Reranker, memory_unit
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.input.layout import layout_of

@@ -31,7 +31,7 @@ from reranker_batch.pipeline import (
     score_unit,
     separate_non_finite,
 )
-from reranker_batch.storage.fetching import copy_folder
+from reranker_batch.storage.files.fetching import copy_folder
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from reranker_batch.core.memo import MemoRows, PairTokens
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.report import MemoFile
 from reranker_batch.core.unit_rows import DEAD_LETTER_PLACES, UnitRows
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.memo import publish_memo
 from reranker_batch.storage.output.parts import MEMO, STAGING, PartRecord
 

@@ -14,7 +14,7 @@ import polars as pl
 from engine import NAN, NanScorer, SmallJob
 from tables import Group, nested_table, random_groups, write
 
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.run_state import RunState
 
 REASON = "2 dead letters are more than output.max_failed=0"

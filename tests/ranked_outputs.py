@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.schema import DOCUMENT_FIELD, RESULT_FIELDS, nested_schema, pairs_schema
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 Ranked = tuple[str, list[tuple[str, float]]]
 """A query's id, and the ids and logits of its documents, best first."""

@@ -21,10 +21,10 @@ from reranker_batch.job.job import Job, plan_of
 from reranker_batch.job.processes import in_this_process
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
-from reranker_batch.preparing.prepare import Sources, prepare_reference
+from reranker_batch.preparing.joining.join import Sources, prepare_reference
 from reranker_batch.preparing.ready import look_at_input, making_of, ready_input
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 Row = tuple[str, str, float]
 """Query id, document id, score."""

@@ -22,7 +22,7 @@ from reranker_batch.core.units import FileIdentity, Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.job.run_progress import RunProgress
 from reranker_batch.job.summary import summary_rows
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
 
 ROOT = Path(__file__).parents[1]

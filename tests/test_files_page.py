@@ -23,7 +23,7 @@ from reranker_batch.job.pace import Pace
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.schema import nested_schema, pairs_schema
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
 
 ABOUT_MOVEMENT = ("compared_with", "parts_digest")

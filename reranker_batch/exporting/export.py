@@ -12,8 +12,8 @@ from reranker_batch.exporting.labels import FinishedLabels
 from reranker_batch.exporting.mteb import MTEB
 from reranker_batch.exporting.training import TRAINING_SETS, refuse_foreign
 from reranker_batch.exporting.trec import MSMARCO, TREC
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.places import is_within
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import is_within
 
 RESULTS: Source[FinishedOutput] = Source(
     is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import SCORES, part_name
 from reranker_batch.storage.output.ranked_lists import list_parts, read_ranked_lists

@@ -11,7 +11,7 @@ import pyarrow as pa
 from reranker_batch.labels.examples import Examples
 from reranker_batch.labels.exports.shards import Shape
 from reranker_batch.labels.record import LabelRecord, open_labels, read_record
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.label_parts import LABELS, read_label_part
 from reranker_batch.storage.output.ranked_lists import ranked_lists_of
 

@@ -20,8 +20,8 @@ from reranker_batch.labels.exports import jsonl
 from reranker_batch.labels.exports import sentence_transformers as st
 from reranker_batch.labels.exports.shards import Shape, Shard
 from reranker_batch.schema import output_field
-from reranker_batch.storage.documents import parsed, serialized
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.documents import parsed, serialized
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.label_parts import drop_staging, names_in, parquet_bytes, publish_file, read_file
 
 RECORD, CARD = "export.json", "README.md"

@@ -16,7 +16,8 @@ from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.evaluation import Judgments, judgments_of, metrics_of, require_measures
-from reranker_batch.storage.filesystem import Folder, absolute
+from reranker_batch.storage.files.filesystem import Folder, absolute
+from reranker_batch.storage.files.places import check_access, is_within
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.crash_points import reached
@@ -24,7 +25,6 @@ from reranker_batch.storage.output.latest import named_output
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.run_state import MANIFEST
 from reranker_batch.storage.output.status import output_status
-from reranker_batch.storage.places import check_access, is_within
 from reranker_batch.uris import latest_folder
 
 logger = logging.getLogger(__name__)

@@ -20,12 +20,12 @@ from reranker_batch.model.local import LocalModel
 from reranker_batch.model.source.devices import has_gpu
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.preparing.ready import look_at_input, ready_input
-from reranker_batch.preparing.source import Look
+from reranker_batch.preparing.table.source import Look
 from reranker_batch.schema import SCHEMA_VERSION
-from reranker_batch.storage.fetching import copy_folder
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.fetching import copy_folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import check_access, is_within, refuse_overlap
 from reranker_batch.storage.input.planning import InputPlan, plan_input
-from reranker_batch.storage.places import check_access, is_within, refuse_overlap
 from reranker_batch.uris import latest_folder
 
 logger = logging.getLogger(__name__)

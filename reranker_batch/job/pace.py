@@ -8,9 +8,9 @@ from datetime import timedelta
 from reranker_batch.config import JobConfig
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import check_access
 from reranker_batch.storage.output.run_state import RunState
-from reranker_batch.storage.places import check_access
 
 _SLOWEST = 0.001
 

@@ -22,7 +22,7 @@ from reranker_batch.reuse.lookup import Lookup, is_in_order
 from reranker_batch.reuse.probe import Probe, SampleCheck
 from reranker_batch.reuse.regroup import regroup
 from reranker_batch.reuse.source import open_source
-from reranker_batch.storage.filesystem import Folder, absolute
+from reranker_batch.storage.files.filesystem import Folder, absolute
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.output.latest import named_output
 from reranker_batch.storage.output.reuse_source import EarlierOutput, read_earlier, read_record, write_record

@@ -27,7 +27,7 @@ from reranker_batch.job.reusing import Reuse, recorded_reuse
 from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.page.publishing import try_to_write_page
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.gate import conclude, known
 from reranker_batch.storage.output.lock import Lock, hold_lock
 from reranker_batch.storage.output.manifest import Manifest

@@ -10,7 +10,7 @@ from reranker_batch.core.limits import RequestLimits
 from reranker_batch.pipeline import ResultSettings
 from reranker_batch.reuse.lookup import Lookup
 from reranker_batch.reuse.probe import SampleCheck
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.output.lock import LockTicket
 

@@ -11,7 +11,7 @@ from reranker_batch.labels.making import LabelJob, begin, make_parts, published
 from reranker_batch.labels.record import REPORT
 from reranker_batch.labels.report import LabelReport
 from reranker_batch.labels.summary import total
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.label_parts import (
     DROPPED,

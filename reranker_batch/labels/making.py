@@ -32,7 +32,7 @@ from reranker_batch.labels.rows import DROPPED_SCHEMA, dropped_rows, label_rows,
 from reranker_batch.labels.scaling import Calibration, Scale, robust_scale
 from reranker_batch.labels.summary import Summary
 from reranker_batch.labels.teachers import Teacher, check_input, check_same_input, open_teacher
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.output.label_parts import (
     DROPPED,

@@ -12,8 +12,8 @@ from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ConfigError, FingerprintError
 from reranker_batch.labels.scaling import Scale
-from reranker_batch.storage.documents import typed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.documents import typed
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.label_parts import LABELS, is_marked, names_in
 from reranker_batch.storage.output.run_state import RunState

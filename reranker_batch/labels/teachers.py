@@ -13,7 +13,7 @@ from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import ConfigError
 from reranker_batch.printing import listed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 

@@ -7,7 +7,7 @@ from typing import Any
 from reranker_batch.core.report import RunReport
 from reranker_batch.errors import ConfigError
 from reranker_batch.evaluation import judgments_of, metrics_of
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs
 from reranker_batch.storage.output.run_state import REPORT, RunState

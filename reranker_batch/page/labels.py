@@ -11,7 +11,7 @@ from reranker_batch.page.histograms import histogram
 from reranker_batch.page.markup import NOTHING, Markup, joined, tag
 from reranker_batch.page.tables import facts, section, side_by_side, table, tiles
 from reranker_batch.page.values import Values, count, decimal, share
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.run_state import PAGE, RunState
 
 _SIDE = 288

@@ -10,7 +10,7 @@ from reranker_batch.core.report import RunReport
 from reranker_batch.errors import CommitError, ConfigError, described
 from reranker_batch.page.comparison import compared
 from reranker_batch.page.document import page_of
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.gate import Gate, read_gate
 from reranker_batch.storage.output.lock import hold_lock, living_lock

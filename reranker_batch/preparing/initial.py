@@ -14,14 +14,14 @@ import yaml
 
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.errors import ConfigError
-from reranker_batch.preparing.adaption import find
-from reranker_batch.preparing.folders import TableFolder, tables_in
-from reranker_batch.preparing.guessing import Guess
-from reranker_batch.preparing.source import Recognised, recognise
+from reranker_batch.preparing.table.adaption import find
+from reranker_batch.preparing.table.folders import TableFolder, tables_in
+from reranker_batch.preparing.table.guessing import Guess
+from reranker_batch.preparing.table.source import Recognised, recognise
 from reranker_batch.schema import is_list_like
+from reranker_batch.storage.files.places import is_within
 from reranker_batch.storage.input.columns import is_text
 from reranker_batch.storage.input.query_runs import begins_query
-from reranker_batch.storage.places import is_within
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import read_piece
 from reranker_batch.storage.tables.table_files import open_table

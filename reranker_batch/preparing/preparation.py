@@ -10,15 +10,15 @@ from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.errors import ConfigError
-from reranker_batch.preparing.columns import run_form
-from reranker_batch.preparing.named_folders import prepare_settings
-from reranker_batch.preparing.prepare import prepare_reference
+from reranker_batch.preparing.joining.columns import run_form
+from reranker_batch.preparing.joining.join import prepare_reference
+from reranker_batch.preparing.joining.named_folders import prepare_settings
+from reranker_batch.preparing.joining.rows import prepare_rows
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
-from reranker_batch.preparing.rows import prepare_rows
-from reranker_batch.preparing.sizing import unpacked_bytes
 from reranker_batch.preparing.stages import OnProgress, ignore
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.places import check_access, refuse_overlap
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import check_access, refuse_overlap
+from reranker_batch.storage.tables.growth import unpacked_bytes
 from reranker_batch.storage.tables.table_files import TableFiles, open_table
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from reranker_batch.config import InputConfig, JobConfig
 from reranker_batch.config.job import prepared_place
 from reranker_batch.core.mapping import Mapper
-from reranker_batch.preparing.conversion_record import ConversionFolder, ConversionRecord
-from reranker_batch.preparing.convert import convert
+from reranker_batch.preparing.conversion.convert import convert
+from reranker_batch.preparing.conversion.record import ConversionFolder, ConversionRecord
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.record import PreparedRecord
-from reranker_batch.preparing.sizing import unpacked_bytes
-from reranker_batch.preparing.source import Look, Source, look_at
 from reranker_batch.preparing.stages import OnProgress, ignore
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.preparing.table.source import Look, Source, look_at
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.run_state import RunState
+from reranker_batch.storage.tables.growth import unpacked_bytes
 
 
 @dataclass(frozen=True)

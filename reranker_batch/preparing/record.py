@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
 from reranker_batch.preparing.work import WORK
-from reranker_batch.storage.bucketed import STAGING
-from reranker_batch.storage.documents import parsed, serialized, typed
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.files.bucketed import STAGING
+from reranker_batch.storage.files.documents import parsed, serialized, typed
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 
 RECORD = "_prepared.json"
 MISSING = "_missing.parquet"

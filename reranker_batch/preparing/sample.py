@@ -10,21 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reranker_batch.core.mapping import in_threads
-from reranker_batch.preparing.converting import (
+from reranker_batch.preparing.conversion.task import (
     STAGING,
     adapted,
     drop_staging,
     joined_rows,
     publish_rows,
 )
+from reranker_batch.preparing.joining.join import Sources
+from reranker_batch.preparing.joining.rows import input_of
+from reranker_batch.preparing.joining.sizing import bytes_a_row, estimated_rows
+from reranker_batch.preparing.joining.sources import TEXT_SCHEMA, TextTable
 from reranker_batch.preparing.preparation import Preparation
-from reranker_batch.preparing.prepare import Sources
 from reranker_batch.preparing.ready import Conversion
-from reranker_batch.preparing.rows import input_of
-from reranker_batch.preparing.sizing import bytes_a_row, estimated_rows
-from reranker_batch.preparing.source import Source, pairs_source
-from reranker_batch.preparing.sources import TEXT_SCHEMA, TextTable
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.preparing.table.source import Source, pairs_source
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.tables.growth import unpacked_size
 from reranker_batch.storage.tables.pieces import Piece, pieces

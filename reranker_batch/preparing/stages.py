@@ -12,8 +12,8 @@ from reranker_batch.core.mapping import Caught, Mapper, in_threads, raised
 from reranker_batch.errors import CommitError, InputError, ReplicaError, first_line
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord, RowCounts
 from reranker_batch.preparing.work import WORK, Stage, Work, file_name, part_name
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.crash_points import reached
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.pieces import Piece, pieces
 from reranker_batch.storage.tables.table_files import TableFiles
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reranker_batch.storage.bucketed import BucketFile
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.bucketed import BucketFile
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.reading import PREPARING as WORK
 
 Stage = Literal["run", "queries", "order", "corpus", "texts", "missing"]

@@ -15,7 +15,7 @@ from reranker_batch.core.memo import KeyArray, MemoRows
 from reranker_batch.core.report import MemoFile
 from reranker_batch.errors import ConfigError
 from reranker_batch.reuse.index import QueryIndex
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.memo import MemoStamp, read_memo, read_memo_queries
 from reranker_batch.storage.output.scratch import Scratch
 

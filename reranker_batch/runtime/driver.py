@@ -97,7 +97,7 @@ def run_job(job: Job, *, show_progress: bool = False, child: Standby | None = No
 def engine_for(job: Job, child: Standby | None = None) -> OpenEngine:
     """As `runtime.engine` says; a run that was begun goes on with the engine that its manifest names."""
     from reranker_batch.job.serial import local_engine
-    from reranker_batch.storage.filesystem import Folder
+    from reranker_batch.storage.files.filesystem import Folder
     from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
     engine = job.config.runtime.engine

@@ -22,9 +22,9 @@ from reranker_batch.labels.teachers import check_output, open_teacher
 from reranker_batch.page.labels import write_label_page
 from reranker_batch.printing import complain
 from reranker_batch.runtime.driver import run
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import check_access, is_within, refuse_overlap
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
-from reranker_batch.storage.places import check_access, is_within, refuse_overlap
 
 logger = logging.getLogger(__name__)
 

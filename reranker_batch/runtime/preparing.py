@@ -13,7 +13,7 @@ from reranker_batch.job.interrupts import terminate_as_interrupt
 from reranker_batch.job.processes import in_this_process, processes
 from reranker_batch.job.stage_display import stage_display
 from reranker_batch.preparing.stages import OnProgress
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.lock import hold_lock
 
 Made = TypeVar("Made", covariant=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.values import conform_table
 
 PREPARED_KEY = b"reranker_batch.prepared"

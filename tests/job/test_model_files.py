@@ -14,7 +14,7 @@ from reranker_batch.job.engine import OpenEngine
 from reranker_batch.job.job import open_job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine, local_engine
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 
 
 @pytest.fixture

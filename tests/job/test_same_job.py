@@ -27,7 +27,7 @@ from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import SerialEngine, local_engine
 from reranker_batch.model.local import LocalModel
 from reranker_batch.model.recipes import RECIPES, Prompt
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 
 UNTRIED = object()
 """The mini model takes no instruction and no other recipe, and has one label; a local folder has no revision, and some

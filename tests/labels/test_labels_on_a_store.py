@@ -12,7 +12,7 @@ from oracle import HashScorer
 from tables import nested_table, random_groups, write
 
 from reranker_batch import LabelConfig, export, label
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 
 @pytest.fixture

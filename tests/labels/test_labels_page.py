@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from reranker_batch import rerank_table
 from reranker_batch.cli import run_command
 from reranker_batch.labels.reasons import MEANINGS, NEGATIVES, POSITIVES
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 from reranker_batch.uris import BUILTIN_FOLDER
 
 ROOT = Path(__file__).parents[2]

@@ -28,8 +28,8 @@ from reranker_batch.job.job import open_job
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import local_engine
 from reranker_batch.model.local import LocalModel
-from reranker_batch.storage.fetching import CACHE_VARIABLE, copy_folder
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.fetching import CACHE_VARIABLE, copy_folder
+from reranker_batch.storage.files.filesystem import resolve
 from reranker_batch.uris import BUILTIN_FOLDER
 
 MINI = BUILTIN_FOLDER / "mini"
@@ -237,7 +237,7 @@ def test_names_that_lead_out_of_the_folder_are_not_copied(cache: Path) -> None:
 def test_processes_that_want_a_model_at_once_copy_it_once(uri: str, cache: Path) -> None:
     code = (
         "import logging, sys; logging.basicConfig(level=logging.INFO); "
-        "from reranker_batch.storage.fetching import copy_folder; "
+        "from reranker_batch.storage.files.fetching import copy_folder; "
         "copy_folder(sys.argv[1], part='all', is_wanted=bool, decides=bool, version=None)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

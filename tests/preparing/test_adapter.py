@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.preparing.adapter import RowPlaces, adapt, joined_texts
-from reranker_batch.preparing.adaption import Adaption, Resolver, find, shown_columns
+from reranker_batch.preparing.table.adapter import RowPlaces, adapt, joined_texts
+from reranker_batch.preparing.table.adaption import Adaption, Resolver, find, shown_columns
 from reranker_batch.storage.tables.json_columns import json_table
 
 

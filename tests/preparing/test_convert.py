@@ -24,12 +24,12 @@ from tables import Group, nested_table, random_groups, write
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError, InputError
 from reranker_batch.job.processes import processes
-from reranker_batch.preparing.conversion_record import RECORD, ConversionFolder
-from reranker_batch.preparing.convert import convert
+from reranker_batch.preparing.conversion.convert import convert
+from reranker_batch.preparing.conversion.record import RECORD, ConversionFolder
 from reranker_batch.preparing.ready import look_at_input
-from reranker_batch.preparing.source import Source
+from reranker_batch.preparing.table.source import Source
 from reranker_batch.runtime import driver
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import EXIT_CODE, POINTS
 from reranker_batch.storage.output.redriving import redrive_output
 from reranker_batch.storage.output.verifying import verify_output

@@ -17,9 +17,9 @@ from reranker_batch import JobConfig
 from reranker_batch.cli import run_command
 from reranker_batch.errors import InputError
 from reranker_batch.job.estimate import estimate_job
-from reranker_batch.preparing.folders import tables_in
 from reranker_batch.preparing.initial import first_config, write_first_config
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.preparing.table.folders import tables_in
+from reranker_batch.storage.files.filesystem import resolve
 
 
 def written(place: Path, folder: Path) -> JobConfig:

@@ -18,7 +18,7 @@ import resource, sys
 from pathlib import Path
 from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.job.processes import in_this_process
-from reranker_batch.preparing.prepare import prepare_reference
+from reranker_batch.preparing.joining.join import prepare_reference
 folder, limit = Path(sys.argv[1]), int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 places = {name: str(folder / f"{name}.jsonl") for name in ("run", "queries", "corpus")}

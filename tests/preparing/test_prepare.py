@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from references import SMALL, Reference, contents, prepare_in, prepared, queries_in, write_lines
 
 from reranker_batch.errors import FingerprintError, InputError
-from reranker_batch.preparing.missing import likely_cause
+from reranker_batch.preparing.joining.missing import likely_cause
 from reranker_batch.preparing.record import PreparedFolder, RowCounts
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 
 def counts_of(goal: Path) -> RowCounts:

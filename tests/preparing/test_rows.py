@@ -15,7 +15,7 @@ from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.job.processes import in_this_process
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.record import PreparedFolder, RowCounts
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 Row = dict[str, Any]
 

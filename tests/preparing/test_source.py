@@ -15,8 +15,8 @@ from reranker_batch.config.sections import Named
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.job.estimate import estimate_job
-from reranker_batch.preparing.formats import FORMATS
 from reranker_batch.preparing.ready import Conversion, look_at_input, ready_input
+from reranker_batch.preparing.table.formats import FORMATS
 from reranker_batch.storage.input.planning import plan_input
 
 

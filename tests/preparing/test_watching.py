@@ -15,8 +15,8 @@ from test_source import job, pairs_of
 from reranker_batch.config.prepare import PrepareConfig, TextsConfig
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.columns import text_table
-from reranker_batch.preparing.prepare import prepare_reference
+from reranker_batch.preparing.joining.columns import text_table
+from reranker_batch.preparing.joining.join import prepare_reference
 from reranker_batch.storage.tables import reading
 
 FILLER = "x" * 300

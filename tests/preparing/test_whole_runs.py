@@ -16,7 +16,7 @@ from references import REFERENCE_FILES, Reference, queries_in, score, write_line
 
 from reranker_batch.cli import run_command
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.preparing.named_folders import prepare_settings
+from reranker_batch.preparing.joining.named_folders import prepare_settings
 
 SMALL = Reference(
     [("q1", "d1", 1.0), ("q2", "d2", 0.5), ("q1", "gone", 2.0)],

@@ -21,7 +21,7 @@ from reranker_batch.reuse.probe import Probe
 from reranker_batch.reuse.regroup import MOST_UNITS, regroup
 from reranker_batch.reuse.search import PairSearch
 from reranker_batch.reuse.source import MemoSource, open_source
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.scratch import Scratch
 

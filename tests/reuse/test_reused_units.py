@@ -33,7 +33,7 @@ from reranker_batch.pipeline import (
 )
 from reranker_batch.reuse.lookup import Lookup
 from reranker_batch.reuse.source import open_source
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.scratch import Scratch
 
 LIMITS = RequestLimits(max_documents=3, max_item_tokens=12, max_request_tokens=40, max_pair_tokens=16)

@@ -11,7 +11,7 @@ from judge import parts
 
 from reranker_batch.errors import CommitError
 from reranker_batch.runtime.driver import run_job
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.lock_files import LockFiles, Owner
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

@@ -13,7 +13,7 @@ from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig, RunReport, run, verify, verify_output
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError, InputError, ModelError
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.bucketed import BucketFile, new_bucket_file
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.bucketed import BucketFile, new_bucket_file
+from reranker_batch.storage.files.filesystem import Folder
 
 ROWS = st.lists(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=5)), max_size=8), max_size=6)
 

@@ -16,7 +16,7 @@ from ranked_outputs import Ranked, write_output
 
 from reranker_batch.core.movement import Movement
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.query_join import _Buckets, join_by_query
 from reranker_batch.storage.output.ranked_lists import read_ranked_lists

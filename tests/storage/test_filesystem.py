@@ -9,7 +9,7 @@ import pytest
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.filesystem import Folder, absolute, join, resolve
+from reranker_batch.storage.files.filesystem import Folder, absolute, join, resolve
 from reranker_batch.storage.input.listing import list_input
 
 NAMES = ["a b.parquet", "p%20q.parquet", "ü-日本.parquet", "x=1/lang=de/f.parquet", "[1].parquet", "a+b&c#d.parquet"]

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from tables import nested_table, random_groups, write
 
 from reranker_batch.errors import CommitError, ConfigError, LockedError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import EXIT_CODE
 from reranker_batch.storage.output.lock import Lock, hold_lock, take_lock
 from reranker_batch.storage.output.lock_files import LockFiles, Owner, start_ticks

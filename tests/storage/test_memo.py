@@ -27,7 +27,7 @@ from reranker_batch.core.memo import (
 )
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.reuse.source import open_source
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.memo import read_memo, read_memo_queries
 from reranker_batch.storage.output.scratch import Scratch
 

@@ -15,7 +15,7 @@ from tables import nested_table, write
 
 from reranker_batch import export
 from reranker_batch.errors import ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.acceptance import accept_output
 from reranker_batch.storage.output.cleaning import clean_outputs
 from reranker_batch.storage.output.latest import latest_output

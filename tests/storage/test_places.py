@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reranker_batch.errors import ConfigError
-from reranker_batch.storage.places import check_access, refuse_overlap
+from reranker_batch.storage.files.places import check_access, refuse_overlap
 
 
 @pytest.mark.parametrize(

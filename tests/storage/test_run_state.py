@@ -17,7 +17,7 @@ from tables import nested_table, random_groups, write
 
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError
-from reranker_batch.storage.filesystem import Folder, is_inside
+from reranker_batch.storage.files.filesystem import Folder, is_inside
 from reranker_batch.storage.output.parts import publish_part, read_part, read_table
 from reranker_batch.storage.output.run_state import MANIFEST, PLAN, REPORT, RunState
 from reranker_batch.storage.output.status import output_status

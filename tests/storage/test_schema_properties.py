@@ -27,7 +27,7 @@ from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.pipeline import ResultSettings, finish_unit, prepare_unit, score_unit
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.output.dead_letters import dead_letter_table
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, STAGING, PartRecord, publish_part, read_table

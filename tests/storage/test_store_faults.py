@@ -23,7 +23,7 @@ from tables import nested_table, random_groups, write
 from reranker_batch.config import InputConfig
 from reranker_batch.core.counts import Counts
 from reranker_batch.errors import CommitError, InputError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.output.parts import SCORES, PartRecord, publish_part
 from reranker_batch.storage.output.run_state import MANIFEST, RunState

@@ -18,10 +18,10 @@ import pyarrow as pa
 from pyarrow import fs
 
 from reranker_batch.errors import RerankerBatchError, first_line
-from reranker_batch.storage.filesystem import is_inside, join
+from reranker_batch.storage.files.filesystem import is_inside, join
+from reranker_batch.storage.files.walking import Entry, children
 from reranker_batch.storage.input.partitions import partitions_of
 from reranker_batch.storage.input.table_formats import Kind, TableFiles, missing_extra, refusal
-from reranker_batch.storage.walking import Entry, children
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from reranker_batch.errors import InputError, RerankerBatchError, first_line
 from reranker_batch.schema import is_list_like
-from reranker_batch.storage.filesystem import is_inside, join
+from reranker_batch.storage.files.filesystem import is_inside, join
 from reranker_batch.storage.input.table_formats import (
     PLAIN,
     FieldNames,

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError, InputError, first_line
-from reranker_batch.storage.filesystem import absolute, is_builtin, join, resolve
-from reranker_batch.storage.globbing import has_glob, matches, split_glob
+from reranker_batch.storage.files.filesystem import absolute, is_builtin, join, resolve
+from reranker_batch.storage.files.globbing import has_glob, matches, split_glob
+from reranker_batch.storage.files.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.storage.input.delta import delta_files
 from reranker_batch.storage.input.footers import ENCRYPTED_MAGIC, MAGIC
 from reranker_batch.storage.input.iceberg import iceberg_files
@@ -24,7 +25,6 @@ from reranker_batch.storage.input.table_formats import (
     refuse_tables_in,
     table_kind,
 )
-from reranker_batch.storage.walking import Entry, Tree, is_hidden, relative, single, walk, without_repeats
 from reranker_batch.uris import BUILTIN, is_uri, split_options
 
 OTHER_SUFFIXES = (

@@ -14,7 +14,8 @@ from reranker_batch.config import Columns
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.schema import is_list_like
-from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.files.filesystem import join, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.candidates import (
     Cause,
     UnitCandidates,
@@ -35,7 +36,6 @@ from reranker_batch.storage.input.query_runs import (
     scan_queries,
 )
 from reranker_batch.storage.input.statistics import Groups
-from reranker_batch.storage.retrying import retried
 
 _SCAN_THREADS = 4
 

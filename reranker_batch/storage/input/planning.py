@@ -14,7 +14,8 @@ from reranker_batch.config import Columns, InputConfig, Reading
 from reranker_batch.core.memo import MEMO_COLUMN
 from reranker_batch.core.units import FileIdentity, WorkUnit, auto_unit_pairs, auto_unit_pairs_with_reuse
 from reranker_batch.errors import ConfigError, InputError, first_line
-from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.files.filesystem import join, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.columns import FileColumns
 from reranker_batch.storage.input.cutting import cut_input
 from reranker_batch.storage.input.footers import Footer, check_pages, read_footer
@@ -35,7 +36,6 @@ from reranker_batch.storage.input.reading import CONVERTING, PREPARING, mark_of,
 from reranker_batch.storage.input.source import InputSource
 from reranker_batch.storage.input.statistics import may_hold_null_ids, value_ranges
 from reranker_batch.storage.input.unit_schema import canonical_schema, starting_anew
-from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 
 from reranker_batch.errors import InputError
 from reranker_batch.schema import is_string_like
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.footers import MAGIC, first_line
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import id_strings, one_chunk
 
 QRELS = pa.schema(

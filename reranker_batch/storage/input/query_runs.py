@@ -17,7 +17,7 @@ from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
-from reranker_batch.storage.filesystem import join
+from reranker_batch.storage.files.filesystem import join
 from reranker_batch.storage.input.footers import open_parquet
 from reranker_batch.storage.input.partitions import Partitions, constant_column
 from reranker_batch.storage.values import conform, id_strings

@@ -15,7 +15,8 @@ from reranker_batch.core.unit_rows import UnitRows
 from reranker_batch.core.units import Span, WorkUnit
 from reranker_batch.errors import InputError
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.files.filesystem import join, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.candidates import UnitCandidates, UnitTable
 from reranker_batch.storage.input.columns import InputColumns, Wanted, leaf_columns
 from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
@@ -25,7 +26,6 @@ from reranker_batch.storage.input.layout import InputLayout, layout_of
 from reranker_batch.storage.input.partitions import Partitions, constant_column, constants_of
 from reranker_batch.storage.input.unit_rows import unit_candidates, unit_rows
 from reranker_batch.storage.input.unit_schema import joined_tables
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import one_chunk
 
 _BATCH_PAIRS = 512

@@ -12,8 +12,8 @@ from typing import Literal
 from pyarrow import fs
 
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.storage.filesystem import join
-from reranker_batch.storage.walking import Entry, children, folders_above
+from reranker_batch.storage.files.filesystem import join
+from reranker_batch.storage.files.walking import Entry, children, folders_above
 
 Kind = Literal["Delta Lake", "Iceberg", "Hudi"]
 Names = tuple[str, ...]

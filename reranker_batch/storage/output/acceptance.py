@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.printing import listed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.gate import Acceptance, Gate, write_gate
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.run_state import RunState

@@ -9,13 +9,13 @@ from datetime import datetime
 
 from reranker_batch.core.report import utc_time
 from reranker_batch.errors import CommitError, ConfigError, LockedError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import is_within
 from reranker_batch.storage.output.deleting import delete_output, refuse_foreign
 from reranker_batch.storage.output.latest import folders_in, links_in
 from reranker_batch.storage.output.reuse_source import read_record
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 from reranker_batch.storage.output.status import SERVED, State, output_status
-from reranker_batch.storage.places import is_within
 
 _NO_RUN = "no output of a run"
 _UNFINISHED = ("running", "interrupted", "failed")

@@ -10,7 +10,7 @@ from reranker_batch.core.mapping import Caught, Mapper, in_threads, raised
 from reranker_batch.core.movement import Movement, movement_of
 from reranker_batch.core.ragged import IntArray, Ragged, offsets_of
 from reranker_batch.core.rank_matches import Rankings, match_first_stage, match_rankings
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.query_join import JoinedLists, join_by_query
 from reranker_batch.storage.output.ranked_lists import column_of, list_parts, read_part_lists, read_ranked_lists
 from reranker_batch.storage.values import list_lengths

@@ -13,7 +13,8 @@ import pyarrow.fs as pafs
 from reranker_batch.core.report import utc_now, utc_time
 from reranker_batch.errors import CommitError, ConfigError, first_line
 from reranker_batch.printing import listed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.lock_files import LockFiles
@@ -30,7 +31,6 @@ from reranker_batch.storage.output.run_state import (
     SUCCESS,
     RunState,
 )
-from reranker_batch.storage.retrying import retried
 
 _PART_FOLDERS = (SCORES, MEMO, DEAD_LETTERS)
 _RUN_FILES = (REPORT, PAGE, GATED, REUSE, PLAN, MANIFEST)

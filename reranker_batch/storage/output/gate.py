@@ -11,7 +11,7 @@ from pydantic import Field, TypeAdapter
 
 from reranker_batch.core.report import RunReport, Status
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.documents import WRITTEN_AGAIN, typed
+from reranker_batch.storage.files.documents import WRITTEN_AGAIN, typed
 from reranker_batch.storage.output.run_state import GATED, REPORT, RunState
 
 logger = logging.getLogger(__name__)

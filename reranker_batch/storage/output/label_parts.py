@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.documents import parsed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.documents import parsed
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.output.parts import STAGING, part_name
 from reranker_batch.storage.output.run_state import SUCCESS
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import conform_table
 
 LABELS, DROPPED = "labels", "dropped"

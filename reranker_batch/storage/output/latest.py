@@ -12,13 +12,13 @@ from pyarrow import fs
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.core.report import utc_time
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import is_within
+from reranker_batch.storage.files.retrying import retried
+from reranker_batch.storage.files.walking import Entry, children
 from reranker_batch.storage.output.parts import SCORES
 from reranker_batch.storage.output.run_state import MANIFEST, REPORT, SUCCESS, RunState
 from reranker_batch.storage.output.status import output_status
-from reranker_batch.storage.places import is_within
-from reranker_batch.storage.retrying import retried
-from reranker_batch.storage.walking import Entry, children
 from reranker_batch.uris import LATEST, latest_folder
 
 logger = logging.getLogger(__name__)

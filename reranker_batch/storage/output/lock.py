@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from reranker_batch.errors import CommitError, LockedError, RerankerBatchError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.lock_files import HeldLock, LockFiles, Owner
 

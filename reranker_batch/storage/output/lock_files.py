@@ -21,7 +21,7 @@ from pyarrow import fs
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError, first_line
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.uris import options_of, scheme_of, split_options
 
 if TYPE_CHECKING:

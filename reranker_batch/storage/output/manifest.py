@@ -11,7 +11,7 @@ from reranker_batch.config import InputConfig, Reading
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.documents import REMEDY, typed
+from reranker_batch.storage.files.documents import REMEDY, typed
 
 Layout = Literal["nested", "pairs"]
 

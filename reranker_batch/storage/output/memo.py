@@ -17,9 +17,9 @@ from pydantic import ConfigDict, TypeAdapter
 from reranker_batch.core.memo import KEY_NAMES, KeyArray, MemoRows, in_order, memo_fields, memo_rows, memo_table
 from reranker_batch.core.report import MemoFile
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.parts import MEMO, PartRecord, part_name, publish_part
-from reranker_batch.storage.retrying import retried
 
 MEMO_VERSION = 1
 """Counts up whenever a column of a memo changes its name, type or meaning. Further columns need no new version."""

@@ -18,9 +18,9 @@ from reranker_batch.core.counts import Counts
 from reranker_batch.core.report import MemoFile, PartEntry
 from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.crash_points import Point, reached
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import conform_table
 
 SCORES = "scores"

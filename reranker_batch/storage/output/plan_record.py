@@ -8,8 +8,8 @@ from typing import Any
 from reranker_batch.core.tiling import tiling_problems
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.documents import REMEDY
-from reranker_batch.storage.filesystem import is_inside
+from reranker_batch.storage.files.documents import REMEDY
+from reranker_batch.storage.files.filesystem import is_inside
 
 
 def units_of(values: Any, path: str) -> list[WorkUnit]:

@@ -10,7 +10,7 @@ from reranker_batch.core.mapping import Mapper, in_threads
 from reranker_batch.core.report import PartEntry
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.parts import (
     DEAD_LETTERS,
     MEMO,

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from reranker_batch.core.ragged import LongArray, offsets_of
 from reranker_batch.errors import CommitError
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.parts import SCORES
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import list_lengths, list_values, one_chunk
 
 _PARTS_AHEAD = 4

@@ -17,7 +17,8 @@ from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder, absolute
+from reranker_batch.storage.files.filesystem import Folder, absolute
+from reranker_batch.storage.files.places import is_within
 from reranker_batch.storage.input.layout import layout_of
 from reranker_batch.storage.input.planning import plan_input
 from reranker_batch.storage.input.reading import marked
@@ -25,7 +26,6 @@ from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import DEAD_LETTERS, part_name, read_table
 from reranker_batch.storage.output.run_state import RunState
 from reranker_batch.storage.output.verifying import Record, verify_output
-from reranker_batch.storage.places import is_within
 
 PLACES = "_places.parquet"
 """Lies with the input files; its name keeps it from being read as one."""

@@ -12,8 +12,8 @@ from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.report import MemoFile
 from reranker_batch.core.reuse import ReuseRecord
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.documents import typed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.documents import typed
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.run_state import MANIFEST, REUSE, RunState
 
 _RECORD = TypeAdapter(ReuseRecord)

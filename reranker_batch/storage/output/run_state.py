@@ -15,13 +15,13 @@ from reranker_batch.core.report import PartEntry, RunReport, utc_time
 from reranker_batch.core.units import WorkUnit, units_digest
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.printing import listed
-from reranker_batch.storage.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.documents import REMEDY, WRITTEN_AGAIN, parsed, serialized, typed
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.parts import DEAD_LETTERS, MEMO, SCORES, STAGING, part_name
 from reranker_batch.storage.output.plan_record import plan_problems, units_of
-from reranker_batch.storage.retrying import retried
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ from reranker_batch.core.ragged import IntArray, LongArray
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, part_name
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.values import list_lengths, list_values, one_chunk
 
 _QUERY_COLUMNS = ["file", "row"]

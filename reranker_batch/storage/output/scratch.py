@@ -12,9 +12,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.parts import STAGING
-from reranker_batch.storage.retrying import retried
 
 
 @dataclass(frozen=True)

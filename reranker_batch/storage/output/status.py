@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from reranker_batch.core.report import EXIT_CODES, RunReport
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.gate import Gate, read_gate
 from reranker_batch.storage.output.lock import living_lock
 from reranker_batch.storage.output.run_state import DELETING, MANIFEST, REPORT, RunState

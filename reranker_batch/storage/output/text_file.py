@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pyarrow import fs as pafs
 
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import resolve
+from reranker_batch.storage.files.filesystem import resolve
 
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 _COMPARED_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from reranker_batch.core.report import RunReport
 from reranker_batch.core.unit_summary import UnitSummary
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError, ConfigError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.gate import Gate, read_gate
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.part_checks import RowRules

@@ -11,6 +11,8 @@ from reranker_batch.storage.tables.table_files import TableFiles
 
 _BEGIN_BYTES = 1 << 18
 _READ_BYTES = 1 << 16
+_UNPACKED = 4
+"""How much larger compressed files and Parquet roughly are when they are unpacked."""
 
 
 def unpacked_size(files: TableFiles, file_index: int) -> float:
@@ -33,3 +35,11 @@ def unpacked_size(files: TableFiles, file_index: int) -> float:
         while part := len(stream.read(_READ_BYTES)):  # ends with an error where more of the file follows
             num_bytes += part
     return file.size_bytes * max(1.0, num_bytes / max(len(begin), 1))
+
+
+def unpacked_bytes(files: TableFiles) -> int:
+    """Of all files, roughly."""
+    return sum(
+        file.size_bytes * (_UNPACKED if file.form == "parquet" or file.compression != "none" else 1)
+        for file in files.files
+    )

@@ -12,7 +12,7 @@ from pyarrow import fs
 
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError, first_line
-from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.tables.forms import Compression
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.footers import Footer, read_footer
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.table_file import TableFile
 from reranker_batch.storage.tables.table_files import TableFiles
 

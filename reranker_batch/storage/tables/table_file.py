@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reranker_batch.errors import InputError, first_line
-from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.files.filesystem import join, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.footers import read_footer
 from reranker_batch.storage.input.listing import ListedFile
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.forms import BOM, FORMS, Compression, Form, form_by_head, form_by_name, json_form
 from reranker_batch.storage.tables.heads import Head, read_head, without_bom
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pyarrow import fs
 
 from reranker_batch.errors import InputError
-from reranker_batch.storage.filesystem import join, resolve
+from reranker_batch.storage.files.filesystem import join, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.listing import (
     OTHER_SUFFIXES,
     Begins,
@@ -19,7 +20,6 @@ from reranker_batch.storage.input.listing import (
     shown_left_out,
 )
 from reranker_batch.storage.input.partitions import Partitions, partitions_of
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.forms import FORMS, PACKED_SUFFIXES, Form, form_by_head, suffixes_of
 from reranker_batch.storage.tables.heads import read_head
 from reranker_batch.storage.tables.table_file import AskedForm, TableFile, of_one_form, refuse_bad, table_file

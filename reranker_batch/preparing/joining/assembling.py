@@ -14,12 +14,12 @@ from reranker_batch.core.pair_texts import DistinctTexts
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.lookup import Duplicate, Lookup
-from reranker_batch.preparing.ordering import query_starts
-from reranker_batch.preparing.sources import TextTable
+from reranker_batch.preparing.joining.lookup import Duplicate, Lookup
+from reranker_batch.preparing.joining.ordering import query_starts
+from reranker_batch.preparing.joining.sources import TextTable
 from reranker_batch.preparing.work import Stage, Work, file_name, part_name
 from reranker_batch.printing import listed
-from reranker_batch.storage.bucketed import STAGING, new_bucket_file
+from reranker_batch.storage.files.bucketed import STAGING, new_bucket_file
 from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.tables.pieces import Piece
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.ragged import LongArray, offsets_of
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.adaption import Adaption, CandidateList, Path
+from reranker_batch.preparing.table.adaption import Adaption, CandidateList, Path
 from reranker_batch.schema import is_list_like
 from reranker_batch.storage.input.columns import id_family, is_text
 from reranker_batch.storage.input.promotion import common_type

@@ -19,17 +19,17 @@ from reranker_batch.core.pair_texts import DistinctTexts
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.adapter import RowPlaces, adapt
-from reranker_batch.preparing.convert import plain_settings
-from reranker_batch.preparing.converting import unified_schema
+from reranker_batch.preparing.conversion.convert import plain_settings
+from reranker_batch.preparing.conversion.task import unified_schema
+from reranker_batch.preparing.joining.sizing import row_buckets_for
+from reranker_batch.preparing.joining.stored import StoredRows
 from reranker_batch.preparing.record import VERSION, PreparedFolder, PreparedRecord, RowCounts
-from reranker_batch.preparing.sizing import row_buckets_for
-from reranker_batch.preparing.source import Source, pairs_source
 from reranker_batch.preparing.stages import OnProgress, Stages, finish, ignore, numbered, total
-from reranker_batch.preparing.stored import StoredRows
+from reranker_batch.preparing.table.adapter import RowPlaces, adapt
+from reranker_batch.preparing.table.source import Source, pairs_source
 from reranker_batch.preparing.work import Work, file_name, part_name
-from reranker_batch.storage.bucketed import STAGING, BucketFile, new_bucket_file
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.bucketed import STAGING, BucketFile, new_bucket_file
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece
 from reranker_batch.storage.tables.reading import read_piece

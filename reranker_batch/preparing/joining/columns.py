@@ -11,7 +11,7 @@ import pyarrow as pa
 from reranker_batch.config.columns import Column, as_list
 from reranker_batch.config.prepare import PrepareConfig, RunConfig, Texts, TextsConfig
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.sources import RunTable, TextTable, column_at
+from reranker_batch.preparing.joining.sources import RunTable, TextTable, column_at
 from reranker_batch.printing import listed
 from reranker_batch.schema import is_list_like
 from reranker_batch.storage.tables.pieces import pieces

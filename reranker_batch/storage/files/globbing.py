@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pyarrow import fs
 
 from reranker_batch.errors import InputError
-from reranker_batch.storage.walking import Entry, Tree, children, is_hidden, relative, walk
+from reranker_batch.storage.files.walking import Entry, Tree, children, is_hidden, relative, walk
 from reranker_batch.uris import split_options
 
 _GLOB = re.compile(r"[*?\[]")

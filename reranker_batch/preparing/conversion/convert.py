@@ -8,12 +8,12 @@ from itertools import groupby
 
 from reranker_batch.core.mapping import Caught, Mapper, raised
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.conversion_record import VERSION, ConversionFolder, ConversionRecord
-from reranker_batch.preparing.converting import Convert, ConvertedPart, CountLines, Share, Task
-from reranker_batch.preparing.sizing import unpacked_bytes
-from reranker_batch.preparing.source import Source
+from reranker_batch.preparing.conversion.record import VERSION, ConversionFolder, ConversionRecord
+from reranker_batch.preparing.conversion.task import Convert, ConvertedPart, CountLines, Share, Task
 from reranker_batch.preparing.stages import OnProgress, ignore
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.preparing.table.source import Source
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.tables.growth import unpacked_bytes
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece, pieces
 
 

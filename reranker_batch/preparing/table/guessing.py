@@ -12,8 +12,8 @@ import yaml
 
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.adaption import Resolver
-from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting
+from reranker_batch.preparing.table.adaption import Resolver
+from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, fitting
 from reranker_batch.schema import is_list_like
 from reranker_batch.storage.input.columns import candidate_struct, id_family, is_text
 

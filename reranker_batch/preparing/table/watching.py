@@ -12,7 +12,7 @@ import yaml
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.config.columns import as_list
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.formats import FORMATS, ColumnMap, columns_of, map_of
+from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, columns_of, map_of
 from reranker_batch.storage.input.promotion import common_type
 
 _IDS = ("query_id", "doc_id")

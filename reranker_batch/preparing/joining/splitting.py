@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.buckets import buckets_of, id_hashes
-from reranker_batch.preparing.ordering import Order, keep, run_schema
-from reranker_batch.preparing.sources import RunTable, TextTable
+from reranker_batch.preparing.joining.ordering import Order, keep, run_schema
+from reranker_batch.preparing.joining.sources import RunTable, TextTable
 from reranker_batch.preparing.work import Stage, Work, file_name
-from reranker_batch.storage.bucketed import new_bucket_file
+from reranker_batch.storage.files.bucketed import new_bucket_file
 from reranker_batch.storage.tables.pieces import Piece
 
 Numbered = tuple[int, Piece]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.storage.bucketed import BucketFile
+from reranker_batch.storage.files.bucketed import BucketFile
 
 KEPT_BYTES = 32 << 20
 """Of tables that stay in memory between two readings."""

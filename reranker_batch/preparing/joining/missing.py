@@ -10,11 +10,11 @@ from itertools import islice
 import pyarrow as pa
 
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.assembling import MISSING_SCHEMA
+from reranker_batch.preparing.joining.assembling import MISSING_SCHEMA
+from reranker_batch.preparing.joining.sources import TextTable
 from reranker_batch.preparing.record import MISSING
-from reranker_batch.preparing.sources import TextTable
 from reranker_batch.preparing.work import Work
-from reranker_batch.storage.bucketed import STAGING
+from reranker_batch.storage.files.bucketed import STAGING
 from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.tables.pieces import pieces
 

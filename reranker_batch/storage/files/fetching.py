@@ -18,9 +18,9 @@ from pyarrow import fs
 
 from reranker_batch.core.copies import FolderCopy
 from reranker_batch.errors import ModelError, first_line
-from reranker_batch.storage.filesystem import is_inside, join, resolve
-from reranker_batch.storage.retrying import retried
-from reranker_batch.storage.walking import relative, walk
+from reranker_batch.storage.files.filesystem import is_inside, join, resolve
+from reranker_batch.storage.files.retrying import retried
+from reranker_batch.storage.files.walking import relative, walk
 from reranker_batch.uris import shown_uri, split_options
 
 logger = logging.getLogger(__name__)

@@ -11,17 +11,17 @@ import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError, InputError
-from reranker_batch.preparing.adapter import RowPlaces, adapt
-from reranker_batch.preparing.adaption import Adaption
-from reranker_batch.preparing.source import Source
+from reranker_batch.preparing.table.adapter import RowPlaces, adapt
+from reranker_batch.preparing.table.adaption import Adaption
+from reranker_batch.preparing.table.source import Source
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.filesystem import Folder, resolve
+from reranker_batch.storage.files.filesystem import Folder, resolve
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.partitions import constant_column, constants_of
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.prepared import publish_table
-from reranker_batch.storage.retrying import retried
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.reading import RawRows, read_piece

@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.preparing.adaption import Adaption, Resolver, shown_columns
-from reranker_batch.preparing.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
-from reranker_batch.preparing.guessing import Guess, guesses
-from reranker_batch.preparing.watching import Watch
-from reranker_batch.storage.filesystem import is_builtin, resolve
+from reranker_batch.preparing.table.adaption import Adaption, Resolver, shown_columns
+from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
+from reranker_batch.preparing.table.guessing import Guess, guesses
+from reranker_batch.preparing.table.watching import Watch
+from reranker_batch.storage.files.filesystem import is_builtin, resolve
 from reranker_batch.storage.input.listing import list_input, shown_left_out
 from reranker_batch.storage.input.partitions import constants_of, with_constants
 from reranker_batch.storage.input.reading import mark_of

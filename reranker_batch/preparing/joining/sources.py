@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
-from reranker_batch.preparing.adapter import joined_texts
-from reranker_batch.preparing.adaption import find
-from reranker_batch.preparing.numbers import NotANumberError, ranks, scores
-from reranker_batch.preparing.ordering import Order, run_schema
+from reranker_batch.preparing.joining.numbers import NotANumberError, ranks, scores
+from reranker_batch.preparing.joining.ordering import Order, run_schema
+from reranker_batch.preparing.table.adapter import joined_texts
+from reranker_batch.preparing.table.adaption import find
 from reranker_batch.schema import is_list_like
 from reranker_batch.storage.tables.lines import Lines
 from reranker_batch.storage.tables.pieces import Piece

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from reranker_batch.core.fingerprint import differences
 from reranker_batch.core.mapping import in_threads
 from reranker_batch.errors import CommitError, FingerprintError
-from reranker_batch.preparing.converting import STAGING, ConvertedPart
-from reranker_batch.storage.documents import parsed, serialized, typed
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.preparing.conversion.task import STAGING, ConvertedPart
+from reranker_batch.storage.files.documents import parsed, serialized, typed
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.reading import CONVERTING as TASKS
 from reranker_batch.storage.output.crash_points import Point, reached
-from reranker_batch.storage.retrying import retried
 
 RECORD = "_converted.json"
 VERSION = 1

@@ -8,17 +8,17 @@ from typing import Any
 
 from reranker_batch.config.prepare import PrepareConfig
 from reranker_batch.core.mapping import Mapper
-from reranker_batch.preparing.assembling import PART_COUNTS, AssembleQueries, Texts
-from reranker_batch.preparing.columns import run_table, text_table
-from reranker_batch.preparing.missing import no_match, write_missing
+from reranker_batch.preparing.joining.assembling import PART_COUNTS, AssembleQueries, Texts
+from reranker_batch.preparing.joining.columns import run_table, text_table
+from reranker_batch.preparing.joining.missing import no_match, write_missing
+from reranker_batch.preparing.joining.routing import RouteTexts
+from reranker_batch.preparing.joining.sizing import buckets_for
+from reranker_batch.preparing.joining.sources import RunTable, TextTable
+from reranker_batch.preparing.joining.splitting import OrderQueries, SplitRun, SplitTexts
 from reranker_batch.preparing.record import MISSING, VERSION, PreparedFolder, PreparedRecord, RowCounts
-from reranker_batch.preparing.routing import RouteTexts
-from reranker_batch.preparing.sizing import buckets_for
-from reranker_batch.preparing.sources import RunTable, TextTable
-from reranker_batch.preparing.splitting import OrderQueries, SplitRun, SplitTexts
 from reranker_batch.preparing.stages import OnProgress, Stages, finish, ignore, numbered, total
 from reranker_batch.preparing.work import Work
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece
 

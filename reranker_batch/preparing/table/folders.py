@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reranker_batch.errors import InputError, first_line
-from reranker_batch.storage.filesystem import Folder, is_builtin
-from reranker_batch.storage.retrying import retried
+from reranker_batch.storage.files.filesystem import Folder, is_builtin
+from reranker_batch.storage.files.retrying import retried
 from reranker_batch.uris import split_options
 
 _CORPUS = re.compile(r"(corpus|collection|documents|docs|passages)\b", re.IGNORECASE)

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
-from reranker_batch.preparing.stored import StoredRows
-from reranker_batch.storage.bucketed import BucketFile
+from reranker_batch.preparing.joining.stored import StoredRows
+from reranker_batch.storage.files.bucketed import BucketFile
 
 
 @dataclass(frozen=True)

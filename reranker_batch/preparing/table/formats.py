@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.config.columns import Column
-from reranker_batch.preparing.adaption import find, type_at
+from reranker_batch.preparing.table.adaption import find, type_at
 from reranker_batch.schema import is_list_like
 from reranker_batch.storage.input.columns import candidate_struct, is_text
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError
-from reranker_batch.storage.filesystem import Folder
+from reranker_batch.storage.files.filesystem import Folder
 
 STAGING = "staging"
 FLUSH_BYTES = 16 << 20

@@ -8,9 +8,9 @@ import sys
 from urllib.parse import unquote
 
 from reranker_batch.errors import ConfigError, first_line
-from reranker_batch.storage.filesystem import absolute, is_builtin, resolve
-from reranker_batch.storage.globbing import has_glob, matcher, split_glob
-from reranker_batch.storage.walking import is_hidden
+from reranker_batch.storage.files.filesystem import absolute, is_builtin, resolve
+from reranker_batch.storage.files.globbing import has_glob, matcher, split_glob
+from reranker_batch.storage.files.walking import is_hidden
 from reranker_batch.uris import is_uri, scheme_of, split_options
 
 _LONGEST_WAIT_S = 30.0

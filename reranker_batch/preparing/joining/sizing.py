@@ -7,7 +7,8 @@ import math
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reranker_batch.preparing.sources import RunTable, TextTable
+from reranker_batch.preparing.joining.sources import RunTable, TextTable
+from reranker_batch.storage.tables.growth import unpacked_bytes
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import read_piece
 from reranker_batch.storage.tables.table_files import TableFiles
@@ -18,8 +19,6 @@ _BUCKET_ROWS = 400_000
 _DOCUMENT_ROWS = 3_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
 MAX_BUCKETS = 4_096
-UNPACKED = 4
-"""How much larger compressed files and Parquet roughly are when they are unpacked."""
 _ROW_BYTES = 64
 _SAMPLE_BYTES = 1 << 20
 
@@ -48,14 +47,6 @@ def estimated_rows(run: RunTable) -> int:
         return 0
     candidates = len(rows) / len(raw.table)
     return math.ceil(unpacked_bytes(run.files) / bytes_a_row(raw.table) * candidates)
-
-
-def unpacked_bytes(files: TableFiles) -> int:
-    """Of all files, roughly."""
-    return sum(
-        file.size_bytes * (UNPACKED if file.form == "parquet" or file.compression != "none" else 1)
-        for file in files.files
-    )
 
 
 def bytes_a_row(table: pa.Table) -> float:

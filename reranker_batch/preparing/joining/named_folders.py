@@ -13,8 +13,8 @@ from reranker_batch.config.prepare import PrepareConfig, RunConfig, TextsConfig
 from reranker_batch.config.prepare_job import PrepareJob
 from reranker_batch.errors import InputError
 from reranker_batch.printing import listed
-from reranker_batch.storage.filesystem import Folder
-from reranker_batch.storage.walking import Entry, children, single
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.walking import Entry, children, single
 
 _SUFFIXES = (".gz", ".zst", ".jsonl", ".ndjson", ".json", ".parquet", ".tsv", ".csv", ".txt", ".trec", ".run")
 _RUN_SUFFIXES = (".trec", ".run")

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from reranker_batch.core.buckets import HashArray, id_hashes
 from reranker_batch.core.ragged import IntArray, LongArray, positions_of
-from reranker_batch.preparing.sources import TEXT_SCHEMA, TextTable
+from reranker_batch.preparing.joining.sources import TEXT_SCHEMA, TextTable
 from reranker_batch.preparing.work import Work, file_name
-from reranker_batch.storage.bucketed import new_bucket_file
+from reranker_batch.storage.files.bucketed import new_bucket_file
 from reranker_batch.storage.tables.pieces import Piece
 
 ROUTED_SCHEMA = TEXT_SCHEMA.append(pa.field("is_counted", pa.bool_()))
