@@ -1,4 +1,4 @@
-"""A run joined with its queries and its corpus: time and memory, beside Ray's join and polars' streaming join.
+"""A run joined with its queries and its corpus: time and memory, next to Ray's join and polars' streaming join.
 
     python benchmarks/prepare.py                       # 2,000,000 rows of 400,000 documents
     python benchmarks/prepare.py --times 5 --only lines parquet   # five times the rows and documents

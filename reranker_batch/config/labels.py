@@ -56,7 +56,7 @@ else:  # the key is a word of Python, which a class body cannot declare
                 Field(
                     "qrels",
                     description="What says which candidates are relevant. qrels: a file of relevance judgments. "
-                    "column: a field of the candidates, a list of as many values beside them, or a column of the "
+                    "column: a field of the candidates, a second list of as many values, or a column of the "
                     "pairs layout. top1: the candidate with the highest score.",
                 ),
             )

@@ -92,12 +92,12 @@ class TrainingSet:
         """Whether this very training set is complete. Raises ConfigError where the folder holds something else."""
         if not (names := names_in(folder)):
             return False
-        found = parsed(read_file(folder, RECORD)) if RECORD in names else {}
-        if {name: found.get(name) for name in record} != record:
+        recorded = parsed(read_file(folder, RECORD)) if RECORD in names else {}
+        if {name: recorded.get(name) for name in record} != record:
             raise _is_foreign(folder, names)
-        if found["status"] != "complete":
+        if recorded["status"] != "complete":
             return False
-        exported.queries, exported.rows, exported.left_out = found["queries"], found["rows"], found["left_out"]
+        exported.queries, exported.rows, exported.left_out = recorded["queries"], recorded["rows"], recorded["left_out"]
         return True
 
 

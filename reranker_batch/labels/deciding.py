@@ -95,12 +95,12 @@ class _Deciding:
     def find_positives(self) -> None:
         rules = self.config.positives
         if rules.source == "top1":
-            found = ranks_of(self.query, -self.score, self.open) == 0
+            chosen = ranks_of(self.query, -self.score, self.open) == 0
         else:
-            found = self.open & self.candidates.is_judged & (self.candidates.relevance >= rules.min_relevance)
+            chosen = self.open & self.candidates.is_judged & (self.candidates.relevance >= rules.min_relevance)
         if rules.min_score is not None:
-            self.give(Fate.BELOW_MIN, found & (self.score < np.float32(rules.min_score)))
-        self.give_once(Fate.POSITIVE, found & self.open)
+            self.give(Fate.BELOW_MIN, chosen & (self.score < np.float32(rules.min_score)))
+        self.give_once(Fate.POSITIVE, chosen & self.open)
 
     def give_once(self, fate: Fate, where: BoolArray) -> None:
         """Each text of a query once: the one with the highest score."""
@@ -136,10 +136,10 @@ class _Deciding:
         votes = np.zeros(len(self.query), np.int64)
         for logits in self.candidates.logits:
             votes += logits > highest_of(self.query, logits, positives, self.num_queries)[self.query]
-        found = is_close & (votes >= _VOTES_TO_RELABEL)
+        chosen = is_close & (votes >= _VOTES_TO_RELABEL)
         if (least := self.config.positives.min_score) is not None:
-            self.give(Fate.BELOW_MIN, found & (self.score < np.float32(least)))
-        self.give_once(Fate.RELABELLED, found & self.open)
+            self.give(Fate.BELOW_MIN, chosen & (self.score < np.float32(least)))
+        self.give_once(Fate.RELABELLED, chosen & self.open)
 
     def apply_limits(self) -> None:
         rules, most = self.config.negatives, self.config.agreement.max_disagreement

@@ -130,10 +130,10 @@ class Qrels:
         query_ids = rows.queries["query_id"].take(rows.candidates["query_at"])
         doc_ids = rows.candidates["doc_id"]
         at = np.searchsorted(self.hashes, _hashes(query_ids, doc_ids, self.seed))
-        found = self.table.take(pa.array(np.minimum(at, len(self.hashes) - 1)))
-        is_same = pc.and_(pc.equal(found["query_id"], query_ids), pc.equal(found["doc_id"], doc_ids))
+        matched = self.table.take(pa.array(np.minimum(at, len(self.hashes) - 1)))
+        is_same = pc.and_(pc.equal(matched["query_id"], query_ids), pc.equal(matched["doc_id"], doc_ids))
         judged = np.asarray(is_same.to_numpy(), np.bool_)
-        return np.where(judged, found["relevance"].to_numpy(), 0).astype(np.int64), judged
+        return np.where(judged, matched["relevance"].to_numpy(), 0).astype(np.int64), judged
 
 
 def _hashes(query_ids: pa.ChunkedArray, doc_ids: pa.ChunkedArray, seed: int) -> HashArray:

@@ -1,4 +1,4 @@
-"""The record of a preparation, beside its parts: what it was made from, and what came of each row."""
+"""The record of a preparation, next to its parts: what it was made from, and what came of each row."""
 
 from __future__ import annotations
 
@@ -167,8 +167,8 @@ class PreparedFolder:
 
     def names(self, *inner: str) -> set[str]:
         """What the folder holds, or one inside it."""
-        found: set[str] = self._tried(partial(self.folder.names, *inner))
-        return found
+        names: set[str] = self._tried(partial(self.folder.names, *inner))
+        return names
 
     def _refuse_foreign(self) -> None:
         if foreign := sorted(self.names() - {WORK, "run"}):

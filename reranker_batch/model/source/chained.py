@@ -103,5 +103,5 @@ def _read(folder: Path, shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.T
         ) from error
     present = {name: tuple(weight.shape) for name, weight in weights.items()}
     if present != shapes:
-        raise ModelError(f"{path} has the weights {present}, and config.json beside it wants {shapes}. Copy it again.")
+        raise ModelError(f"{path} has the weights {present}, and config.json next to it wants {shapes}. Copy it again.")
     return weights

@@ -77,13 +77,13 @@ class _Seen:
 
     def one(self, key: str, column: Column | None, known: Sequence[str], place: int) -> str:
         """The column of a key: as the config says, by a known name, or by its place where there are no names."""
-        found = self.maybe(key, column, known, place)
-        if found is None:
+        column_name = self.maybe(key, column, known, place)
+        if column_name is None:
             raise InputError(
                 f"{self.key}: no column is known as {key}. Columns: {listed(self.names, most=12)}. Set "
                 f"{self.key}.{key} to one of them."
             )
-        return found
+        return column_name
 
     def maybe(self, key: str, column: Column | None, known: Sequence[str], place: int | None) -> str | None:
         """As `one`; None where there is none and the config names none."""
@@ -100,9 +100,9 @@ class _Seen:
         return name
 
 
-def _are_names(found: set[str]) -> bool:
+def _are_names(values: set[str]) -> bool:
     """Whether these values of a first line make it a header. A query or a document may be the one word `text`."""
-    return len(found) > 1 or bool(found - {*TEXTS["queries"], *TEXTS["corpus"]})
+    return len(values) > 1 or bool(values - {*TEXTS["queries"], *TEXTS["corpus"]})
 
 
 def _first_rows(files: TableFiles, ids: Collection[str]) -> pa.Table:

@@ -46,19 +46,19 @@ class Lookup:
         """The texts of wanted ids by their places, null for one that is not there; places may repeat."""
         needed = np.unique(at[self.is_there[at]])
         needed = needed[np.argsort(self._table[needed], kind="stable")]
-        found = self._rows.take(self._table[needed], self._row[needed])
-        if found is None:
+        rows = self._rows.take(self._table[needed], self._row[needed])
+        if rows is None:
             return pa.nulls(len(at), pa.large_string())
         place = np.zeros(len(self.wanted) + 1, dtype=np.int64)
         place[needed] = np.arange(len(needed))
-        return found["text"].chunk(0).take(pa.array(place[at], mask=~self.is_there[at]))
+        return rows["text"].chunk(0).take(pa.array(place[at], mask=~self.is_there[at]))
 
     def _index(self) -> None:
         places: list[LongArray] = []
         for number, table in enumerate(self._rows.scan()):
-            found = pc.index_in(table["id"], value_set=self.wanted)
-            rows = np.flatnonzero(pc.and_(found.is_valid(), table["text"].is_valid()).to_numpy())
-            at = found.fill_null(0).to_numpy().astype(np.int64)[rows]
+            wanted_at = pc.index_in(table["id"], value_set=self.wanted)
+            rows = np.flatnonzero(pc.and_(wanted_at.is_valid(), table["text"].is_valid()).to_numpy())
+            at = wanted_at.fill_null(0).to_numpy().astype(np.int64)[rows]
             lengths = pc.binary_length(table["text"]).fill_null(0).to_numpy().astype(np.int64)[rows]
             piece, row = (table[name].to_numpy().astype(np.int64)[rows] for name in ("piece", "row"))
             is_counted = _flags(table)[rows]

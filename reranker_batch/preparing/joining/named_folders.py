@@ -81,12 +81,12 @@ def _with_files(asked: PrepareConfig, source: InputConfig, kind: FolderFormat) -
         raise InputError(
             f"{source.path} {what}, or is empty. input.format={source.format} is a folder with {kind.title}."
         )
-    found: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     for key in ("run", *_TEXTS):
         given: RunConfig | TextsConfig = getattr(asked, key)
         if given.path is None:
-            found[key] = given.model_copy(update={"path": _find(key, kind, source, folder, entries)})
-    return asked.model_copy(update=found)
+            tables[key] = given.model_copy(update={"path": _find(key, kind, source, folder, entries)})
+    return asked.model_copy(update=tables)
 
 
 def _find(key: str, kind: FolderFormat, source: InputConfig, folder: Folder, entries: Sequence[Entry]) -> str:

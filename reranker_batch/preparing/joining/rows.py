@@ -241,9 +241,9 @@ class AssembleRows:
             empty = schema.empty_table()
             yield empty if self.layout == "pairs" else _nested(empty, queries)
         for start, stop in _cuts(queries, max(1, _PASS_BYTES // row_bytes)):
-            found = stored.take(tables[start:stop], rows[start:stop])
-            assert found is not None
-            whole = conform_table(_complete(found, schema), schema)
+            rows_of_queries = stored.take(tables[start:stop], rows[start:stop])
+            assert rows_of_queries is not None
+            whole = conform_table(_complete(rows_of_queries, schema), schema)
             for first, last in _cuts(queries[start:stop], group_rows):
                 group = whole.slice(first, last - first)
                 yield group if self.layout == "pairs" else _nested(group, queries[start + first : start + last])

@@ -75,11 +75,11 @@ def _both(first: pa.Schema, second: pa.Schema) -> pa.Schema:
     return pa.schema(list(types.items()))
 
 
-def _more(found: ColumnsConfig, again: ColumnsConfig) -> list[str]:
+def _more(known: ColumnsConfig, again: ColumnsConfig) -> list[str]:
     """The columns in addition, where nothing else changes."""
     more: list[str] = []
     for key in ("candidates", "document"):
-        before, after = (as_list(getattr(each, key)) for each in (found, again))
+        before, after = (as_list(getattr(each, key)) for each in (known, again))
         if set(before) < set(after):
             more += [str(column) for column in after if column not in before]
-    return more + [str(getattr(again, key)) for key in _IDS if getattr(found, key) is None and getattr(again, key)]
+    return more + [str(getattr(again, key)) for key in _IDS if getattr(known, key) is None and getattr(again, key)]

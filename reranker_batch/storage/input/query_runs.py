@@ -209,5 +209,6 @@ def _returning_message(key: Key, first: tuple[str, int], again: tuple[str, int],
     return (
         f"The {kind} {shown} of row {first[1]} in {first[0]} comes back at row {again[1]} in {again[0]}. With "
         f"input.layout: pairs all rows of a query must stand together in one file. Sort the input by {sort_by}, "
-        "or give different queries different ids. prepare.run in place of input.path groups rows in any order."
+        "give different queries different ids, or name the input in prepare.run in place of input.path: it groups rows "
+        "in any order."
     )

@@ -38,21 +38,21 @@ def table_file(root: str, listed: ListedFile, form: AskedForm, key: str) -> Tabl
         InputError: It cannot be told, or the file cannot be read.
     """
     by_name, compression = form_by_name(listed.path)
-    found = by_name if form == "auto" else form
-    if compression is None or found is None or (form == "auto" and found == "json"):
+    chosen = by_name if form == "auto" else form
+    if compression is None or chosen is None or (form == "auto" and chosen == "json"):
         head = _head(root, listed.path)
         compression = compression or head.compression
         if form == "auto":
-            look = json_form if found == "json" else form_by_head
-            found = look(head.content, is_all=head.is_all)
-            if found is None and head.is_all and not head.content.strip():
+            look = json_form if chosen == "json" else form_by_head
+            chosen = look(head.content, is_all=head.is_all)
+            if chosen is None and head.is_all and not head.content.strip():
                 raise InputError(f"{listed.path} is empty. Check {key}.")
-    if found is None:
+    if chosen is None:
         raise InputError(
             f"{listed.path} is of no known form by its name and by how it begins. Known forms: {', '.join(FORMS)}. "
             f"Give the file a suffix such as .tsv, or check {key}."
         )
-    return TableFile(listed.path, found, compression, listed.size_bytes, listed.modified_ns)
+    return TableFile(listed.path, chosen, compression, listed.size_bytes, listed.modified_ns)
 
 
 def refuse_bad(root: str, file: TableFile) -> None:
