@@ -65,18 +65,9 @@ def figures(values: Values) -> Markup:
                 values.number("totals", "truncated"),
                 _of_all(values, values.at("totals", "truncated"), "scored"),
             ),
-            *_split(values),
             ("time", values.number("wall_s", shown=duration), pace),
         ]
     )
-
-
-def _split(values: Values) -> list[tuple[str, Markup, Markup]]:
-    """Where long documents were cut into chunks."""
-    if not values.at("totals", "split"):
-        return []
-    later = values.number("totals", "best_chunk_not_first")
-    return [("read in chunks", values.number("totals", "split"), joined([later, " best in a later chunk"]))]
 
 
 def _of_all(values: Values, number: int, whole: str) -> Markup:
@@ -181,6 +172,9 @@ def _limits(values: Values) -> list[tuple[str, Markup]]:
     names = values.first(values.at("job", "limits") or {})
     return [
         *((name.replace("_", " "), _limit(values, name)) for name in names),
+        ("documents read in chunks", values.number("totals", "split")),
+        ("of these, not all read", values.number("totals", "split_not_all_read")),
+        ("of these, best in a later chunk", values.number("totals", "best_chunk_not_first")),
         ("requests", values.number("totals", "requests")),
         ("tokens of requests", values.number("totals", "total_tokens")),
         ("tokens that the model read", values.number("totals", "model_tokens")),
