@@ -258,7 +258,7 @@ def _is_unset(config: InputConfig) -> bool:
 
 
 def _is_top1000(files: TableFiles, seen: pa.Schema) -> bool:
-    """Whether what stands for a header is a row of two numbers and two texts."""
+    """Whether the names that were read as a header are a row of two numbers and two texts."""
     names: list[str] = seen.names
     is_row = len(names) == FORMATS[_TOP1000].num_columns and names[0].isdigit() and names[1].isdigit()
     return files.form == "tsv" and is_row

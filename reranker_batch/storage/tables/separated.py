@@ -108,7 +108,7 @@ def _with_newlines(block: bytes) -> bytes:
 
 
 def _fields(content: bytes, data: ByteArray, marks: LongArray, is_end: npt.NDArray[np.bool_]) -> Fields:
-    """`content` is `data` without what stands at `marks`, some of which end a field."""
+    """`content` is `data` without the bytes at `marks`, some of which end a field."""
     stops = (marks - np.arange(len(marks)))[is_end]
     offsets = pa.py_buffer(np.concatenate([[0], stops]).astype(np.int64))
     values = pa.Array.from_buffers(pa.large_string(), len(stops), [None, offsets, pa.py_buffer(content)])
