@@ -15,9 +15,8 @@ from reranker_batch.preparing.table.adapter import RowPlaces, adapt
 from reranker_batch.preparing.table.adaption import Adaption
 from reranker_batch.preparing.table.source import Source
 from reranker_batch.schema import canonical_type
-from reranker_batch.storage.files.filesystem import Folder, resolve
+from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.files.retrying import retried
-from reranker_batch.storage.input.partitions import constant_column, constants_of
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
@@ -101,23 +100,9 @@ def adapted(raw: RawRows, source: Source, first_row: int = 0) -> pa.Table:
     try:
         if source.watch is not None:
             source.watch.check(raw.table.schema)
-        table = _with_partitions(raw.table, source, raw.file)
-        return adapt(table, source.adaption, RowPlaces(raw.file, raw.numbers + first_row))
+        return adapt(raw.table, source.adaption, RowPlaces(raw.file, raw.numbers + first_row))
     except InputError as error:
         raise InputError(f"{error} This is so from {raw.place(0)} on.") from None
-
-
-def _with_partitions(table: pa.Table, source: Source, file: str) -> pa.Table:
-    """The table with the columns that stand in the names of the folders of its file, as far as they are wanted.
-
-    Raises:
-        InputError: Such a column stands there twice with different values.
-    """
-    folder = resolve(source.files.root)[1]
-    for name, value in constants_of(folder, file, table.column_names).items():
-        if name in source.adaption.wanted:
-            table = table.append_column(name, constant_column(value, len(table)))
-    return table
 
 
 def publish_rows(goal: Folder, number: int, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:

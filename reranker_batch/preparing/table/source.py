@@ -15,9 +15,8 @@ from reranker_batch.preparing.table.adaption import Adaption, Resolver, shown_co
 from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.table.guessing import Guess, guesses
 from reranker_batch.preparing.table.watching import Watch
-from reranker_batch.storage.files.filesystem import is_builtin, resolve
+from reranker_batch.storage.files.filesystem import is_builtin
 from reranker_batch.storage.input.listing import list_input, shown_left_out
-from reranker_batch.storage.input.partitions import constants_of, with_constants
 from reranker_batch.storage.input.reading import mark_of
 from reranker_batch.storage.tables.pieces import footer_of, pieces
 from reranker_batch.storage.tables.reading import columns_seen, read_piece
@@ -146,13 +145,11 @@ def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
     Ids may be numbers and texts in one column, which no other column may.
     """
     try:
-        seen = columns_seen(files)
+        return columns_seen(files)
     except InputError:
         if files.form not in _OPEN_FORMS:
             raise
-        seen = columns_seen(files, likely_ids(config.columns))
-    folder = resolve(files.root)[1]
-    return with_constants(seen, constants_of(folder, files.files[0].path, seen.names))
+        return columns_seen(files, likely_ids(config.columns))
 
 
 def _adaption(asked: ColumnMap, files: TableFiles, seen: pa.Schema) -> Adaption:
