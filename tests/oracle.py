@@ -37,6 +37,7 @@ class ByteEncoder:
     """UTF-8 bytes as tokens, pairs as `<1> query <2> document <2>`."""
 
     template = PairTemplate(prefix=(1,), middle=(2,), suffix=(2,), first_type_extra=2)
+    is_listwise = False
 
     def __init__(self, max_pair_tokens: int = 4096) -> None:
         self.max_pair_tokens = max_pair_tokens
@@ -69,6 +70,7 @@ class ByteEncoder:
         document_at: LongArray,
         *,
         max_pair_tokens: int,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
         return assemble_pairs(
             self.template, queries.tokens, documents.tokens, query_at, document_at, max_pair_tokens=max_pair_tokens

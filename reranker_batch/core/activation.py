@@ -12,13 +12,18 @@ from reranker_batch.core.pairs import FloatArray
 
 @dataclass(frozen=True)
 class Activation:
-    """`sigmoid(scale * (logit - shift))`. `str` gives the formula; `to_dict` is what the manifest records of it."""
+    """`sigmoid(scale * (logit - shift))`, or `(1 + logit) / 2` of a logit that is a cosine.
 
-    kind: Literal["sigmoid"] = "sigmoid"
+    `str` gives the formula; `to_dict` is what the manifest records of it.
+    """
+
+    kind: Literal["sigmoid", "cosine"] = "sigmoid"
     shift: float = 0.0
     scale: float = 1.0
 
     def __str__(self) -> str:
+        if self.kind == "cosine":
+            return "(1 + logit) / 2"
         shifted = f"logit - {self.shift:g}" if self.shift else "logit"
         if self.scale == 1:
             return f"{self.kind}({shifted})"
@@ -29,6 +34,8 @@ class Activation:
 
         Computed in float64 and rounded once, so that two different logits never swap places.
         """
+        if self.kind == "cosine":  # rounding may leave a cosine a little outside -1..1
+            return np.clip((1.0 + logits.astype(np.float64)) / 2.0, 0.0, 1.0).astype(np.float32)
         shifted = (logits.astype(np.float64) - self.shift) * self.scale
         with np.errstate(over="ignore"):
             return (1.0 / (1.0 + np.exp(-shifted))).astype(np.float32)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from reranker_batch.core.ragged import IntArray, LongArray, Ragged
+from reranker_batch.core.ragged import IntArray, LongArray, Ragged, offsets_of, positions_of
 
 
 class ModelInputs(Protocol):
@@ -21,6 +21,10 @@ class ModelInputs(Protocol):
     @property
     def groups(self) -> LongArray:
         """A number for each input; inputs with equal numbers have the same query."""
+
+    @property
+    def sizes(self) -> LongArray:
+        """Logits that each input gives: one for a pair, one for each document of a request that is read at once."""
 
     def __len__(self) -> int: ...
 
@@ -68,6 +72,10 @@ class TokenInputs:
     def costs(self) -> LongArray:
         return self.ids.lengths
 
+    @property
+    def sizes(self) -> LongArray:
+        return np.ones(len(self.ids), dtype=np.int64)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -91,7 +99,18 @@ class TokenInputs:
         )
 
 
+def logit_places(inputs: ModelInputs, rows: LongArray) -> LongArray:
+    """Where the logits of the inputs at `rows` are among those of all inputs."""
+    sizes = inputs.sizes
+    return positions_of(offsets_of(sizes)[rows], sizes[rows])
+
+
+def input_of_logits(inputs: ModelInputs) -> LongArray:
+    """The input that each logit is of."""
+    return np.repeat(np.arange(len(inputs), dtype=np.int64), inputs.sizes)
+
+
 def as_tokens(inputs: ModelInputs) -> TokenInputs:
-    """The same inputs for code that reads token ids."""
+    """The same inputs for code that reads the token ids of pairs."""
     assert isinstance(inputs, TokenInputs), f"{type(inputs).__name__} was given to a scorer of token ids"
     return inputs

@@ -30,6 +30,9 @@ class RequestLimits:
     max_pair_tokens: int | None = None
     long_documents: LongDocuments = "truncate"
     """What becomes of a document that is longer than `max_pair_tokens` leaves it; see `core.chunks`."""
+    is_listwise: bool = False
+    """Whether requests are formed: the model reads the documents of one together, and `max_pair_tokens` is about all
+    that it reads at once."""
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,11 @@ class EncodedTexts:
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Model inputs, one per pair.
+    """Model inputs: one per pair, or one per request whose documents are read at once.
 
-    `query_tokens` and `document_tokens` count the tokens of each text in the input, without special tokens.
-    `is_cut[i]` says that pair `i` lost tokens of either text when the two were joined.
+    The logits of the inputs are those of the pairs, in their order. `query_tokens` and `document_tokens` count the
+    tokens of each text in the input, without special tokens. `is_cut[i]` says that pair `i` lost tokens of either text
+    when the two were joined.
     """
 
     inputs: ModelInputs
@@ -45,11 +46,11 @@ class EncodedPairs:
 
 @dataclass(frozen=True)
 class PairScores:
-    """Float32 logits of shape [pairs], in the order of the pairs.
+    """Float32 logits of shape [pairs], in the order of the inputs and of what each of them has.
 
-    `failures` has the reason for every pair that cannot be scored, by its place; its logit is NaN. `oom_splits` counts
-    the micro-batches that were halved because they did not fit into the memory of the device. `execution` describes
-    how the logits were computed, for the report.
+    `failures` has the reason for every input that cannot be scored, by its place; its logits are NaN. `oom_splits`
+    counts the micro-batches that were halved because they did not fit into the memory of the device. `execution`
+    describes how the logits were computed, for the report.
     """
 
     logits: FloatArray
@@ -81,7 +82,11 @@ class PairEncoder(Protocol):
 
     @property
     def max_pair_tokens(self) -> int:
-        """The model's own maximum, special tokens included."""
+        """The model's own maximum, special tokens included. For a listwise model, that of all it reads at once."""
+
+    @property
+    def is_listwise(self) -> bool:
+        """Whether the documents of a request are read together, so that each score depends on the whole request."""
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         """Token ids of each text, cut after `max_tokens`."""
@@ -94,8 +99,13 @@ class PairEncoder(Protocol):
         document_at: LongArray,
         *,
         max_pair_tokens: int,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
-        """Pair `i` joins query `query_at[i]` and document `document_at[i]`, cut to `max_pair_tokens`."""
+        """Pair `i` joins query `query_at[i]` and document `document_at[i]`, cut to `max_pair_tokens`.
+
+        `starts` are the first pairs of the requests, whose pairs have one query. Only a listwise encoder reads them;
+        without them each pair is a request of its own.
+        """
 
     def token_starts(self, texts: Sequence[str], *, max_tokens: int | None) -> Ragged:
         """The character at which each token of a text begins, and the one at which the last of them ends.

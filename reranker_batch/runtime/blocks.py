@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.inputs import ModelInputs, TokenInputs
 from reranker_batch.core.pair_inputs import Pieces
 from reranker_batch.core.precision import Precision
+from reranker_batch.core.request_inputs import RequestInputs
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.job.steps import Prepared, Scored
 from reranker_batch.pipeline import PreparedUnit, ScoredUnit
@@ -45,10 +46,14 @@ def read_prepared(block: pa.Table) -> Prepared:
         queries=_read_table(block, "queries"),
         candidates=_read_table(block, "candidates"),
         dead_letters=_read_table(block, "dead_letters"),
-        inputs=TokenInputs.from_arrow(_read_table(block, "inputs")),
+        inputs=_read_inputs(_read_table(block, "inputs")),
         pieces=_read_pieces(block),
     )
     return Prepared(unit, **_read_facts(block))
+
+
+def _read_inputs(table: pa.Table) -> ModelInputs:
+    return (RequestInputs if "marks" in table.column_names else TokenInputs).from_arrow(table)
 
 
 def _read_pieces(block: pa.Table) -> Pieces:

@@ -45,6 +45,7 @@ class JointPairEncoder:
     max_pair_tokens: int
     has_token_types: bool
     answer_ids: tuple[int, ...] = ()
+    is_listwise = False
 
     @property
     def input_id_limit(self) -> int:
@@ -73,6 +74,7 @@ class JointPairEncoder:
         document_at: LongArray,
         *,
         max_pair_tokens: int,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
         kept_query, kept_document = cut_pairs(
             queries.tokens.lengths[query_at],

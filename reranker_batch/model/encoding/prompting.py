@@ -43,6 +43,7 @@ class PromptPairEncoder:
     answer_ids: tuple[int, ...]
     """The tokens whose logits are the answer: the positive one, and the negative one if the recipe has one; none for a
     model with a label."""
+    is_listwise = False
 
     @property
     def num_special_tokens(self) -> int:
@@ -82,6 +83,7 @@ class PromptPairEncoder:
         document_at: LongArray,
         *,
         max_pair_tokens: int,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
         query_tokens, document_tokens = queries.tokens.lengths[query_at], documents.tokens.lengths[document_at]
         cap = max_query_tokens(max_pair_tokens)

@@ -59,6 +59,7 @@ class TokenizerPairEncoder:
     has_token_types: bool
     """Whether the tokenizer tells query and document apart by token type."""
     answer_ids: tuple[int, ...] = ()
+    is_listwise = False
 
     @property
     def num_special_tokens(self) -> int:
@@ -86,6 +87,7 @@ class TokenizerPairEncoder:
         document_at: LongArray,
         *,
         max_pair_tokens: int,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
         pairs = assemble_pairs(
             self.template,
