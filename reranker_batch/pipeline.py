@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.counts import Counts
-from reranker_batch.core.inputs import ModelInputs
+from reranker_batch.core.inputs import ModelInputs, input_of_logits, logit_places
 from reranker_batch.core.limits import LongDocuments, RequestLimits
 from reranker_batch.core.memo import MEMO_COLUMN, MEMO_DTYPE, MemoRows, from_column, to_column
 from reranker_batch.core.pair_inputs import Pieces, tokenize_pairs
@@ -115,10 +115,11 @@ def prepare_unit(
     texts = UnitTexts.of(rows)
     is_known, memo = find(texts.keys()) if find else nothing_known(np.zeros(len(rows.candidates), MEMO_DTYPE))
     left = np.flatnonzero(~is_known)
-    inputs, pieces = tokenize_pairs(texts.subset(left), memo, left, encoder, limits)
+    query_at = rows.candidates["query_at"].to_numpy()
+    inputs, pieces = tokenize_pairs(texts.subset(left), memo, left, encoder, limits, list_at=query_at[left])
     requests, tokens = usage_of_queries(
         len(rows.queries),
-        rows.candidates["query_at"].to_numpy(),
+        query_at,
         memo["query_item_tokens"],
         memo["document_item_tokens"],
         limits,
@@ -164,10 +165,10 @@ def score_texts(
     """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none."""
     at = np.arange(len(queries), dtype=np.int64)
     texts = UnitTexts(pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), at, at)
-    inputs, pieces = tokenize_pairs(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits)
+    inputs, pieces = tokenize_pairs(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits, list_at=at)
     scores = scorer.score(inputs)
     logits = scores.logits.copy()
-    logits[list(scores.failures)] = np.nan
+    logits[logit_places(inputs, np.array([*scores.failures], dtype=np.int64))] = np.nan
     return pieces.best(logits)[0]
 
 
@@ -176,9 +177,10 @@ def score_unit(
 ) -> ScoredUnit:
     """Give every candidate its logit, or make it a dead letter if the scorer cannot score it."""
     scores = scorer.score(prepared.inputs, on_progress=on_progress) if len(prepared.inputs) else NO_SCORES
-    if scores.logits.shape != (len(prepared.inputs),) or scores.logits.dtype != np.float32:
+    if scores.logits.shape != (prepared.inputs.sizes.sum(),) or scores.logits.dtype != np.float32:
         raise CommitError(
-            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {len(prepared.inputs)} inputs.",
+            f"The scorer gave {scores.logits.dtype} of shape {scores.logits.shape} for {prepared.inputs.sizes.sum()} "
+            "logits.",
             unit_id=prepared.unit.unit_id,
         )
     logits, piece = prepared.pieces.best(scores.logits)
@@ -193,19 +195,29 @@ def score_unit(
         oom_splits=scores.oom_splits,
         execution=scores.execution,
     )
-    failed = _failed_pairs(prepared.pieces, scores.failures)
+    failed = _failed_pairs(prepared, scores.failures)
     is_failed = np.zeros(len(is_scored), dtype=np.bool_)
     is_failed[[*failed]] = True
     return _separate(scored, is_failed, [(reason.reason_code, str(reason)) for reason in failed.values()])
 
 
-def _failed_pairs(pieces: Pieces, failures: Mapping[int, RowError]) -> dict[int, RowError]:
-    """Why a pair cannot be scored, in the order of the pairs: one of its pieces cannot."""
+def _failed_pairs(prepared: PreparedUnit, failures: Mapping[int, RowError]) -> dict[int, RowError]:
+    """Why a pair cannot be scored, in the order of the pairs: an input with one of its logits cannot."""
     failed: dict[int, RowError] = {}
-    at = np.flatnonzero(np.isin(pieces.input_at, list(failures)))
-    for place, pair in zip(at, np.searchsorted(pieces.offsets, at, side="right") - 1, strict=True):
-        failed.setdefault(int(pair), failures[int(pieces.input_at[place])])
+    input_at = input_of_logits(prepared.inputs)[prepared.pieces.logit_at]
+    at = np.flatnonzero(np.isin(input_at, list(failures)))
+    for place, pair in zip(at, np.searchsorted(prepared.pieces.offsets, at, side="right") - 1, strict=True):
+        number = int(input_at[place])
+        failed.setdefault(int(pair), _of_request(failures[number], int(prepared.inputs.sizes[number])))
     return failed
+
+
+def _of_request(reason: RowError, num_documents: int) -> RowError:
+    """The reason of each document of a request that cannot be scored."""
+    if num_documents == 1:
+        return reason
+    message = f"{reason} The {num_documents} documents of its request are read together, so that all of them fail."
+    return RowError(message, reason_code=reason.reason_code)
 
 
 def _known_logits(prepared: PreparedUnit) -> FloatArray | np.float32:

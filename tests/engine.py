@@ -26,6 +26,7 @@ from tables import Group, nested_table
 from reranker_batch import JobConfig, RunReport
 from reranker_batch.core.backend import Device, Where
 from reranker_batch.core.limits import RequestLimits
+from reranker_batch.core.pairs import PairEncoder
 from reranker_batch.core.ragged import IntArray
 from reranker_batch.job.job import Job
 from reranker_batch.job.processes import in_this_process
@@ -59,6 +60,9 @@ class HashBackend(OracleBackend):
     def identity(self, device: Device) -> dict[str, Any]:
         own = super().identity(device)
         return {**own, **self.scoring, "model": own["model"] | dict(self.scoring.get("model", {}))}
+
+    def load_encoder(self) -> PairEncoder:
+        return self.scorer.encoder()
 
     def load_scorer(self, where: Where) -> HashScorer:
         return self.scorer

@@ -15,6 +15,7 @@ from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.pairs import (
     EncodedPairs,
     EncodedTexts,
+    PairEncoder,
     PairScores,
     PairTemplate,
     assemble_pairs,
@@ -23,7 +24,7 @@ from reranker_batch.core.pairs import (
 from reranker_batch.core.ragged import IntArray, LongArray, Ragged
 from reranker_batch.model.source.devices import devices_of, precision_on
 
-_FIRST_BYTE = 3
+FIRST_BYTE = 3
 """Ids 1 and 2 are special tokens, so a byte b is the id b + 3."""
 
 
@@ -49,7 +50,7 @@ class ByteEncoder:
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         self.texts_seen += texts
-        whole = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) + _FIRST_BYTE for text in texts]
+        whole = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int32) + FIRST_BYTE for text in texts]
         cut = [ids[:max_tokens] for ids in whole]
         is_cut = np.array([len(a) > len(b) for a, b in zip(whole, cut, strict=True)], dtype=np.bool_)
         return EncodedTexts(Ragged.from_lists(cut), is_cut, texts)
@@ -100,7 +101,7 @@ class OracleBackend:
     def operations_per_token(self) -> float:
         return 1e9
 
-    def load_encoder(self) -> ByteEncoder:
+    def load_encoder(self) -> PairEncoder:
         return ByteEncoder()
 
     def load_scorer(self, where: Where) -> HashScorer:
@@ -112,6 +113,10 @@ class OracleBackend:
 
 class HashScorer:
     """Reads the two texts back from the ids of a pair and hashes them."""
+
+    def encoder(self) -> PairEncoder:
+        """The encoder whose inputs it reads."""
+        return ByteEncoder()
 
     def score(
         self,
@@ -125,8 +130,8 @@ class HashScorer:
         return PairScores(np.array(logits, dtype=np.float32))
 
     def _one(self, ids: IntArray, document_at: int) -> np.float32:
-        query = ids[1 : document_at - 1] - _FIRST_BYTE
-        document = ids[document_at:-1] - _FIRST_BYTE
+        query = ids[1 : document_at - 1] - FIRST_BYTE
+        document = ids[document_at:-1] - FIRST_BYTE
         return logit_of(query.astype(np.uint8).tobytes(), document.astype(np.uint8).tobytes())
 
 

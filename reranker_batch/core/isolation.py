@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reranker_batch.core.inputs import ModelInputs
+from reranker_batch.core.inputs import ModelInputs, logit_places
 from reranker_batch.core.pairs import PairScorer, PairScores, ignore_progress
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import RowError
@@ -42,13 +42,13 @@ class IsolatingScorer:
         on_progress: Callable[[int], None] = ignore_progress,
     ) -> PairScores:
         """As the inner scorer, without the pairs that failed before."""
-        logits = np.full(len(inputs), np.nan, dtype=np.float32)
+        logits = np.full(inputs.sizes.sum(), np.nan, dtype=np.float32)
         failures, splits, execution = dict(self._plan.failures), 0, ""
         done = 0
         for rows in _steps(inputs.costs, self._plan):
             self._announce(tuple(rows.tolist()))
             scores = self._scorer.score(inputs.take(rows), one_by_one=one_by_one)
-            logits[rows] = scores.logits
+            logits[logit_places(inputs, rows)] = scores.logits
             failures.update({int(rows[at]): reason for at, reason in scores.failures.items()})
             splits += scores.oom_splits
             execution = scores.execution

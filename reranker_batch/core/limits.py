@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -79,6 +79,8 @@ def limits_of(config: LimitsConfig, encoder: PairEncoder, *, token_budget: int |
         model_max_pair_tokens=encoder.max_pair_tokens,
         num_special_tokens=encoder.num_special_tokens,
     )
+    if encoder.is_listwise:
+        return _listwise(limits)
     longest = limits.max_pair_tokens or 0
     if token_budget is not None and token_budget < longest:
         raise ConfigError(
@@ -86,6 +88,16 @@ def limits_of(config: LimitsConfig, encoder: PairEncoder, *, token_budget: int |
             "Raise it or lower limits.max_pair_tokens."
         )
     return limits
+
+
+def _listwise(limits: RequestLimits) -> RequestLimits:
+    """Raises ConfigError for what a model that reads whole requests cannot do."""
+    if limits.long_documents == "max_chunk":
+        raise ConfigError(
+            "limits.long_documents=max_chunk does not apply to a listwise model, which reads the documents of a "
+            "request together: chunks of one document would be candidates of the others. Set it to truncate."
+        )
+    return replace(limits, is_listwise=True)
 
 
 def resolve_limits(

@@ -1,4 +1,4 @@
-"""From the texts of pairs to model inputs: one for each pair, or one for each chunk of a document that is too long."""
+"""From the texts of pairs to model inputs: one for each pair, each chunk of a long document, or each request."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from reranker_batch.core.chunks import Chunk, cut_chunks, tokens_in, window_tokens
-from reranker_batch.core.inputs import ModelInputs
+from reranker_batch.core.inputs import ModelInputs, logit_places
 from reranker_batch.core.limits import RequestLimits
 from reranker_batch.core.memo import MemoRows, PairTokens
 from reranker_batch.core.pair_texts import UnitTexts
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, FloatArray, PairEncoder
 from reranker_batch.core.ragged import LongArray, Ragged, offsets_of, positions_of
+from reranker_batch.core.usage import request_starts
 
 _FITTING_ROUNDS = 8
 """A chunk that is read alone may have a few tokens more than in its document, also after it was made shorter."""
@@ -22,20 +23,20 @@ _FITTING_ROUNDS = 8
 
 @dataclass(frozen=True)
 class Pieces:
-    """The model inputs of each pair; a pair whose logit is known has none.
+    """The model's logits for each pair; a pair whose logit is known has none.
 
-    Pair `i` has the inputs `input_at[offsets[i]:offsets[i + 1]]`, one for each chunk of its document. `bounds` has
+    Pair `i` has the logits `logit_at[offsets[i]:offsets[i + 1]]`, one for each chunk of its document. `bounds` has
     shape [pieces, 3]: the characters at which a piece of the document begins and ends, and its tokens in the input. It
-    has no rows where long documents are not cut into chunks. Equal inputs are one.
+    has no rows where long documents are not cut into chunks. Equal inputs give the same logits.
     """
 
-    input_at: LongArray
+    logit_at: LongArray
     offsets: LongArray
     bounds: npt.NDArray[np.int32]
 
     @property
     def is_scored(self) -> npt.NDArray[np.bool_]:
-        """Pairs that have an input."""
+        """Pairs that the model gives a logit."""
         return np.diff(self.offsets) > 0
 
     def of_pairs(self, pairs: LongArray) -> Pieces:
@@ -43,19 +44,19 @@ class Pieces:
         lengths = np.diff(self.offsets)[pairs]
         at = positions_of(self.offsets[pairs], lengths)
         bounds = self.bounds[at] if len(self.bounds) else self.bounds
-        return Pieces(self.input_at[at], offsets_of(lengths), bounds)
+        return Pieces(self.logit_at[at], offsets_of(lengths), bounds)
 
     def best(self, logits: FloatArray) -> tuple[FloatArray, LongArray]:
         """The greatest logit of each pair and the piece that has it, the first of equal ones.
 
-        `logits` has shape [inputs]. A pair with a piece whose logit is no number has none either, and one without
+        `logits` are those of all inputs. A pair with a piece whose logit is no number has none either, and one without
         pieces has NaN.
         """
         best, piece = np.full(len(self.offsets) - 1, np.nan, dtype=np.float32), self.offsets[:-1].copy()
         starts, lengths = self.offsets[:-1][self.is_scored], np.diff(self.offsets)[self.is_scored]
         if not len(starts):
             return best, piece
-        values = logits[self.input_at]
+        values = logits[self.logit_at]
         greatest = np.maximum.reduceat(np.where(np.isneginf(values), np.float32(np.nan), values), starts)
         is_greatest = values == np.repeat(greatest, lengths)
         places = np.where(is_greatest, np.arange(len(values)), len(values))
@@ -65,27 +66,26 @@ class Pieces:
 
 
 def tokenize_pairs(
-    texts: UnitTexts, memo: MemoRows, at: LongArray, encoder: PairEncoder, limits: RequestLimits
+    texts: UnitTexts,
+    memo: MemoRows,
+    at: LongArray,
+    encoder: PairEncoder,
+    limits: RequestLimits,
+    *,
+    list_at: LongArray,
 ) -> tuple[ModelInputs, Pieces]:
-    """Inputs of the pairs `texts`, each once, and where those of each row of `memo` are: pair `i` is row `at[i]`.
+    """Inputs of the pairs `texts`, each once, and which logits each row of `memo` gets: pair `i` is row `at[i]`.
+
+    Neighbouring pairs with equal numbers in `list_at` are candidates of one query, which a listwise model reads
+    together as far as a request goes.
 
     Token counts go into these rows, where long documents are cut into chunks also `chunks`, the number of them, and
     `tokens_read`, the tokens of the document that are in at least one. Each distinct text is tokenized once, a chunk
     once more.
     """
     tokenizer = _Tokenizer(encoder, limits)
-    queries = encoder.encode_texts(texts.queries.to_pylist(), max_tokens=limits.max_item_tokens)
-    documents = encoder.encode_texts(texts.documents.to_pylist(), max_tokens=limits.max_item_tokens)
-    pairs = tokenizer.join(queries, documents, texts.query_at, texts.document_at)
-    tokens = PairTokens(
-        query_item_tokens=queries.tokens.lengths[texts.query_at],
-        document_item_tokens=documents.tokens.lengths[texts.document_at],
-        query_tokens=pairs.query_tokens,
-        document_tokens=pairs.document_tokens,
-        is_query_cut=queries.is_cut[texts.query_at],
-        is_document_cut=documents.is_cut[texts.document_at],
-        is_pair_cut=pairs.is_cut,
-    )
+    queries, documents, pairs = tokenizer.encode(texts, list_at)
+    tokens = _tokens_of(texts, queries, documents, pairs)
     lengths, bounds = np.ones(len(at), dtype=np.int64), np.empty((0, 3), dtype=np.int32)
     if limits.long_documents == "max_chunk":
         chunked = tokenizer.cut_into_chunks(texts, queries, documents, pairs)
@@ -94,9 +94,22 @@ def tokenize_pairs(
         memo["chunks"][at], memo["tokens_read"][at] = lengths, chunked.tokens_read
     tokens.fill(memo, at)
     distinct, places = pairs.inputs.distinct()
+    inputs = pairs.inputs.take(distinct)
     of_rows = np.zeros(len(memo), dtype=np.int64)
     of_rows[at] = lengths
-    return pairs.inputs.take(distinct), Pieces(places, offsets_of(of_rows), bounds)
+    return inputs, Pieces(logit_places(inputs, places), offsets_of(of_rows), bounds)
+
+
+def _tokens_of(texts: UnitTexts, queries: EncodedTexts, documents: EncodedTexts, pairs: EncodedPairs) -> PairTokens:
+    return PairTokens(
+        query_item_tokens=queries.tokens.lengths[texts.query_at],
+        document_item_tokens=documents.tokens.lengths[texts.document_at],
+        query_tokens=pairs.query_tokens,
+        document_tokens=pairs.document_tokens,
+        is_query_cut=queries.is_cut[texts.query_at],
+        is_document_cut=documents.is_cut[texts.document_at],
+        is_pair_cut=pairs.is_cut,
+    )
 
 
 @dataclass(frozen=True)
@@ -120,11 +133,27 @@ class _Tokenizer:
     def max_pair_tokens(self) -> int:
         return self.limits.max_pair_tokens or self.encoder.max_pair_tokens
 
+    def encode(self, texts: UnitTexts, list_at: LongArray) -> tuple[EncodedTexts, EncodedTexts, EncodedPairs]:
+        """The queries and the documents, each cut to the item limit, and the inputs of the pairs."""
+        most = self.limits.max_item_tokens
+        queries = self.encoder.encode_texts(texts.queries.to_pylist(), max_tokens=most)
+        documents = self.encoder.encode_texts(texts.documents.to_pylist(), max_tokens=most)
+        starts = None
+        if self.limits.is_listwise:
+            lengths = queries.tokens.lengths[texts.query_at], documents.tokens.lengths[texts.document_at]
+            starts = request_starts(list_at, *lengths, self.limits)
+        return queries, documents, self.join(queries, documents, texts.query_at, texts.document_at, starts)
+
     def join(
-        self, queries: EncodedTexts, documents: EncodedTexts, query_at: LongArray, document_at: LongArray
+        self,
+        queries: EncodedTexts,
+        documents: EncodedTexts,
+        query_at: LongArray,
+        document_at: LongArray,
+        starts: LongArray | None = None,
     ) -> EncodedPairs:
         return self.encoder.encode_pairs(
-            queries, documents, query_at, document_at, max_pair_tokens=self.max_pair_tokens
+            queries, documents, query_at, document_at, max_pair_tokens=self.max_pair_tokens, starts=starts
         )
 
     def cut_into_chunks(

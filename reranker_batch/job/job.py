@@ -58,10 +58,16 @@ class Job:
     def settings(self, device: Device) -> Settings:
         """Every setting that can change an output value."""
         limits, results = self.limits, self.results
+        requests = {
+            "max_documents": limits.max_documents,
+            "max_request_tokens": limits.max_request_tokens,
+            "request_formula": limits.request_formula,
+        }
         return Settings(
             scoring={
                 "version": CUTTING_VERSION,
                 **self.backend.identity(device),
+                **({"requests": requests} if limits.is_listwise else {}),
                 "limits": {
                     "max_item_tokens": limits.max_item_tokens,
                     "max_pair_tokens": limits.max_pair_tokens,
@@ -69,11 +75,7 @@ class Job:
                     **({"chunks_version": CHUNKS_VERSION} if limits.long_documents == "max_chunk" else {}),
                 },
             },
-            limits={
-                "max_documents": limits.max_documents,
-                "max_request_tokens": limits.max_request_tokens,
-                "request_formula": limits.request_formula,
-            },
+            limits=requests,
             output={
                 "schema_version": SCHEMA_VERSION,
                 "layout": results.layout,
@@ -98,7 +100,7 @@ class Job:
             output=Folder.at(self.config.output.path),
             fingerprint=settings.fingerprint,
             scoring_fingerprint=settings.scoring_fingerprint,
-            memo=self.config.output.memo,
+            memo=self.config.output.memo and not self.limits.is_listwise,
         )
 
 
@@ -181,4 +183,10 @@ def open_model(config: JobConfig, *, with_weights: bool = True) -> OpenedModel:
     check_access(config.input.path, config.output.path, config.model.name, *_earlier_places(config))
     backend = LocalModel.open(config.model, with_weights=with_weights, copy_folder=copy_folder)
     _require_gpu(devices_for(backend, config.runtime), config)
-    return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
+    limits = limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
+    if limits.is_listwise and config.reuse.source is not None:
+        raise ConfigError(
+            f"reuse.from={config.reuse.source} does not apply to a listwise model: a score depends on all documents of "
+            "its request, so that none is taken over by its pair alone. Remove reuse."
+        )
+    return backend, limits

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
+from reranker_batch.core.inputs import input_of_logits, logit_places
 from reranker_batch.core.pairs import FloatArray, PairScorer, ignore_progress
 from reranker_batch.core.precision import Precision, choose_rows, compare
 from reranker_batch.core.ragged import LongArray
@@ -24,7 +24,8 @@ def rescore(
 ) -> Precision | None:
     """Compare the scores of a sample of the unit; None if a candidate of the unit could not be scored.
 
-    `exact` computes each pair alone, so that the second score does not depend on other pairs.
+    `exact` computes each pair alone, so that the second score does not depend on other pairs; of a request that is read
+    at once, all pairs are computed again.
     """
     if len(scored.candidates) != len(prepared.candidates):
         return None
@@ -44,7 +45,10 @@ def rescore(
 def _one_by_one(
     prepared: PreparedUnit, rows: LongArray, exact: PairScorer, on_progress: Callable[[int], None]
 ) -> FloatArray:
-    pieces = prepared.pieces.of_pairs(rows)
-    inputs, places = np.unique(pieces.input_at, return_inverse=True)
-    again = exact.score(prepared.inputs.take(inputs), one_by_one=True, on_progress=on_progress)
-    return replace(pieces, input_at=places).best(again.logits)[0]
+    pieces, inputs = prepared.pieces.of_pairs(rows), prepared.inputs
+    again = np.unique(input_of_logits(inputs)[pieces.logit_at])
+    logits = np.full(inputs.sizes.sum(), np.nan, dtype=np.float32)
+    logits[logit_places(inputs, again)] = exact.score(
+        inputs.take(again), one_by_one=True, on_progress=on_progress
+    ).logits
+    return pieces.best(logits)[0]

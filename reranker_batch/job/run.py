@@ -130,7 +130,7 @@ class _Run:
             self.job.spec(engine.replicas),
             lock=self.lock.ticket,
             precision_sample=sample,
-            memo=self._manifest().config.output.memo,
+            memo=self._manifest().config.output.memo and not self.job.limits.is_listwise,
         )
         progress.replicas = engine.replicas.count
         if reuse is None:
@@ -211,7 +211,13 @@ class _Run:
         failed = failed_gate(config.output.max_failed, report.totals)
         gates = [failed, *gate_results(config.gates, report.totals, findings.movement, findings.metrics)]
         digest = findings.digest(part.sha256 for part in report.parts)
-        report = replace(report, **vars(findings), findings_digest=digest, gates=gates)
+        report = replace(
+            report,
+            **vars(findings),
+            findings_digest=digest,
+            gates=gates,
+            warnings=[*report.warnings, *_listwise_warnings(self.job, report)],
+        )
         if not report.reasons:
             return report
         status: Status = "gated" if failed.is_met else "too_many_failed"
@@ -236,6 +242,15 @@ class _Run:
             except CommitError as second:  # it must not hide the first
                 logger.warning("There is no report of this attempt: %s", second)
             raise
+
+
+def _listwise_warnings(job: Job, report: RunReport) -> Iterator[str]:
+    dead_letters = report.totals.num_dead_letters
+    if job.limits.is_listwise and dead_letters:
+        yield (
+            f"{dead_letters:,} candidates are dead letters. The model reads the documents of a request together, so "
+            "the other scores of their queries are those of lists without them."
+        )
 
 
 def _check_same_job(job: Job, recorded: Mapping[str, Any], devices: Sequence[Device]) -> None:

@@ -33,7 +33,7 @@ def prepared_block(prepared: Prepared) -> pa.Table:
         "candidates": unit.candidates,
         "dead_letters": unit.dead_letters,
         "inputs": unit.inputs.to_arrow(),
-        "input_at": pa.table({"input_at": unit.pieces.input_at}),
+        "logit_at": pa.table({"logit_at": unit.pieces.logit_at}),
         "piece_offsets": pa.table({"offsets": unit.pieces.offsets}),
         "piece_bounds": pa.table({name: unit.pieces.bounds[:, at] for at, name in enumerate(_BOUNDS)}),
     }
@@ -59,7 +59,7 @@ def _read_inputs(table: pa.Table) -> ModelInputs:
 def _read_pieces(block: pa.Table) -> Pieces:
     bounds = _read_table(block, "piece_bounds")
     return Pieces(
-        _read_table(block, "input_at")["input_at"].to_numpy(),
+        _read_table(block, "logit_at")["logit_at"].to_numpy(),
         _read_table(block, "piece_offsets")["offsets"].to_numpy(),
         np.stack([bounds[name].to_numpy() for name in _BOUNDS], axis=1),
     )

@@ -29,7 +29,7 @@ def test_a_prepared_unit_comes_back_as_it_was(documents: list[str], limits: Requ
     assert received.to_arrow().equals(sent.to_arrow())
     assert len(received) >= len(set(documents))
     sent_pieces, pieces = prepared.unit.pieces, again.unit.pieces
-    assert pieces.input_at.tolist() == sent_pieces.input_at.tolist()
+    assert pieces.logit_at.tolist() == sent_pieces.logit_at.tolist()
     assert pieces.offsets.tolist() == sent_pieces.offsets.tolist()
     assert pieces.bounds.tolist() == sent_pieces.bounds.tolist()
     assert again.unit.candidates.equals(prepared.unit.candidates)

@@ -91,6 +91,11 @@ class Manifest(_Read):
         """How the rows of the input were read."""
         return self.settings.output.input
 
+    @property
+    def is_listwise(self) -> bool:
+        """Whether each score depends on all documents of its request."""
+        return "requests" in self.settings.scoring
+
     @classmethod
     def of(cls, values: Mapping[str, Any], path: str) -> Manifest:
         """Read the values of `run/manifest.json`.

@@ -87,6 +87,11 @@ def _finished_run(state: RunState, output: str) -> tuple[Manifest, list[WorkUnit
         raise ConfigError(f"{output} holds no run: run/manifest.json or run/plan.json is not there.")
     if not record.is_finished(is_marked=state.is_complete):
         raise ConfigError(f"{output} holds a run that has not finished. Finish it first: the same command resumes it.")
+    if record.manifest.is_listwise:
+        raise ConfigError(
+            f"{output} has scores of a listwise model, which reads all documents of a request together: its dead "
+            "letters have no scores of their own. Repair the input and run the whole job again with a new output.path."
+        )
     if problems := verify_output(output).problems:
         raise CommitError(
             f"{output} is not what its record says, so nothing is taken from it: {problems[0]} "
