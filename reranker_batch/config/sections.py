@@ -158,7 +158,7 @@ class LimitsConfig(Section):
     max_pair_tokens: Positive | None = Field(
         None,
         description="Maximum tokens of a model input, special tokens included; a longer pair is cut. null, or a value "
-        "above the model's own maximum: that maximum.",
+        "above the model's own maximum: that maximum. Of a listwise model, the tokens that it reads at once.",
     )
     long_documents: Literal["truncate", "max_chunk"] = Field(
         "truncate",

@@ -67,12 +67,12 @@ class Job:
             scoring={
                 "version": CUTTING_VERSION,
                 **self.backend.identity(device),
-                **({"requests": requests} if limits.is_listwise else {}),
+                "requests": requests if limits.is_listwise else None,
                 "limits": {
                     "max_item_tokens": limits.max_item_tokens,
                     "max_pair_tokens": limits.max_pair_tokens,
                     "long_documents": limits.long_documents,
-                    **({"chunks_version": CHUNKS_VERSION} if limits.long_documents == "max_chunk" else {}),
+                    "chunks_version": CHUNKS_VERSION if limits.long_documents == "max_chunk" else None,
                 },
             },
             limits=requests,

@@ -94,7 +94,7 @@ class Manifest(_Read):
     @property
     def is_listwise(self) -> bool:
         """Whether each score depends on all documents of its request."""
-        return "requests" in self.settings.scoring
+        return self.settings.scoring.get("requests") is not None
 
     @classmethod
     def of(cls, values: Mapping[str, Any], path: str) -> Manifest:
