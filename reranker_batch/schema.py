@@ -23,6 +23,7 @@ CHUNK_FIELDS = [
 ]
 """Of a candidate, where long documents are cut into chunks: how many it has, from 0 the one whose logit counts, which
 characters of the document it is, and how many of the document's tokens are in at least one chunk."""
+CHUNK_NAMES = tuple(field.name for field in CHUNK_FIELDS)
 DOCUMENT_FIELD = pa.field("document", pa.string())
 QUERY_ID_FIELD = pa.field("query_id", pa.string())
 PLACE_FIELDS = [pa.field("file", pa.string()), pa.field("row", pa.int64())]

@@ -74,6 +74,14 @@ ROOMS = {
         "tables": 3,
         "output": 4,
     },
+    "pipeline": {
+        "settings": 0,
+        "prepared": 0,
+        "scored": 1,
+        "counting": 2,
+        "layouts": 2,
+        "finished": 3,
+    },
     "preparing": {
         "work": 0,
         "record": 1,
