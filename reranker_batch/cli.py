@@ -307,8 +307,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="trec, msmarco, mteb or jsonl. Of labels: trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, "
-            "flagembedding, ms-swift or tevatron.",
+            help="trec, msmarco, mteb or jsonl. Of labels: trec, mteb, st-pair, st-labeled-pair, st-triplet, "
+            "st-n-tuple, st-list, flagembedding, ms-swift or tevatron.",
         ),
     ],
     tag: Annotated[str | None, typer.Option(help="trec: the name of the run.")] = None,

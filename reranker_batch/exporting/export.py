@@ -31,8 +31,9 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl for an output. The file
     appears in one step, and is compressed if `target` ends with .gz or .zst. A file with other content is not replaced.
 
-    For labels `format` is trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, flagembedding, ms-swift or tevatron.
-    All but the first two are training sets: `target` is a new folder. Equal outputs and labels give equal bytes.
+    For labels `format` is trec, mteb, st-pair, st-labeled-pair, st-triplet, st-n-tuple, st-list, flagembedding,
+    ms-swift or tevatron. All but the first two are training sets: `target` is a new folder. Equal outputs and labels
+    give equal bytes.
 
     Raises:
         ConfigError: The output may not be served, the format cannot hold its ids, there is another file, or the
