@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from reranker_batch.job.estimate import estimate_job as plan
     from reranker_batch.page.publishing import accept
     from reranker_batch.reranker import Reranker
-    from reranker_batch.runtime.driver import prepare, run, verify
+    from reranker_batch.runtime.driver import prepare, run, status, verify
     from reranker_batch.runtime.labelling import label
     from reranker_batch.storage.output.cleaning import clean_outputs as clean
     from reranker_batch.storage.output.redriving import redrive_output as redrive
-    from reranker_batch.storage.output.status import output_status as status
     from reranker_batch.storage.output.verifying import Verification, verify_output
 
 __all__ = [
@@ -69,7 +68,7 @@ _HOMES = {
     "redrive": "storage.output.redriving.redrive_output",
     "rerank_table": "frames.rerank_table",
     "run": "runtime.driver.run",
-    "status": "storage.output.status.output_status",
+    "status": "runtime.driver.status",
     "verify": "runtime.driver.verify",
     "verify_output": "storage.output.verifying.verify_output",
 }

@@ -192,14 +192,15 @@ def prepare(config: ConfigPath, overrides: Overrides = None) -> int:
 
 @_command
 def verify(
-    output: Annotated[str, typer.Argument(help="The output.path of a finished run.")],
+    output: Annotated[str, typer.Argument(help="The output.path of a finished run, or of labels.")],
     ray_address: Annotated[
         str | None, typer.Option(help="A cluster whose nodes read the parts, as runtime.ray_address.")
     ] = None,
 ) -> int:
     """Prove a finished output from its own record.
 
-    Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served.
+    Exit code 0: sound. 1: it is not what its record says. 3 or 4: sound, but gated, so it is not served. Of labels 1
+    also if teachers, input or judgments have changed since.
     """
     from reranker_batch.runtime import driver
     from reranker_batch.storage.files.places import check_access
@@ -211,27 +212,28 @@ def verify(
     if not verified.is_sound:
         complain(f"{output}: {len(verified.problems):,} problems in {verified.parts:,} parts")
         return verified.exit_code
-    say(f"{output}: sound. {verified.parts:,} parts, {verified.rows:,} rows, {verified.dead_letters:,} dead letters.")
-    if verified.closed_gate is not None:
-        complain(f"{output}: not served: gated. {'; '.join(verified.closed_gate.reasons)}")
+    say(f"{output}: {verified.shown}")
+    for note in verified.notes:
+        complain(f"{output}: {note}")
     return verified.exit_code
 
 
 @_command
 def status(
-    output: Annotated[str, typer.Argument(help="The output.path of a run.")],
+    output: Annotated[str, typer.Argument(help="The output.path of a run, or of labels.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with the exit code of the run.")] = False,
 ) -> int:
     """Say what became of a run: complete, accepted, too many failed, gated, failed, interrupted, running, no run.
 
     Exit code 0 only for an output that may be served (complete, accepted). 1: failed, or still running. 2: no run.
-    3: too many failed. 4: gated. 130: interrupted, the same `run` command resumes it.
+    3: too many failed. 4: gated. 130: interrupted, the same command resumes it. Labels are complete, running or
+    interrupted.
     """
+    from reranker_batch.runtime import driver
     from reranker_batch.storage.files.places import check_access
-    from reranker_batch.storage.output.status import output_status
 
     check_access(output)
-    current = output_status(output)
+    current = driver.status(output)
     if as_json:
         say(json.dumps(current.to_dict()))
     else:
@@ -305,8 +307,8 @@ def export(
         str,
         typer.Option(
             "--format",
-            help="trec, msmarco, mteb or jsonl. Of labels: trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, "
-            "flagembedding, ms-swift or tevatron.",
+            help="trec, msmarco, mteb or jsonl. Of labels: trec, mteb, st-pair, st-labeled-pair, st-triplet, "
+            "st-n-tuple, st-list, flagembedding, ms-swift or tevatron.",
         ),
     ],
     tag: Annotated[str | None, typer.Option(help="trec: the name of the run.")] = None,

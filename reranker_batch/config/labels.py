@@ -11,6 +11,7 @@ from reranker_batch.config.sections import Auto, Count, InputConfig, Name, Place
 
 ExportFormat = Literal[
     "st-pair",
+    "st-labeled-pair",
     "st-triplet",
     "st-n-tuple",
     "st-list",

@@ -12,15 +12,14 @@ from reranker_batch.exporting.labels import FinishedLabels
 from reranker_batch.exporting.mteb import MTEB
 from reranker_batch.exporting.training import TRAINING_SETS, refuse_foreign
 from reranker_batch.exporting.trec import MSMARCO, TREC
+from reranker_batch.labels.record import is_labels
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.files.places import is_within
 
 RESULTS: Source[FinishedOutput] = Source(
     is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL)
 )
-LABELS: Source[FinishedLabels] = Source(
-    is_at=FinishedLabels.is_at, open=FinishedLabels.open, formats=(*TRAINING_SETS, TREC, MTEB)
-)
+LABELS: Source[FinishedLabels] = Source(is_at=is_labels, open=FinishedLabels.open, formats=(*TRAINING_SETS, TREC, MTEB))
 SOURCES: tuple[Source[Any], ...] = (LABELS, RESULTS)
 """The first one that a folder fits is taken."""
 TRAINING_NAMES = frozenset(each.name for each in TRAINING_SETS)
@@ -32,8 +31,9 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     `format` is trec (option `tag`), msmarco, mteb (options `subset` and `split`) or jsonl for an output. The file
     appears in one step, and is compressed if `target` ends with .gz or .zst. A file with other content is not replaced.
 
-    For labels `format` is trec, mteb, st-pair, st-triplet, st-n-tuple, st-list, flagembedding, ms-swift or tevatron.
-    All but the first two are training sets: `target` is a new folder. Equal outputs and labels give equal bytes.
+    For labels `format` is trec, mteb, st-pair, st-labeled-pair, st-triplet, st-n-tuple, st-list, flagembedding,
+    ms-swift or tevatron. All but the first two are training sets: `target` is a new folder. Equal outputs and labels
+    give equal bytes.
 
     Raises:
         ConfigError: The output may not be served, the format cannot hold its ids, there is another file, or the

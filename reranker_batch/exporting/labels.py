@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from reranker_batch.labels.examples import Examples
 from reranker_batch.labels.exports.shards import Shape
-from reranker_batch.labels.record import LabelRecord, open_labels, read_record
+from reranker_batch.labels.record import LabelRecord, open_labels
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.label_parts import LABELS, read_label_part
 from reranker_batch.storage.output.ranked_lists import ranked_lists_of
@@ -28,11 +28,6 @@ class FinishedLabels:
         """Raises ConfigError where there are none or they are not finished, CommitError where they cannot be read."""
         return cls(*open_labels(place))
 
-    @staticmethod
-    def is_at(folder: Folder) -> bool:
-        """Raises CommitError where there is a record that cannot be read."""
-        return read_record(folder) is not None
-
     @property
     def shape(self) -> Shape:
         return Shape(num_negatives=self.record.settings["labels"]["negatives"]["num"])
@@ -49,7 +44,7 @@ class FinishedLabels:
     def parts(self) -> Iterator[Examples]:
         """The labels of each unit. Raises CommitError when a part cannot be read."""
         for unit_id in self.record.units:
-            yield Examples.of(read_label_part(self.folder, LABELS, unit_id)[0])
+            yield Examples.of(read_label_part(self.folder, LABELS, unit_id).rows)
 
     def ranked_lists(self, columns: Sequence[str] = ("doc_id", "logit")) -> Iterator[pa.Table]:
         """Positives and negatives together by score, which stands for the logit."""

@@ -119,6 +119,7 @@ def _short(ids: pa.Table) -> pa.Schema:
 
 _SETS = (
     TrainingSet("st-pair", st.pair, "parquet"),
+    TrainingSet("st-labeled-pair", st.labeled_pair, "parquet"),
     TrainingSet("st-triplet", st.triplet, "parquet"),
     TrainingSet("st-n-tuple", st.n_tuple, "parquet"),
     TrainingSet("st-list", st.lists, "parquet"),

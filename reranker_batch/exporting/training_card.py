@@ -8,7 +8,8 @@ from typing import Any
 from reranker_batch.labels.record import LabelRecord
 
 _USES = {
-    "st-pair": "sentence-transformers, `CrossEncoderTrainer`: `MSELoss`, `BinaryCrossEntropyLoss`",
+    "st-pair": "sentence-transformers, `CrossEncoderTrainer`: `MSELoss`",
+    "st-labeled-pair": "sentence-transformers, `CrossEncoderTrainer`: `BinaryCrossEntropyLoss`",
     "st-triplet": "sentence-transformers, `CrossEncoderTrainer`: `MarginMSELoss`; without `scores` "
     "`CachedMultipleNegativesRankingLoss`",
     "st-n-tuple": "sentence-transformers, `CrossEncoderTrainer`: `MarginMSELoss`",

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,8 @@ from reranker_batch.storage.output.parts import PublishedPart
 from reranker_batch.version import __version__
 
 _LIBRARIES = ("ray", "torch", "transformers", "tokenizers", "pyarrow", "polars")
+_version = cache(version)
+"""It parses all that a library says about itself; a run asks for it several times."""
 _MAX_SLOWEST = 10
 _WORK = ("prepare", "score", "rescore", "finish")
 """Steps of a unit without the waiting between them."""
@@ -121,4 +124,4 @@ class RunProgress:
 
 def versions() -> dict[str, str]:
     """Of this package and the libraries that decide what it computes."""
-    return {"reranker-batch": __version__, **{name: version(name) for name in _LIBRARIES}}
+    return {"reranker-batch": __version__, **{name: _version(name) for name in _LIBRARIES}}

@@ -31,6 +31,9 @@ class UnitPlaces:
     """The slots of query `i` are `offsets[i]` up to `offsets[i + 1]`."""
     scored_at: LongArray
     """The slots of the candidates that can be scored, in the order of `UnitRows.candidates`."""
+    query_ids: pa.Array
+    doc_ids: pa.Array
+    """Of each slot; null where a candidate cannot be scored."""
 
     @classmethod
     def of(cls, unit: WorkUnit, rows: UnitRows) -> UnitPlaces:
@@ -43,7 +46,15 @@ class UnitPlaces:
         slots = offsets[query] + index
         if len(np.unique(slots)) < len(slots) or (slots >= offsets[query + 1]).any():
             raise InputError(f"Candidates of {unit.shown} do not have a place each.", unit_id=unit.unit_id)
-        return cls(unit, rows.queries["row"].to_numpy(), offsets, slots[: len(rows.candidates)])
+        scored_at = slots[: len(rows.candidates)]
+        row_of = np.full(int(offsets[-1]), -1, np.int64)
+        row_of[scored_at] = np.arange(len(scored_at))
+        query_ids, doc_ids = (
+            one_chunk(table[name].chunks, pa.large_string())
+            for table, name in ((rows.queries, "query_id"), (rows.candidates, "doc_id"))
+        )
+        doc_ids = doc_ids.take(pa.array(row_of, mask=row_of < 0))
+        return cls(unit, rows.queries["row"].to_numpy(), offsets, scored_at, query_ids, doc_ids)
 
     def __len__(self) -> int:
         return int(self.offsets[-1])

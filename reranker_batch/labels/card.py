@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reranker_batch.labels.reasons import MEANINGS, Fate
+from reranker_batch.labels.reasons import MEANINGS
 from reranker_batch.labels.report import LabelReport, scale_text
 
 _COLUMNS = """## Columns of labels/part-*.parquet
@@ -52,14 +52,8 @@ def _model(teacher: Mapping[str, Any]) -> str:
 
 
 def _candidates(report: LabelReport) -> str:
-    kept = {
-        Fate.POSITIVE: report.positives - report.relabelled,
-        Fate.RELABELLED: report.relabelled,
-        Fate.NEGATIVE: report.negatives - report.kept_false_negatives,
-        Fate.KEPT_FALSE_NEGATIVE: report.kept_false_negatives,
-    }
-    numbers = {fate: kept.get(fate, report.dropped.get(fate.code, 0)) for fate in MEANINGS}
-    rows = [(fate.code, f"{number:,}", MEANINGS[fate]) for fate, number in numbers.items() if number]
+    decisions = report.decisions
+    rows = [(fate.code, f"{decisions[fate.code]:,}", MEANINGS[fate]) for fate in MEANINGS if fate.code in decisions]
     return _table(f"What became of {report.candidates:,} candidates", ("decision", "candidates", "meaning"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from reranker_batch.errors import CommitError
 from reranker_batch.labels.card import card_of
 from reranker_batch.labels.making import LabelJob, begin, make_parts, published
 from reranker_batch.labels.record import REPORT
-from reranker_batch.labels.report import LabelReport
+from reranker_batch.labels.report import Attempt, LabelReport, read_report
 from reranker_batch.labels.summary import total
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
@@ -24,6 +25,8 @@ from reranker_batch.storage.output.label_parts import (
 )
 from reranker_batch.storage.output.lock import hold_lock
 from reranker_batch.storage.output.run_state import RunState
+
+logger = logging.getLogger(__name__)
 
 CARD = "README.md"
 OnRecorded = Callable[[Folder, LabelReport], None]
@@ -45,22 +48,32 @@ def make_labels(
     started = time.perf_counter()
     with hold_lock(job.output) as lock:
         record = begin(job)
-        summaries = published(job, record)
-        missing = [unit for unit in job.plan.units if unit.unit_id not in summaries]
+        reported = _reported(job.output)
+        done = published(job, record, {} if reported is None else reported.hashes)
+        missing = [unit for unit in job.plan.units if unit.unit_id not in done]
         if missing:
             withdraw_mark(job.output)
-        for unit_id, summary in make_parts(job, record, missing):
-            summaries[unit_id] = summary
-            on_progress(len(summaries), len(record.units))
+        for unit_id, unit in make_parts(job, record, missing):
+            done[unit_id] = unit
+            on_progress(len(done), len(record.units))
         _refuse_foreign(job, record.units)
-        whole = total([summaries[unit_id] for unit_id in record.units], len(job.teachers))
-        report = LabelReport.of(
-            job.output.uri, record, whole, parts_made=len(missing), wall_s=time.perf_counter() - started
-        )
+        whole = total([done[unit_id].summary for unit_id in record.units], len(job.teachers))
+        hashes = {unit_id: done[unit_id].hashes for unit_id in record.units}
+        attempt = Attempt(len(missing), time.perf_counter() - started)
+        report = LabelReport.of(job.output.uri, record, whole, hashes, attempt)
         lock.confirm()
-        if missing or not is_marked(job.output):
+        if missing or not is_marked(job.output) or reported is None or report.differing(reported):
             _close(job.output, report, on_recorded)
         return report
+
+
+def _reported(output: Folder) -> LabelReport | None:
+    """The report of an earlier attempt; one that cannot be read is written again."""
+    try:
+        return read_report(output)
+    except CommitError as error:
+        logger.warning("%s", error)
+        return None
 
 
 def _close(output: Folder, report: LabelReport, on_recorded: OnRecorded) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from reranker_batch.core.pairs import FloatArray
+from reranker_batch.core.pairs import BoolArray, FloatArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import CommitError
@@ -34,7 +36,8 @@ class TeacherScores:
         """The logit of each slot, NaN for a dead letter.
 
         Raises:
-            CommitError: The output has no row, or two, for a candidate, or a row for something that is none.
+            CommitError: The output has no row, or two, for a candidate, a row for something that is none, or another
+                id at a place: files of one size and one footer may have their rows in another order.
         """
         self._parts = {unit: self._parts.get(unit) or self._read(unit) for unit in self._units(places.unit)}
         logits = np.full(len(places), np.nan, np.float32)
@@ -64,17 +67,41 @@ class TeacherScores:
     def _fill(
         self, places: UnitPlaces, scored: ScoredPlaces, logits: FloatArray, times: LongArray, queries: LongArray
     ) -> None:
+        at, is_here = self._queries(places, scored)
+        np.add.at(queries, at[is_here], 1)
+        kept = is_here[scored.query]
+        query = at[scored.query[kept]]
+        slots = self._slots(places, query, scored.index[kept].astype(np.int64))
+        self._require_ids(places, at[is_here], scored.query_ids, is_here, places.query_ids.take(pa.array(at[is_here])))
+        self._require_ids(places, query, scored.doc_ids, kept, places.doc_ids.take(pa.array(slots)))
+        logits[slots] = scored.logit[kept]
+        np.add.at(times, slots, 1)
+
+    def _queries(self, places: UnitPlaces, scored: ScoredPlaces) -> tuple[LongArray, BoolArray]:
+        """The query of the unit for each query of a part, and which of them are of the unit at all."""
         rows = scored.queries.rows_in(places.unit)
         at = np.searchsorted(places.rows, rows)
         is_here = rows >= 0
         is_right = places.rows[np.minimum(at, places.num_queries - 1)] == rows if places.num_queries else ~is_here
         if (is_here & ~is_right).any():
             self._refuse_row(places, int(rows[is_here & ~is_right][0]))
-        np.add.at(queries, at[is_here], 1)
-        kept = is_here[scored.query]
-        slots = self._slots(places, at[scored.query[kept]], scored.index[kept].astype(np.int64))
-        logits[slots] = scored.logit[kept]
-        np.add.at(times, slots, 1)
+        return at, is_here
+
+    def _require_ids(
+        self, places: UnitPlaces, query: LongArray, ids: pa.Array, where: BoolArray, of_input: pa.Array
+    ) -> None:
+        """Raises CommitError where an id of the output is not the one that the input has at its place."""
+        ids = ids.filter(pa.array(where))
+        if (at := pc.index(pc.fill_null(pc.not_equal(ids, of_input), False), True).as_py()) < 0:
+            return
+        (span,), (row,) = places.unit.places_of(places.rows[query[at : at + 1]])
+        own, other = (array[at].as_py()[:100] for array in (ids, of_input))
+        raise CommitError(
+            f"Teacher {self.teacher.name}: {self.teacher.output.uri} was made from other rows than the input has now: "
+            f"at row {row} of {places.unit.spans[span].file} it has the id {own!r}, the input {other!r}. Put the files "
+            "back that this teacher has scored, or run it again.",
+            unit_id=places.unit.unit_id,
+        )
 
     def _dead_slots(self, places: UnitPlaces, dead: DeadPlaces) -> LongArray:
         rows = dead.rows.rows_in(places.unit)

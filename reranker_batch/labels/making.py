@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -149,6 +149,7 @@ def begin(job: LabelJob) -> LabelRecord:
         settings=job.settings,
         scales=scales,
         units=[unit.unit_id for unit in job.plan.units],
+        config=job.config.model_dump(),
         versions={"reranker_batch": __version__, "pyarrow": pa.__version__},
     )
     write_record(job.output, record)
@@ -201,22 +202,36 @@ def joined(job: LabelJob, units: Sequence[WorkUnit]) -> Iterator[Candidates]:
             yield waiting.result()
 
 
-def published(job: LabelJob, record: LabelRecord) -> dict[str, Summary]:
-    """The units that are done, with what they add up to; a part that is damaged or of other labels is made again."""
+@dataclass(frozen=True)
+class DoneUnit:
+    """A unit whose two files are published."""
+
+    summary: Summary
+    hashes: dict[str, str]
+    """By the folder of the file."""
+
+
+def published(job: LabelJob, record: LabelRecord, reported: Mapping[str, Mapping[str, str]]) -> dict[str, DoneUnit]:
+    """The units that are done; one with a file that is gone, damaged, of other labels or not the one that was
+    `reported` is made again."""
     done = {}
     for unit_id in sorted(set(unit_ids_in(job.output, LABELS)) & set(record.units)):
         try:
-            _, values = read_label_part(job.output, LABELS, unit_id)
+            parts = {folder: read_label_part(job.output, folder, unit_id) for folder in (LABELS, DROPPED)}
         except CommitError as error:
             logger.warning("%s It is made again.", error)
             continue
-        if values["fingerprint"] == record.fingerprint and values["unit_id"] == unit_id:
-            done[unit_id] = Summary.from_dict(values["summary"])
+        values = parts[LABELS].record
+        is_own = values["fingerprint"] == record.fingerprint and values["unit_id"] == unit_id
+        if is_own and parts[DROPPED].record == values:
+            hashes = {folder: part.sha256 for folder, part in parts.items()}
+            if reported.get(unit_id, hashes) == hashes:
+                done[unit_id] = DoneUnit(Summary.from_dict(values["summary"]), hashes)
     return done
 
 
-def make_parts(job: LabelJob, record: LabelRecord, units: Sequence[WorkUnit]) -> Iterator[tuple[str, Summary]]:
-    """Join, decide and publish units, and yield what each adds up to.
+def make_parts(job: LabelJob, record: LabelRecord, units: Sequence[WorkUnit]) -> Iterator[tuple[str, DoneUnit]]:
+    """Join, decide and publish units, and yield what came of each.
 
     Raises:
         InputError, CommitError: As `Joiner.join`, or a part cannot be written.
@@ -230,9 +245,11 @@ def make_parts(job: LabelJob, record: LabelRecord, units: Sequence[WorkUnit]) ->
         kept, dropped = label_rows(candidates, decided, job.names), dropped_rows(candidates, decided)
         _check_counts(summary, kept, dropped, unit_id)
         values = {"unit_id": unit_id, "fingerprint": record.fingerprint, "summary": asdict(summary)}
-        publish_label_part(job.output, DROPPED, unit_id, dropped, DROPPED_SCHEMA, values)
-        publish_label_part(job.output, LABELS, unit_id, kept, schema, values)
-        yield unit_id, summary
+        hashes = {
+            DROPPED: publish_label_part(job.output, DROPPED, unit_id, dropped, DROPPED_SCHEMA, values),
+            LABELS: publish_label_part(job.output, LABELS, unit_id, kept, schema, values),
+        }
+        yield unit_id, DoneUnit(summary, hashes)
 
 
 def _check_counts(summary: Summary, kept: pa.Table, dropped: pa.Table, unit_id: str) -> None:

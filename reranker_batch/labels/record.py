@@ -31,6 +31,8 @@ class LabelRecord:
     scales: list[Scale]
     """Of each teacher, in their order."""
     units: list[str]
+    config: dict[str, Any]
+    """As it was when the labels were begun."""
     versions: dict[str, str]
 
     @property
@@ -50,6 +52,11 @@ def read_record(output: Folder) -> LabelRecord | None:
     state = RunState(output)
     values = state.read(RECORD)
     return None if values is None else typed(_RECORD, values, state.path_of(RECORD))
+
+
+def is_labels(output: Folder) -> bool:
+    """Whether a folder holds labels, complete or not. Raises CommitError where their record cannot be read."""
+    return read_record(output) is not None
 
 
 def write_record(output: Folder, record: LabelRecord) -> None:

@@ -7,12 +7,26 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from reranker_batch.core.report import utc_now
 from reranker_batch.labels.reasons import NEGATIVES, POSITIVES, Fate
-from reranker_batch.labels.record import LabelRecord
+from reranker_batch.labels.record import REPORT, LabelRecord
 from reranker_batch.labels.summary import GRID_REACH, Summary
+from reranker_batch.storage.files.documents import parsed, serialized, typed
+from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.output.run_state import RunState
 
 LabelStatus = Literal["complete"]
+_OF_AN_ATTEMPT = ("output", "parts_made", "wall_s", "finished_at")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What is not the same in every attempt."""
+
+    parts_made: int
+    wall_s: float
 
 
 @dataclass(frozen=True)
@@ -39,12 +53,21 @@ class LabelReport:
     settings: dict[str, Any]
     fingerprint: str
     parts: int
+    hashes: dict[str, dict[str, str]]
+    """Of the files of each unit, by unit and folder."""
     parts_made: int
     wall_s: float
     finished_at: str
 
     @classmethod
-    def of(cls, output: str, record: LabelRecord, summary: Summary, *, parts_made: int, wall_s: float) -> LabelReport:
+    def of(
+        cls,
+        output: str,
+        record: LabelRecord,
+        summary: Summary,
+        hashes: dict[str, dict[str, str]],
+        attempt: Attempt,
+    ) -> LabelReport:
         return cls(
             status="complete",
             output=output,
@@ -62,13 +85,30 @@ class LabelReport:
             settings=record.settings,
             fingerprint=record.fingerprint,
             parts=len(record.units),
-            parts_made=parts_made,
-            wall_s=wall_s,
+            hashes=hashes,
+            parts_made=attempt.parts_made,
+            wall_s=attempt.wall_s,
             finished_at=utc_now(),
         )
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def differing(self, other: LabelReport) -> list[str]:
+        """The fields that are not those of another report of the same labels, whenever and by whom both were made."""
+        one, two = (parsed(serialized(report.to_dict())) for report in (self, other))
+        return [name for name in one if name not in _OF_AN_ATTEMPT and one[name] != two[name]]
+
+    @property
+    def decisions(self) -> dict[str, int]:
+        """Candidates by decision or reason, those that occur."""
+        kept = {
+            Fate.POSITIVE.code: self.positives - self.relabelled,
+            Fate.RELABELLED.code: self.relabelled,
+            Fate.NEGATIVE.code: self.negatives - self.kept_false_negatives,
+            Fate.KEPT_FALSE_NEGATIVE.code: self.kept_false_negatives,
+        }
+        return {code: number for code, number in kept.items() if number} | self.dropped
 
     @property
     def rows_to_show(self) -> list[tuple[str, str]]:
@@ -88,6 +128,17 @@ class LabelReport:
             ("parts", f"{self.parts:,}, {self.parts_made:,} made by this command"),
             ("time", f"{self.wall_s:,.1f} s"),
         ]
+
+
+_REPORT = TypeAdapter(LabelReport)
+_WRITTEN_AGAIN = "The `label` command of these labels writes it again."
+
+
+def read_report(output: Folder) -> LabelReport | None:
+    """The report of labels, None where there is none. Raises CommitError where it is not what this program writes."""
+    state = RunState(output)
+    values = state.read(REPORT)
+    return None if values is None else typed(_REPORT, values, state.path_of(REPORT), remedy=_WRITTEN_AGAIN)
 
 
 def _agreements(teachers: Sequence[str], summary: Summary) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from reranker_batch.core.report import RunReport
     from reranker_batch.job.engine import OpenEngine
     from reranker_batch.job.job import Job
+    from reranker_batch.labels.status import LabelsStatus
+    from reranker_batch.labels.verifying import LabelsVerification
     from reranker_batch.preparing.record import PreparedRecord
+    from reranker_batch.storage.output.status import OutputStatus
     from reranker_batch.storage.output.verifying import Verification
 
 # The rest is imported where it is used: the child for the model starts before, and imports meanwhile.
@@ -65,26 +69,54 @@ def prepare(config: JobConfig | PrepareJob, *, show_progress: bool = False) -> P
     return make_ready(preparation, config.runtime, show_progress=show_progress)
 
 
-def verify(output: str, *, ray_address: str | None = None) -> Verification:
-    """Prove a finished output from its own record.
+def status(output: str) -> OutputStatus | LabelsStatus:
+    """Say whether an output, or labels, may be served, and if not, why.
+
+    Raises:
+        ConfigError: The place cannot be used.
+        CommitError: A record cannot be read, or the records contradict each other.
+    """
+    from reranker_batch.labels.record import is_labels
+    from reranker_batch.labels.status import labels_status
+    from reranker_batch.storage.files.filesystem import Folder
+    from reranker_batch.storage.output.status import output_status
+
+    return labels_status(output) if is_labels(Folder.at(output)) else output_status(output)
+
+
+def verify(output: str, *, ray_address: str | None = None) -> Verification | LabelsVerification:
+    """Prove a finished output, or complete labels, from its own record.
 
     Parts are read by threads of this process; with `ray_address` (as `runtime.ray_address`), inside a job that was
     submitted to a cluster and where this process uses Ray already, by tasks on all nodes.
 
     Raises:
-        ConfigError: There is no output of a run at this place, or no cluster at the address.
+        ConfigError: There is no output of a run and no labels at this place, or no cluster at the address.
         CommitError: A record of the run cannot be read.
         ReplicaError: Ray has lost nodes or processes too often.
     """
-    from reranker_batch.storage.output.verifying import verify_output
-
+    proof = _proof_of(output)
     if ray_address is None and SUBMITTED not in os.environ and not is_ray_in_use():
-        return verify_output(output)
+        return proof(output)
     from reranker_batch.runtime.mapping import on_ray
     from reranker_batch.runtime.session import ray_session
 
     with ray_session(ray_address):
-        return verify_output(output, each=on_ray)
+        return proof(output, each=on_ray)
+
+
+def _proof_of(output: str) -> Callable[..., Verification | LabelsVerification]:
+    """How what stands at a place is proved."""
+    from reranker_batch.labels.record import is_labels
+    from reranker_batch.storage.files.filesystem import Folder
+
+    if is_labels(Folder.at(output)):
+        from reranker_batch.labels.verifying import verify_labels
+
+        return verify_labels
+    from reranker_batch.storage.output.verifying import verify_output
+
+    return verify_output
 
 
 def run_job(job: Job, *, show_progress: bool = False, child: Standby | None = None) -> RunReport:

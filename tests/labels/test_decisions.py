@@ -350,7 +350,8 @@ def unit_of(lengths: Sequence[int], row_start: int = 0) -> UnitPlaces:
     span = Span(0, "a.parquet", row_start, row_start + len(lengths), FileIdentity(0, None, ""))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     rows = np.arange(len(lengths), dtype=np.int64)
-    return UnitPlaces(WorkUnit("00000-0000000000", (span,), 0), rows, offsets, np.arange(offsets[-1], dtype=np.int64))
+    unit, slots, none = WorkUnit("00000-0000000000", (span,), 0), np.arange(offsets[-1], dtype=np.int64), pa.nulls(0)
+    return UnitPlaces(unit, rows, offsets, slots, none, none)
 
 
 def ranks_from(places: UnitPlaces, is_offered: Iterator[bool]) -> LongArray:

@@ -71,6 +71,17 @@ def test_pairs_are_every_label_with_its_score(labels: Path, tmp_path: Path) -> N
     assert ids[5:] == [("two", "a"), ("two", "f"), ("few", "h"), ("few", "i"), ("alone", "j")]
 
 
+def test_labeled_pairs_are_the_same_with_one_and_zero(labels: Path, tmp_path: Path) -> None:
+    """For losses that take probabilities: with a logit of 9 as its goal cross-entropy falls without end."""
+    for name in ("st-pair", "st-labeled-pair"):
+        export(str(labels), str(tmp_path / name), format=name)
+    scored, labeled = (rows_of(tmp_path / name) for name in ("st-pair", "st-labeled-pair"))
+    assert [(row["anchor"], row["document"]) for row in labeled] == [(row["anchor"], row["document"]) for row in scored]
+    assert [*labeled[0]] == ["anchor", "document", "label"]
+    assert [row["label"] for row in labeled] == [1, 1, 0, 0, 1, 0, 0, 1, 0, 1]
+    assert rows_of(tmp_path / "st-pair", "ids") == rows_of(tmp_path / "st-labeled-pair", "ids")
+
+
 def test_triplets_are_every_positive_with_every_negative(labels: Path, tmp_path: Path) -> None:
     exported = export(str(labels), str(tmp_path / "set"), format="st-triplet")
     rows = rows_of(tmp_path / "set")
@@ -209,10 +220,8 @@ def test_odd_texts_come_through_json_unchanged(tmp_path: Path) -> None:
 
 
 LOSSES: dict[ExportFormat, list[tuple[str, Callable[[Any], Any]]]] = {
-    "st-pair": [
-        ("MSELoss", lambda losses: losses.MSELoss),
-        ("BinaryCrossEntropyLoss", lambda losses: losses.BinaryCrossEntropyLoss),
-    ],
+    "st-pair": [("MSELoss", lambda losses: losses.MSELoss)],
+    "st-labeled-pair": [("BinaryCrossEntropyLoss", lambda losses: losses.BinaryCrossEntropyLoss)],
     "st-triplet": [("MarginMSELoss", lambda losses: losses.MarginMSELoss)],
     "st-n-tuple": [("MarginMSELoss", lambda losses: losses.MarginMSELoss)],
     "st-list": [

@@ -15,7 +15,7 @@ import pytest
 from engine import NAN, NanScorer, table_with_nulls
 from oracle import HashScorer, answers
 from tables import Group, nested_table, pairs_table, random_groups, write
-from teachers import Bench, ChosenScorer, make_in_a_process
+from teachers import Bench, ChosenScorer, chosen, make_in_a_process
 
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
 from reranker_batch.storage.output.crash_points import EXIT_CODE
@@ -93,6 +93,25 @@ def test_dead_letters_fill_their_gaps(tmp_path: Path) -> None:
     assert report.dropped["dead_letter"] == len(expected)
     assert report.candidates == sum(map(len, table["candidates"].to_pylist()))
     assert all(row["score"] is None for row in bench.dropped() if row["reason"] == "dead_letter")
+
+
+@pytest.mark.parametrize("reordered", ["queries", "documents"])
+def test_rows_in_another_order_are_refused(tmp_path: Path, reordered: str) -> None:
+    """Such a file has the same size and the same footer."""
+    groups = [chosen(f"q{at}", (f"a{at}", 1.0), (f"b{at}", 2.0)) for at in range(3)]
+    other = groups[::-1] if reordered == "queries" else [(name, text, found[::-1]) for name, text, found in groups]
+    path = tmp_path / "in" / "0.parquet"
+    path.parent.mkdir()
+    bench = Bench(tmp_path)
+    for name, rows in (("one", groups), ("two", other)):
+        pq.write_table(nested_table(rows), path, compression="none")
+        bench.teach(name, ChosenScorer(0))
+    seen = "'q0', the input 'q2'" if reordered == "queries" else "'b0', the input 'a0'"
+    with pytest.raises(CommitError, match=f"Teacher one: .*at row 0 of 0.parquet it has the id {seen}"):
+        bench.label(["one", "two"])
+    pq.write_table(nested_table(groups), path, compression="none")
+    with pytest.raises(CommitError, match="Teacher two: "):
+        bench.label(["one", "two"])
 
 
 def two_teachers(folder: Path) -> Bench:

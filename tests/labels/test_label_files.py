@@ -13,6 +13,7 @@ import pytest
 from teachers import Bench, ChosenScorer, chosen
 from test_files_page import check, documented
 
+from reranker_batch import status
 from reranker_batch.exporting.export import export
 from reranker_batch.labels.reasons import MEANINGS
 from reranker_batch.page.labels import label_page
@@ -48,6 +49,11 @@ def test_the_records_of_labels(bench: Bench) -> None:
     run = bench.folder / "labels" / "run"
     check(documented("run/labels.json"), read(run / "labels.json"))
     check(documented("run/labels_report.json"), read(run / "labels_report.json"))
+
+
+def test_the_status_of_labels(bench: Bench) -> None:
+    heading = "What commands print as JSON"
+    check(documented(heading, "labels status field"), status(str(bench.folder / "labels")).to_dict())
 
 
 def test_the_columns_and_footers_of_labels(bench: Bench) -> None:

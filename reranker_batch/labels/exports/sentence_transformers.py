@@ -19,12 +19,24 @@ _SCORES = pa.list_(_SCORE)
 def pair(examples: Examples, shape: Shape) -> Shard:
     """anchor, document, score: every positive and negative with its query."""
     items = examples.positives + examples.negatives
+    return _pairs(examples, items, "score", pa.array(items.scores))
+
+
+def labeled_pair(examples: Examples, shape: Shape) -> Shard:
+    """anchor, document, label: the same with 1 for a positive and 0 for a negative, whatever the scores."""
+    positives, negatives = examples.positives.lengths, examples.negatives.lengths
+    lengths = np.stack([positives, negatives], axis=1).reshape(-1)
+    labels = np.repeat(np.tile(np.array([1, 0]), len(examples)), lengths)
+    return _pairs(examples, examples.positives + examples.negatives, "label", pa.array(labels))
+
+
+def _pairs(examples: Examples, items: Items, name: str, values: pa.Array) -> Shard:
     query = items.query
     rows = pa.table(
-        {"anchor": examples.queries.take(pa.array(query)), "document": items.texts, "score": pa.array(items.scores)},
-        schema=pa.schema([("anchor", pa.large_string()), ("document", pa.large_string()), ("score", _SCORE)]),
+        {"anchor": examples.queries.take(pa.array(query)), "document": items.texts, name: values},
+        schema=pa.schema([("anchor", pa.large_string()), ("document", pa.large_string()), (name, values.type)]),
     )
-    schema = pa.schema([("anchor", _TEXT), ("document", _TEXT), ("score", _SCORE)])
+    schema = pa.schema([("anchor", _TEXT), ("document", _TEXT), (name, values.type)])
     return Shard(rows, schema, id_table(examples, query, {"doc_id": items.doc_ids}))
 
 

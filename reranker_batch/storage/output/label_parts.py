@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -43,14 +44,16 @@ def parquet_bytes(table: pa.Table, schema: pa.Schema, record: Mapping[str, Any] 
 
 def publish_label_part(
     output: Folder, folder: str, unit_id: str, table: pa.Table, schema: pa.Schema, record: Mapping[str, Any]
-) -> None:
-    """Write the part of a unit in `folder`; a second call replaces it by an equal one.
+) -> str:
+    """Write the part of a unit in `folder`; a second call replaces it by an equal one. Its hash.
 
     Raises:
         CommitError: It cannot be written, or what was read back is not what was written.
     """
-    publish_file(output, f"{folder}/{part_name(unit_id)}", parquet_bytes(table, schema, record))
+    content = parquet_bytes(table, schema, record)
+    publish_file(output, f"{folder}/{part_name(unit_id)}", content)
     reached(_POINTS[folder])
+    return hashlib.sha256(content).hexdigest()
 
 
 def publish_file(output: Folder, name: str, content: pa.Buffer | bytes, *, staging: str = STAGING) -> None:
@@ -78,26 +81,36 @@ def _publish(output: Folder, final: str, content: pa.Buffer | bytes, staging: st
         raise CommitError(f"{final} cannot be written: {error}") from error
 
 
-def read_label_part(output: Folder, folder: str, unit_id: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Rows and record of a part, page checksums checked.
+@dataclass(frozen=True)
+class LabelPart:
+    """A part as it was read: rows, the record of its footer, and the hash of the file."""
+
+    rows: pa.Table
+    record: dict[str, Any]
+    sha256: str
+
+
+def read_label_part(output: Folder, folder: str, unit_id: str) -> LabelPart:
+    """Read a part, page checksums checked.
 
     Raises:
         CommitError: It cannot be read, or is no file of labels.
     """
     path = output.child(folder, part_name(unit_id))
 
-    def read() -> pa.Table:
+    def read() -> pa.Buffer:
         with output.filesystem.open_input_file(path) as source:
-            return pq.ParquetFile(source, page_checksum_verification=True).read(use_threads=False)
+            return source.read_buffer()
 
     try:
-        table = retried(read, f"Reading {path}")
+        content = retried(read, f"Reading {path}")
+        table = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True).read(use_threads=False)
         record = parsed((table.schema.metadata or {})[_KEY])
     except (OSError, pa.ArrowException) as error:
         raise CommitError(f"{path} is damaged: {error}", unit_id=unit_id) from error
     except (KeyError, ValueError):
         raise CommitError(f"{path} has no record of labels: it is a foreign file.", unit_id=unit_id) from None
-    return table.replace_schema_metadata(None), record
+    return LabelPart(table.replace_schema_metadata(None), record, hashlib.sha256(content).hexdigest())
 
 
 def unit_ids_in(output: Folder, folder: str) -> list[str]:

@@ -20,7 +20,7 @@ from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.output.parts import DEAD_LETTERS, SCORES, part_name
 from reranker_batch.storage.values import list_lengths, list_values, one_chunk
 
-_QUERY_COLUMNS = ["file", "row"]
+_QUERY_COLUMNS = ["query_id", "file", "row"]
 _DEAD_COLUMNS = ["file", "row", "index", "reason_code"]
 
 
@@ -57,8 +57,10 @@ class ScoredPlaces:
     """One part of the nested layout. `query[i]` is the position in `queries` of the query of candidate `i`."""
 
     queries: Places
+    query_ids: pa.Array
     query: LongArray
     index: IntArray
+    doc_ids: pa.Array
     logit: FloatArray
 
 
@@ -71,18 +73,20 @@ class DeadPlaces:
 
 
 def read_scored_places(output: Folder, unit_id: str) -> ScoredPlaces:
-    """Read the places and logits of a part.
+    """Read the places, ids and logits of a part.
 
     Raises:
         CommitError: It cannot be read, or has no such columns.
     """
-    paths = ["results.list.element.index", "results.list.element.logit"]
+    paths = [f"results.list.element.{name}" for name in ("index", "doc_id", "logit")]
     table = _read(output, SCORES, unit_id, [*_QUERY_COLUMNS, *paths])
     lists = one_chunk(table["results"].chunks, canonical_type(table["results"].type))
     structs = list_values(lists)
     parents = np.repeat(np.arange(len(table), dtype=np.int64), list_lengths(lists))
     index, logit = (pc.struct_field(structs, name).to_numpy() for name in ("index", "logit"))
-    return ScoredPlaces(Places.of(table), parents, index, logit)
+    doc_ids = pc.struct_field(structs, "doc_id").cast(pa.large_string())
+    query_ids = one_chunk(table["query_id"].chunks, pa.large_string())
+    return ScoredPlaces(Places.of(table), query_ids, parents, index, doc_ids, logit)
 
 
 def read_logits(output: Folder, unit_id: str) -> FloatArray:

@@ -43,6 +43,16 @@ class Verification:
         return not self.problems
 
     @property
+    def shown(self) -> str:
+        """What a sound one says."""
+        return f"sound. {self.parts:,} parts, {self.rows:,} rows, {self.dead_letters:,} dead letters."
+
+    @property
+    def notes(self) -> list[str]:
+        """What else there is to say about a sound output: why it is not served."""
+        return [] if self.closed_gate is None else [f"not served: gated. {'; '.join(self.closed_gate.reasons)}"]
+
+    @property
     def closed_gate(self) -> Gate | None:
         """What keeps the output from being served until somebody accepts it."""
         return None if self.is_marked else self.gate
