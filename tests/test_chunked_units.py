@@ -131,7 +131,7 @@ def test_a_chunk_that_cannot_be_scored_fails_its_document_alone(is_error: bool, 
 
 def test_texts_alone_are_scored_as_in_a_unit() -> None:
     documents = [LONG, "short", LONG * 10]
-    logits = score_texts([QUERY] * 3, documents, ByteEncoder(), HashScorer(), LIMITS)
+    logits = score_texts([QUERY] * 3, documents, np.arange(3), ByteEncoder(), HashScorer(), LIMITS)
     assert [float(logit) for logit in logits] == [row["logit"] for row in rows_of(finish(documents))]
 
 

@@ -143,10 +143,13 @@ class RefusingScorer(ListHashScorer):
 
 def test_texts_scored_alone_are_requests_of_one_document() -> None:
     queries, documents = ["q", "q", "r"], ["a", "b", "a"]
-    logits = score_texts(queries, documents, ListEncoder(), ListHashScorer(), LIMITS)
+    at = np.arange(3, dtype=np.int64)
+    logits = score_texts(queries, documents, at, ListEncoder(), ListHashScorer(), LIMITS)
     assert logits.tolist() == [list_logits(*pair)[0] for pair in [("q", ["a"]), ("q", ["b"]), ("r", ["a"])]]
-    refused = score_texts(queries, documents, ListEncoder(), RefusingScorer(), LIMITS)
+    refused = score_texts(queries, documents, at, ListEncoder(), RefusingScorer(), LIMITS)
     assert np.isnan(refused).all()
+    together = score_texts(queries, documents, np.array([0, 0, 1]), ListEncoder(), ListHashScorer(), LIMITS)
+    assert together.tolist() == [*list_logits("q", ["a", "b"]), *list_logits("r", ["a"])]
 
 
 class CountingScorer(ListHashScorer):

@@ -53,12 +53,19 @@ class UnitTexts:
         documents = DistinctTexts.of(rows.candidates["document"])
         return cls(queries.texts, documents.texts, queries.at[np.searchsorted(used, query_of)], documents.at)
 
-    def keys(self) -> MemoRows:
-        """A row for each candidate with the hashes of its texts and nothing else."""
-        query, document = text_keys(self.queries), text_keys(self.documents)
+    def keys(self, list_at: LongArray | None = None) -> MemoRows:
+        """A row for each candidate with the hashes of its texts and nothing else.
+
+        `list_at` is for a listwise model: neighbours with equal numbers are candidates of one query. Instead of the
+        query's hash a row then has that of the query with all its candidates, and instead of the document's its place
+        among them.
+        """
+        queries, documents = text_keys(self.queries)[self.query_at], text_keys(self.documents)[self.document_at]
+        if list_at is not None:
+            queries, documents = _list_keys(queries, documents, list_at)
         rows = np.zeros(len(self.query_at), MEMO_DTYPE)
-        rows["q0"], rows["q1"] = query[self.query_at, 0], query[self.query_at, 1]
-        rows["d0"], rows["d1"] = document[self.document_at, 0], document[self.document_at, 1]
+        rows["q0"], rows["q1"] = queries[:, 0], queries[:, 1]
+        rows["d0"], rows["d1"] = documents[:, 0], documents[:, 1]
         return rows
 
     def subset(self, candidates: LongArray) -> UnitTexts:
@@ -69,13 +76,33 @@ class UnitTexts:
         return UnitTexts(*texts, query_at, document_at)
 
 
+def _list_keys(queries: KeyArray, documents: KeyArray, list_at: LongArray) -> tuple[KeyArray, KeyArray]:
+    """Hashes of whole lists and places in them; the arguments have a row for each candidate."""
+    starts = np.flatnonzero(np.diff(list_at, prepend=-1))
+    counts = np.diff(starts, append=len(list_at))
+    digests = [
+        hashlib.blake2b(
+            queries[start].astype("<u8").tobytes() + documents[start : start + count].astype("<u8").tobytes(),
+            digest_size=_DIGEST_BYTES,
+        ).digest()
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True)
+    ]
+    places = np.zeros((len(list_at), 2), dtype=np.uint64)
+    places[:, 0] = np.arange(len(list_at)) - np.repeat(starts, counts)
+    return _halves(digests)[np.repeat(np.arange(len(starts)), counts)], places
+
+
 def text_keys(texts: pa.Array) -> KeyArray:
     """BLAKE2b-128 of the UTF-8 bytes of each text. The texts are not copied; there are no nulls among them."""
     large = texts if pa.types.is_large_string(texts.type) else texts.cast(pa.large_string())
     if not len(large):
-        return np.empty((0, 2), dtype=np.uint64)
+        return _halves([])
     _, offsets, content = large.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[large.offset : large.offset + len(large) + 1].tolist()
     data, blake2b = memoryview(content if content is not None else b""), hashlib.blake2b
     digests = [blake2b(data[start:stop], digest_size=_DIGEST_BYTES).digest() for start, stop in pairwise(bounds)]
+    return _halves(digests)
+
+
+def _halves(digests: list[bytes]) -> KeyArray:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64, copy=False).reshape(-1, 2)

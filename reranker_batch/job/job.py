@@ -100,7 +100,7 @@ class Job:
             output=Folder.at(self.config.output.path),
             fingerprint=settings.fingerprint,
             scoring_fingerprint=settings.scoring_fingerprint,
-            memo=self.config.output.memo and not self.limits.is_listwise,
+            memo=self.config.output.memo,
         )
 
 
@@ -183,10 +183,4 @@ def open_model(config: JobConfig, *, with_weights: bool = True) -> OpenedModel:
     check_access(config.input.path, config.output.path, config.model.name, *_earlier_places(config))
     backend = LocalModel.open(config.model, with_weights=with_weights, copy_folder=copy_folder)
     _require_gpu(devices_for(backend, config.runtime), config)
-    limits = limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)
-    if limits.is_listwise and config.reuse.source is not None:
-        raise ConfigError(
-            f"reuse.from={config.reuse.source} does not apply to a listwise model: a score depends on all documents of "
-            "its request, so that none is taken over by its pair alone. Remove reuse."
-        )
-    return backend, limits
+    return backend, limits_of(config.limits, backend.load_encoder(), token_budget=config.batching.token_budget)

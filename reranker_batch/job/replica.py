@@ -66,7 +66,7 @@ class Replica:
             return
         encoder, limits = self._spec.backend.load_encoder(), self._spec.limits
         check = self._spec.reuse_check.run(
-            lambda queries, documents: score_texts(queries, documents, encoder, self._scorer, limits)
+            lambda queries, documents, at: score_texts(queries, documents, at, encoder, self._scorer, limits)
         )
         if not self._listener.reuse_checked(check):
             raise ReuseRejectedError(f"{check}.")

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from reranker_batch.config import JobConfig, ReuseConfig
 from reranker_batch.core.mapping import Caught, Item, Mapper, Result, raised
 from reranker_batch.core.memo import KeyArray
-from reranker_batch.core.pair_texts import text_keys
+from reranker_batch.core.pair_texts import UnitTexts, text_keys
 from reranker_batch.core.report import MemoFile
 from reranker_batch.core.reuse import ReuseCheck, ReuseRecord
 from reranker_batch.core.units import WorkUnit
@@ -147,13 +149,14 @@ class Reuse:
             Scratch.fresh(spec.output, "memo"),
             scoring_fingerprint=spec.scoring_fingerprint,
         )
-        queries = _UnitQueries(spec.source)
+        is_listwise = spec.limits.is_listwise
+        queries = _UnitQueries(spec.source, is_listwise)
         few = units[:: -(-len(units) // MAX_UNITS)]
         ids = [unit.unit_id for unit in units]
         if is_in_order(source, zip([unit.unit_id for unit in few], each(queries, few), strict=True)):
-            return Lookup(source, None, self.config.max_age_nights)
+            return Lookup(source, None, self.config.max_age_nights, is_listwise)
         regrouped = regroup(source, ids, each(queries, units), Scratch.fresh(spec.output, "regrouped"))
-        return Lookup(source, regrouped, self.config.max_age_nights)
+        return Lookup(source, regrouped, self.config.max_age_nights, is_listwise)
 
     def accept(self, check: ReuseCheck | None) -> None:
         """Record a check that was passed, once the run has ended."""
@@ -204,13 +207,18 @@ def _kept(recorded: ReuseRecord, scoring: Mapping[str, Any]) -> EarlierOutput:
 
 @dataclass(frozen=True)
 class _UnitQueries:
-    """Hashes of the queries of a unit, wherever the engine computes."""
+    """Hashes of the queries of a unit, or of their whole lists, wherever the engine computes."""
 
     source: InputSource
+    is_listwise: bool
 
     def __call__(self, unit: WorkUnit) -> KeyArray:
-        keys: KeyArray = text_keys(self.source.read_queries(unit))[:, 0]
-        return keys
+        if not self.is_listwise:
+            keys: KeyArray = text_keys(self.source.read_queries(unit))[:, 0]
+            return keys
+        with _WHOLE_UNITS:
+            rows = self.source.read(unit)
+            return np.unique(UnitTexts.of(rows).keys(rows.candidates["query_at"].to_numpy())["q0"])
 
 
 @dataclass(frozen=True)

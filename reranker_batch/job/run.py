@@ -130,7 +130,7 @@ class _Run:
             self.job.spec(engine.replicas),
             lock=self.lock.ticket,
             precision_sample=sample,
-            memo=self._manifest().config.output.memo and not self.job.limits.is_listwise,
+            memo=self._manifest().config.output.memo,
         )
         progress.replicas = engine.replicas.count
         if reuse is None:

@@ -58,10 +58,10 @@ def prepare_unit(
 
     With `find` the candidates get a column of memo rows, and those that it knows are neither tokenized nor scored.
     """
-    texts = UnitTexts.of(rows)
-    is_known, memo = find(texts.keys()) if find else nothing_known(np.zeros(len(rows.candidates), MEMO_DTYPE))
+    texts, query_at = UnitTexts.of(rows), rows.candidates["query_at"].to_numpy()
+    keys = texts.keys(query_at if limits.is_listwise else None) if find else np.zeros(len(query_at), MEMO_DTYPE)
+    is_known, memo = (find or nothing_known)(keys)
     left = np.flatnonzero(~is_known)
-    query_at = rows.candidates["query_at"].to_numpy()
     inputs, pieces = tokenize_pairs(texts.subset(left), memo, left, encoder, limits, list_at=query_at[left])
     requests, tokens = usage_of_queries(
         len(rows.queries),

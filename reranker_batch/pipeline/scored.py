@@ -38,12 +38,20 @@ class ScoredUnit:
 
 
 def score_texts(
-    queries: Sequence[str], documents: Sequence[str], encoder: PairEncoder, scorer: PairScorer, limits: RequestLimits
+    queries: Sequence[str],
+    documents: Sequence[str],
+    list_at: LongArray,
+    encoder: PairEncoder,
+    scorer: PairScorer,
+    limits: RequestLimits,
 ) -> FloatArray:
-    """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none."""
+    """The logits of a few pairs, cut as those of a unit are; NaN where a pair has none.
+
+    Neighbours with equal numbers in `list_at` are candidates of one query, which counts for a listwise model.
+    """
     at = np.arange(len(queries), dtype=np.int64)
     texts = UnitTexts(pa.array(queries, pa.large_string()), pa.array(documents, pa.large_string()), at, at)
-    inputs, pieces = tokenize_pairs(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits, list_at=at)
+    inputs, pieces = tokenize_pairs(texts, np.zeros(len(at), MEMO_DTYPE), at, encoder, limits, list_at=list_at)
     scores = scorer.score(inputs)
     logits = scores.logits.copy()
     logits[logit_places(inputs, np.array([*scores.failures], dtype=np.int64))] = np.nan

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from reranker_batch.core.pairs import BoolArray, FloatArray
-from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.ragged import LongArray, positions_of
 from reranker_batch.core.reuse import ReuseCheck
 
 EXACT_TOLERANCE = 1e-4
@@ -40,6 +40,18 @@ def sample_sizes(num_units: int, num_pairs: int) -> dict[int, int]:
     count = min(MAX_UNITS, num_units, num_pairs)
     places = [num_units * place // count for place in range(count)]
     return {place: num_pairs // count + (at < num_pairs % count) for at, place in enumerate(places)}
+
+
+def sample_of_lists(is_known: BoolArray, list_at: LongArray, num_pairs: int) -> LongArray:
+    """As `sample_of`, but whole lists of candidates, of about so many pairs and at least one."""
+    starts = np.flatnonzero(np.diff(list_at, prepend=-1))
+    counts = np.diff(starts, append=len(list_at))
+    known = np.flatnonzero(is_known[starts]) if num_pairs else np.empty(0, dtype=np.int64)
+    if not len(known):
+        return known
+    count = min(len(known), max(1, round(num_pairs / float(counts[known].mean()))))
+    chosen = known[np.arange(count) * len(known) // count]
+    return positions_of(starts[chosen], counts[chosen])
 
 
 def sample_of(is_known: BoolArray, num_pairs: int) -> LongArray:

@@ -28,6 +28,8 @@ class Lookup:
     """None where the table is in the order of the earlier run, more or less."""
     max_age_nights: int | None = None
     """Scores that were taken over in so many runs are computed again."""
+    is_listwise: bool = False
+    """Whether a query's hash is that of its whole list, of which all scores are known or none is."""
 
     def find(self, unit_id: str, keys: MemoRows) -> tuple[BoolArray, MemoRows]:
         """For each pair whether its score is known, and its row, one night older; else its keys alone.
@@ -53,9 +55,18 @@ class Lookup:
         nights = rows["nights"].astype(np.int64) + 1
         is_known = is_found & (nights <= most) if self.max_age_nights is not None else is_found
         is_known &= np.isfinite(rows["logit"])
+        if self.is_listwise:
+            is_known &= _of_known_lists(is_known, keys)
         rows["nights"] = np.where(is_known, np.minimum(nights, MAX_NIGHTS), 0)
         rows[~is_known] = keys[~is_known]
         return is_known, rows
+
+
+def _of_known_lists(is_known: BoolArray, keys: MemoRows) -> BoolArray:
+    """Whether all pairs of a pair's list are known."""
+    _, of_list = np.unique(keys["q0"], return_inverse=True)
+    unknown = np.bincount(of_list, weights=~is_known)
+    return np.asarray(unknown[of_list] == 0, dtype=np.bool_)
 
 
 def parts_of(source: MemoSource, unit_id: str, keys: MemoRows) -> tuple[LongArray, LongArray]:

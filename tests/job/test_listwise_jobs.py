@@ -7,13 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from engine import LIMITS, SmallJob, run_in_a_process
-from listwise import ListHashScorer, list_logits, requests_of
+from listwise import ListHashScorer, list_logits, requests_of, texts_of
 from tables import Group, nested_table, write
 
+from reranker_batch.core.inputs import ModelInputs
+from reranker_batch.core.pairs import PairScores
+from reranker_batch.core.request_inputs import RequestInputs
 from reranker_batch.errors import ConfigError, FingerprintError
 from reranker_batch.storage.output import crash_points
 from reranker_batch.storage.output.redriving import redrive_output
@@ -54,11 +59,10 @@ def expected(limits: Any = LISTWISE, *, without: str = "") -> dict[str, float]:
     return logits
 
 
-def test_a_job_scores_requests_keeps_no_memo_and_is_verified(tmp_path: Path) -> None:
+def test_a_job_scores_requests_and_is_verified(tmp_path: Path) -> None:
     report = job_in(tmp_path).run(ListHashScorer())
     assert report.exit_code == 0
     assert logits_in(tmp_path) == expected()
-    assert not [*(tmp_path / "out").glob("memo/*")]
     assert verify_output(str(tmp_path / "out")).is_sound
     assert report.totals.requests == sum(-(-len(documents) // 4) for _, _, documents in QUERIES)
     assert not report.warnings
@@ -87,6 +91,59 @@ def test_a_dead_letter_is_left_out_of_its_request_and_the_report_says_so(tmp_pat
     assert warning.startswith("1 candidates are dead letters. The model reads the documents of a request together")
     with pytest.raises(ConfigError, match="dead letters have no scores of their own"):
         redrive_output(str(tmp_path / "out"), str(tmp_path / "again"))
+
+
+class CountingScorer(ListHashScorer):
+    def __init__(self, moved: float = 0.0) -> None:
+        self.requests: list[tuple[str, list[str]]] = []
+        self.moved = np.float32(moved)
+
+    def score(self, inputs: ModelInputs, **options: object) -> PairScores:
+        assert isinstance(inputs, RequestInputs)
+        self.requests += texts_of(inputs)
+        return PairScores(super().score(inputs).logits + self.moved)
+
+
+@pytest.mark.parametrize("unit_pairs", [5, 100])
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_lists_that_are_all_the_same_are_reused_and_the_others_read_whole(
+    tmp_path: Path, unit_pairs: int, is_reversed: bool
+) -> None:
+    job = job_in(tmp_path, unit_pairs=unit_pairs)
+    job.run(ListHashScorer())
+    rows = pq.read_table(job.input).to_pylist()
+    rows[3]["candidates"][1]["text"] += " new"  # another text
+    rows[5]["candidates"].reverse()  # another order
+    del rows[7]["candidates"][0]  # one less
+    rows[2]["candidates"][0]["doc_id"] = "another id"  # the same texts
+    tonight = pa.Table.from_pylist(rows[::-1] if is_reversed else rows, schema=pq.read_schema(job.input))
+    night = replace(job, input=str(write(tonight, tmp_path / "night.parquet")), output=str(tmp_path / "night"))
+    full = replace(night, output=str(tmp_path / "full"))
+    full.run(ListHashScorer())
+    scorer = CountingScorer()
+    report = replace(night, reuse={"from": job.output, "required": True, "verify_sample": 4}).run(scorer)
+    assert report.reuse is not None
+    assert report.reuse.check is not None
+    assert report.reuse.check.is_within
+    assert report.totals.reused == sum(range(9)) - 3 - 5 - 7
+    changed = {"query 3": 3, "query 5": 5, "query 7": 6}
+    read = {query: {text for of, texts in scorer.requests if of == query for text in texts} for query in changed}
+    assert {query: len(texts) for query, texts in read.items()} == changed
+    first, second = (pq.read_table(Path(of.output) / "scores").sort_by("doc_id") for of in (full, night))
+    assert second.equals(first)
+
+
+def test_a_model_that_gives_other_scores_now_reuses_nothing(tmp_path: Path) -> None:
+    job = job_in(tmp_path)
+    job.run(ListHashScorer())
+    rows = pq.read_table(job.input).to_pylist()
+    rows[3]["candidates"][1]["text"] += " new"
+    night = replace(job, output=str(tmp_path / "night"), reuse={"from": job.output, "verify_sample": 4})
+    write(pa.Table.from_pylist(rows, schema=pq.read_schema(job.input)), Path(job.input))
+    report = night.run(CountingScorer(moved=1))
+    assert report.totals.reused == 0
+    assert report.reuse is not None
+    assert report.reuse.refused
 
 
 def test_ranks_follow_the_logits_across_requests(tmp_path: Path) -> None:
