@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from engine import HashBackend
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listwise import ListEncoder, ListHashScorer, list_logits, requests_of, texts_of
@@ -23,10 +24,11 @@ from reranker_batch.core.pairs import FloatArray, PairScores
 from reranker_batch.core.request_inputs import RequestInputs
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import ConfigError, RowError
+from reranker_batch.frames import rerank_table
 from reranker_batch.job.rescoring import rescore
 from reranker_batch.job.steps import Prepared
 from reranker_batch.pipeline import PreparedUnit, ResultSettings, finish_unit, prepare_unit, score_texts, score_unit
-from reranker_batch.reranker import _unit_rows, memory_unit
+from reranker_batch.reranker import Reranker, _unit_rows, memory_unit
 from reranker_batch.runtime.blocks import prepared_block, read_prepared
 
 LIMITS = RequestLimits(max_item_tokens=400, max_pair_tokens=2000, is_listwise=True)
@@ -179,3 +181,27 @@ def test_limits_of_a_listwise_model() -> None:
     assert not limits_of(LimitsConfig(), ByteEncoder(), token_budget=None).is_listwise
     with pytest.raises(ConfigError, match="max_chunk does not apply to a listwise model"):
         limits_of(LimitsConfig(long_documents="max_chunk"), ListEncoder(), token_budget=None)
+
+
+def test_from_python_documents_are_one_list_and_pairs_are_lists_of_one() -> None:
+    backend = HashBackend(scorer=ListHashScorer())
+    reranker = Reranker(backend, ListEncoder(), ListHashScorer(), LIMITS)
+    documents = ["a", "b", "a", "c", "d"]
+    results = reranker.rerank("q", documents)
+    assert {result.index: np.float32(result.logit) for result in results} == dict(
+        enumerate(list_logits("q", documents))
+    )
+    assert [result.logit for result in results] == sorted((result.logit for result in results), reverse=True)
+    scores = reranker.score([("q", "a"), ("q", "b")])
+    assert scores.tolist() == [list_logits("q", ["a"])[0], list_logits("q", ["b"])[0]]
+
+
+def test_rows_of_a_frame_are_lists_in_their_order() -> None:
+    reranker = Reranker(HashBackend(scorer=ListHashScorer()), ListEncoder(), ListHashScorer(), LIMITS)
+    frame = pa.table(
+        {"query_id": list("1211"), "query": list("qrqq"), "doc_id": list("abcd"), "text": list("xyzx")},
+    )
+    result = rerank_table(frame, model=reranker, layout="pairs")
+    logits = {row["doc_id"]: np.float32(row["logit"]) for row in result.to_pylist()}
+    expected_logits = dict(zip("acd", list_logits("q", list("xzx")), strict=True)) | {"b": list_logits("r", ["y"])[0]}
+    assert logits == expected_logits
