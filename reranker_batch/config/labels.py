@@ -8,6 +8,7 @@ from pydantic import Field, create_model, field_validator, model_validator
 
 from reranker_batch.config.config_file import ConfigFile
 from reranker_batch.config.sections import Auto, Count, InputConfig, Name, Place, Positive, Section
+from reranker_batch.schema import RESERVED_NAMES
 
 ExportFormat = Literal[
     "st-pair",
@@ -70,8 +71,8 @@ class PositivesConfig(_From):
 
     qrels: Place | None = Field(
         None,
-        description="Relevance judgments: a TREC file or a Parquet file with query_id, doc_id and relevance. Only "
-        "with `from: qrels`, which needs it. null: none.",
+        description="Relevance judgments: a TREC file, or a Parquet file or a text file with tabs that has the columns "
+        "query_id, doc_id and relevance, or BEIR's names of them. Only with `from: qrels`, which needs it. null: none.",
     )
     column: Name | None = Field(
         None, description="The column with `from: column`: a whole number or true and false. null: none."
@@ -80,6 +81,13 @@ class PositivesConfig(_From):
     min_score: Number | None = Field(
         None, description="Least score of a positive; a lower one is dropped (below_min). null: no limit."
     )
+
+    @field_validator("column")
+    @classmethod
+    def _name_is_free(cls, name: str | None) -> str | None:
+        if name in RESERVED_NAMES:
+            raise ValueError(f"{name}: a column of the output has this name; rename it in the input")
+        return name
 
     @property
     def source(self) -> PositivesFrom:

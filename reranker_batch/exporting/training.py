@@ -108,9 +108,10 @@ def refuse_foreign(folder: Folder) -> None:
 
 
 def _is_foreign(folder: Folder, names: Sequence[str]) -> ConfigError:
-    return ConfigError(
-        f"{folder.uri} holds files of something else, such as {names[0]!r}. Use an empty or a new folder."
-    )
+    what = f"holds files of something else, such as {names[0]!r}"
+    if RECORD in names:
+        what = "holds another training set, of another format or of other labels"
+    return ConfigError(f"{folder.uri} {what}. Use an empty or a new folder.")
 
 
 def _short(ids: pa.Table) -> pa.Schema:

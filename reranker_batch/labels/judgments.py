@@ -67,7 +67,8 @@ class ColumnJudgments:
             values = self._values(rows).cast(pa.int64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"labels.positives.column: {self.name} has a value that is no relevance: {error}."
+                f"labels.positives.column: {self.name} has a value that is no relevance: {error}. Whole numbers, or "
+                "true and false, are expected."
             ) from None
         judged = values.is_valid().to_numpy(zero_copy_only=False)
         return pc.fill_null(values, 0).to_numpy().astype(np.int64), judged

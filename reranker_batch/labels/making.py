@@ -15,7 +15,7 @@ from reranker_batch.config.labels import LabelConfig
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.pairs import BoolArray, FloatArray
 from reranker_batch.core.units import WorkUnit
-from reranker_batch.errors import CommitError, InputError
+from reranker_batch.errors import CommitError, ConfigError, InputError
 from reranker_batch.labels.candidates import Candidates
 from reranker_batch.labels.deciding import Rules
 from reranker_batch.labels.joining import Joiner, TeacherScores
@@ -24,6 +24,7 @@ from reranker_batch.labels.record import (
     LabelRecord,
     check_is_free,
     check_settings,
+    is_empty,
     read_record,
     shape_of,
     write_record,
@@ -94,10 +95,10 @@ def open_label_job(config: LabelConfig) -> LabelJob:
 def _plan(source: InputConfig, teacher: Teacher, *, unit_pairs: int) -> InputPlan:
     try:
         return plan_input(source, unit_pairs=unit_pairs)
-    except InputError as error:  # the only passthrough column is that of the judgments
+    except (InputError, ConfigError) as error:  # the only passthrough column is that of the judgments
         told = str(error).replace("input.columns.passthrough", "labels.positives.column")
         if told == str(error) or teacher.manifest.reading.prepared is None:
-            raise InputError(told) from None
+            raise type(error)(told) from None
         raise InputError(
             f"{told} These files were made from the input of teacher {teacher.name}, with the columns that its config "
             "asks for: name the column in input.columns.passthrough there, and run the teachers again."
@@ -134,15 +135,19 @@ def _settings(config: LabelConfig, teachers: Sequence[Teacher], plan: InputPlan,
 def begin(job: LabelJob) -> LabelRecord:
     """The record of these labels: as it was written when they were begun, or written now.
 
+    A record of other settings is replaced as long as there is no part that was made by them.
+
     Raises:
         FingerprintError: The folder holds labels of other settings, teachers or input.
         ConfigError: It holds files of others.
         CommitError: Something cannot be read or written.
     """
-    if (recorded := read_record(job.output)) is not None:
+    recorded = read_record(job.output)
+    if recorded is not None and (recorded.settings == job.settings or not is_empty(job.output)):
         check_settings(job.output, recorded, job.settings)
         return recorded
-    check_is_free(job.output)
+    if recorded is None:
+        check_is_free(job.output)
     scales = _scales(job)
     record = LabelRecord(
         fingerprint=fingerprint({**job.settings, "scales": [asdict(scale) for scale in scales]}),

@@ -15,7 +15,7 @@ from reranker_batch.labels.scaling import Scale
 from reranker_batch.storage.files.documents import typed
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
-from reranker_batch.storage.output.label_parts import LABELS, is_marked, names_in
+from reranker_batch.storage.output.label_parts import DROPPED, LABELS, is_marked, names_in
 from reranker_batch.storage.output.run_state import RunState
 
 RECORD, REPORT = "labels.json", "labels_report.json"
@@ -92,6 +92,11 @@ def check_is_free(output: Folder) -> None:
             f"output.path={output.uri} holds files that `label` has not written, such as {foreign[0]!r}. Use an empty "
             "or a new folder."
         )
+
+
+def is_empty(output: Folder) -> bool:
+    """Whether labels were begun and no part of them was published."""
+    return not (names_in(output, LABELS) or names_in(output, DROPPED))
 
 
 def open_labels(place: str) -> tuple[Folder, LabelRecord]:

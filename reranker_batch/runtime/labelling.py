@@ -10,7 +10,7 @@ from typing import Any
 from reranker_batch.config import JobConfig
 from reranker_batch.config.labels import LabelConfig, TeacherConfig
 from reranker_batch.config.yaml_file import read_config_file
-from reranker_batch.errors import CommitError, ConfigError, described
+from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError, described
 from reranker_batch.exporting.export import check_target, export
 from reranker_batch.labels.finishing import make_labels
 from reranker_batch.labels.judgments import judgments_of
@@ -37,7 +37,8 @@ def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
 
     Raises:
         ConfigError, InputError, ModelError: A setting, a teacher or the input cannot be used.
-        CommitError: A teacher ended without a complete output, or something cannot be read or written.
+        CommitError: A teacher ended without a complete output, something cannot be read or written, or a training set
+            cannot be made of the labels.
         RerankerBatchError: The run of a teacher failed.
         KeyboardInterrupt: Stopped by Ctrl-C or SIGTERM; the same call goes on from there.
     """
@@ -49,11 +50,35 @@ def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
         _run_teacher(teacher, job, show_progress=show_progress)
     on_progress = _tell if show_progress else _say_nothing
     report = make_labels(open_label_job(config), on_recorded=_write_page, on_progress=on_progress)
+    if "no_positive" in report.dropped and report.decisions.keys() <= {"no_positive", "dead_letter"}:
+        logger.warning(_NO_POSITIVES)
+    _export(config, show_progress=show_progress)
+    return report
+
+
+_NO_POSITIVES = (
+    "No candidate is a positive: labels.positives names none, with min_relevance or more, that has a score. Are the "
+    "ids of the qrels those of the input?"
+)
+
+
+def _export(config: LabelConfig, *, show_progress: bool) -> None:
+    """Write all training sets that can be written.
+
+    Raises:
+        CommitError: Names those that cannot; the labels and the others are complete.
+    """
+    failures = []
     for wanted in config.labels.exports:
-        exported = export(config.output.path, wanted.target, format=wanted.format)
+        try:
+            exported = export(config.output.path, wanted.target, format=wanted.format)
+        except RerankerBatchError as error:
+            failures.append(str(error))
+            continue
         if show_progress:
             complain(f"{wanted.target}: {wanted.format}, {exported.shown}")
-    return report
+    if failures:
+        raise CommitError("The labels are complete, but not all of labels.exports:\n" + "\n".join(failures))
 
 
 def _check_places(config: LabelConfig) -> None:

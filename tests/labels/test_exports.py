@@ -182,8 +182,11 @@ def test_an_interrupted_set_is_finished_and_another_folder_is_refused(labels: Pa
     (tmp_path / "set" / "data" / "train-00001.parquet").unlink()
     export(str(labels), str(tmp_path / "set"), format="st-list")
     assert {path: path.read_bytes() for path in (tmp_path / "set").rglob("*") if path.is_file()} == whole
-    with pytest.raises(ConfigError, match="holds files of something else"):
+    with pytest.raises(ConfigError, match="holds another training set, of another format or of other labels"):
         export(str(labels), str(tmp_path / "set"), format="st-pair")
+    (tmp_path / "set" / "export.json").unlink()
+    with pytest.raises(ConfigError, match="holds files of something else"):
+        export(str(labels), str(tmp_path / "set"), format="st-list")
     with pytest.raises(ConfigError, match="--format msmarco is not known for this folder. Known: st-pair"):
         export(str(labels), str(tmp_path / "other"), format="msmarco")
 

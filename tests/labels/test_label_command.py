@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import yaml
 from oracle import HashScorer
-from teachers import Bench
+from teachers import Bench, ChosenScorer, chosen
 
 from reranker_batch.cli import run_command
 
@@ -93,6 +93,11 @@ def test_a_config_of_a_teacher_that_cannot_be_joined_is_refused_before_anything_
     [
         ({"positives": {"from": "qrels", "qrels": "gone.txt"}}, "The qrels gone.txt cannot be read"),
         ({"positives": {"from": "column", "column": "gone"}}, "Column 'gone' is missing"),
+        (
+            {"positives": {"from": "column", "column": "document"}},
+            "column: document: a column of the output has this name",
+        ),
+        ({"positives": {"from": "column", "column": "index"}}, "column: index: a column of the output has this name"),
         ({"exports": [{"format": "st-list", "target": "."}]}, "holds files of something else"),
         ({"exports": [{"format": "trec", "target": "labels/run.trec"}]}, "labels/run.trec lies in the output"),
         ({"exports": [{"format": name, "target": "a"} for name in ("st-list", "st-pair")]}, "two exports have one"),
@@ -160,6 +165,48 @@ def test_the_entry_point_for_clusters_makes_labels(tmp_path: Path, monkeypatch: 
         runpy.run_path(str(ROOT / "jobs" / "label.py"), run_name="__main__")
     assert ended.value.code == 0
     assert len(bench.rows()) == 1
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Bench:
+    """One teacher that has finished."""
+    bench = Bench(tmp_path)
+    bench.write_input([chosen("q", ("a", 3.0), ("b", 2.0), ("c", 1.0))], grade=["high"])
+    bench.teach("one", ChosenScorer(0))
+    return bench
+
+
+def label_with(bench: Bench, **labels: Any) -> int:
+    (bench.folder / "label.yaml").write_text(bench.config(["one"], **labels).to_yaml())
+    return run_command(["label", str(bench.folder / "label.yaml")])
+
+
+def test_judgments_of_other_ids_are_told(place: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.folder / "qrels.txt").write_text("other 0 a 1\n")
+    assert label_with(place, positives={"from": "qrels", "qrels": str(place.folder / "qrels.txt")}) == 0
+    assert "No candidate is a positive: " in capsys.readouterr().err
+
+
+def test_a_training_set_that_cannot_be_made_keeps_no_other_one_back(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports = [{"format": name, "target": str(place.folder / name)} for name in ("st-n-tuple", "st-list")]
+    assert label_with(place, scale="none", exports=exports) == 1
+    said = capsys.readouterr().err
+    assert "The labels are complete, but not all of labels.exports:" in said
+    assert "has no row for --format st-n-tuple: 1 too_few_negatives." in said
+    assert (place.folder / "st-list" / "export.json").exists()
+    assert run_command(["status", str(place.folder / "labels")]) == 0
+
+
+def test_labels_of_which_nothing_was_made_are_begun_anew_with_other_settings(
+    place: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert label_with(place, positives={"from": "column", "column": "grade"}) == 2
+    assert "grade is a column of the queries" in capsys.readouterr().err
+    assert label_with(place, scale="none") == 0
+    assert label_with(place, scale="robust") == 2
+    assert 'labels.scale: "none" -> "robust"' in capsys.readouterr().err
 
 
 def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

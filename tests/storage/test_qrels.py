@@ -27,6 +27,19 @@ def test_trec_columns_stand_between_any_spaces(tmp_path: Path, text: str) -> Non
     assert rows(compressed) == ROWS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t0\n\nq2\td1\t-1\n",
+        "\ufeffrelevance\tmore\tquery_id\tdoc_id\r\n2\tx\tq1\td1\r\n0\t\tq1\td2\r\n-1\t\tq2\td1",
+    ],
+)
+def test_a_table_with_tabs_names_its_columns_in_the_first_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "qrels.tsv"
+    path.write_text(text, encoding="utf-8", newline="")
+    assert rows(path) == ROWS
+
+
 @pytest.mark.parametrize("names", [("query_id", "doc_id", "relevance"), ("query-id", "corpus-id", "score")])
 def test_parquet_columns_have_our_names_or_those_of_beir(tmp_path: Path, names: tuple[str, str, str]) -> None:
     columns = dict(zip(names, zip(*ROWS, strict=True), strict=True))
@@ -60,6 +73,8 @@ def test_a_judgment_that_comes_twice_counts_once(tmp_path: Path) -> None:
         ("q1 0 d1 1\nq1 0 d1 2\n", "document d1 of query q1 two relevances"),
         ("q1 0 d1 1\nq2 d1 1\n", "Line 2 of the qrels .* is 'q2 d1 1'"),
         ("q1 0 d1 0.5\n", "whole number"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1\nq1 d2 1\n", "Line 3 of the qrels .* is 'q1 d2 1'. The columns of its"),
+        ("query-id\tcorpus-id\tscore\nq1\td1\t1.5\n", "whole number"),
         ("\n", "no judgment"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Relevance judgments (qrels) from a TREC file or a Parquet file."""
+"""Relevance judgments (qrels) from a TREC file, a table with tabs or a Parquet file."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def read_qrels(path_or_uri: str) -> pa.Table:
     """Read judgments as rows of `QRELS`, each (query, document) once.
 
     A file that begins like Parquet has the columns `query_id`, `doc_id` and `relevance`, or BEIR's `query-id`,
-    `corpus-id` and `score`. Any other file is taken for TREC's four columns, query, iteration, document and relevance,
-    between spaces or tabs; it may be compressed as its suffix says (`.gz`, `.zst`). Ids become strings as those of
-    the input do.
+    `corpus-id` and `score`. A text file has these names in its first line, with tabs between them, or else TREC's four
+    columns: query, iteration, document and relevance, between spaces or tabs. It may be compressed as its suffix says
+    (`.gz`, `.zst`). Ids become strings as those of the input do.
 
     Raises:
         InputError: The file cannot be read, is in no such format, or judges a pair in two ways.
@@ -47,7 +47,7 @@ def read_qrels(path_or_uri: str) -> pa.Table:
 
     try:
         content = retried(read, f"Reading {path}")
-        table = _of_parquet(content, path) if content.startswith(MAGIC) else _of_trec(content, path)
+        table = _of_parquet(content, path) if content.startswith(MAGIC) else _of_text(content, path)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"The qrels {path_or_uri} cannot be read: {first_line(error)}.") from error
     if not len(table):
@@ -55,14 +55,30 @@ def read_qrels(path_or_uri: str) -> pa.Table:
     return _distinct(table, path)
 
 
-def _of_trec(content: bytes, path: str) -> pa.Table:
+def _of_text(content: bytes, path: str) -> pa.Table:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"The qrels {path} are neither Parquet nor UTF-8 text: {error}.") from None
-    rows = list(_trec_rows(text, path))
+    names = [_BEIR_NAMES.get(name, name) for name in text.partition("\n")[0].rstrip("\r").split("\t")]
+    rows = list(_named_rows(text, names, path) if set(QRELS.names) <= set(names) else _trec_rows(text, path))
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     return pa.table([pa.array(column, field.type) for column, field in zip(columns, QRELS, strict=True)], schema=QRELS)
+
+
+def _named_rows(text: str, names: list[str], path: str) -> Iterator[tuple[str, str, int]]:
+    query, document, relevance = (names.index(name) for name in QRELS.names)
+    for number, line in enumerate(text.split("\n")[1:], start=2):
+        values = line.rstrip("\r").split("\t")
+        if values == [""]:
+            continue
+        try:
+            yield values[query], values[document], int(values[relevance])
+        except (IndexError, ValueError):
+            raise InputError(
+                f"Line {number} of the qrels {path} is {line[:80]!r}. The columns of its first line are expected, with "
+                "tabs between them and a whole number as relevance."
+            ) from None
 
 
 def _trec_rows(text: str, path: str) -> Iterator[tuple[str, str, int]]:
@@ -76,7 +92,7 @@ def _trec_rows(text: str, path: str) -> Iterator[tuple[str, str, int]]:
         except ValueError:
             raise InputError(
                 f"Line {number} of the qrels {path} is {line[:80]!r}. Four columns are expected: query id, iteration, "
-                "document id and a whole number."
+                "document id and a whole number; or query_id, doc_id and relevance, named in the first line, with tabs."
             ) from None
 
 
