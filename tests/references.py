@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from reranker_batch.job.processes import in_this_process
 from reranker_batch.job.run import run_job
 from reranker_batch.job.serial import inline_engine
 from reranker_batch.preparing.joining.join import Sources, prepare_reference
+from reranker_batch.preparing.joining.sizing import row_bytes
 from reranker_batch.preparing.ready import look_at_input, making_of, ready_input
 from reranker_batch.preparing.record import PreparedFolder, PreparedRecord
+from reranker_batch.preparing.stages import numbered
 from reranker_batch.storage.files.filesystem import Folder
 
 Row = tuple[str, str, float]
@@ -122,28 +125,31 @@ def prepare_in(
     config: PrepareConfig,
     goal: Path,
     *,
-    query_buckets: int = 1,
+    num_ranges: int = 1,
     document_buckets: int = 1,
     each: Mapper = in_this_process,
 ) -> PreparedRecord:
-    """Begin with other numbers of buckets than the sizes of the files ask for: those on record count."""
-    asked, folder = Sources.of(config).record(config), PreparedFolder(Folder.at(str(goal)))
+    """Begin with other ranges and buckets than the sizes of the files ask for: those on record count.
+
+    There are as many ranges as `num_ranges` at most, fewer where there are fewer queries.
+    """
+    sources, folder = Sources.of(config), PreparedFolder(Folder.at(str(goal)))
+    asked = sources.record(config)
     if folder.read() is None:
-        folder.write(replace(asked, query_buckets=query_buckets, document_buckets=document_buckets))
+        rows = sum(len(table) for item in numbered(sources.run.files).items() for table in sources.run.read(*item))
+        range_bytes = ceil(rows * row_bytes(sources.corpus) / num_ranges)
+        folder.write(replace(asked, range_bytes=range_bytes, document_buckets=document_buckets))
     return prepared(config, goal, each)
 
 
 def queries_in(goal: Path) -> list[Query]:
-    """The rows of all parts, by query id."""
+    """The rows of all parts, one part after the other."""
     table = pl.read_parquet(sorted(goal.glob("part-*.parquet")))
     names = ("doc_id", "text", "score", "rank")
-    return sorted(
-        (
-            (row["query_id"], row["query"], [tuple(each[name] for name in names) for each in row["candidates"]])
-            for row in table.iter_rows(named=True)
-        ),
-        key=lambda query: query[0].encode(),
-    )
+    return [
+        (row["query_id"], row["query"], [tuple(each[name] for name in names) for each in row["candidates"]])
+        for row in table.iter_rows(named=True)
+    ]
 
 
 def contents(goal: Path) -> dict[str, bytes]:

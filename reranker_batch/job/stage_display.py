@@ -15,7 +15,9 @@ from reranker_batch.printing import complain, steady
 OnProgress = Callable[[str, int, int], None]
 _LINE_EVERY_S = 5.0
 _LABELS = {
-    "run": "splitting the run",
+    "run": "reading the run",
+    "ranges": "reading the run",
+    "split": "splitting the run",
     "queries": "splitting the queries",
     "order": "ordering candidates",
     "corpus": "splitting the corpus",

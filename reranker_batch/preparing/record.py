@@ -65,7 +65,8 @@ class PreparedRecord:
     settings: dict[str, Any]
     sources: dict[str, dict[str, Any]]
     """Size and time of each file by path, for each table."""
-    query_buckets: int
+    range_bytes: int
+    """Of the rows with their texts, what a part has roughly."""
     document_buckets: int
     parts: int = 0
     counts: RowCounts | None = field(default=None)

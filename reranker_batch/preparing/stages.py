@@ -34,11 +34,12 @@ class Stages:
     record: PreparedRecord
     each: Mapper
     on_progress: OnProgress
+    num_ranges: int = 0
 
     @property
     def work(self) -> Work:
         record = self.record
-        return Work(self.folder.folder, record.key, record.query_buckets, record.document_buckets)
+        return Work(self.folder.folder, record.key, self.num_ranges, record.document_buckets)
 
     def do(self, stage: Stage, task: Callable[[Item], int], items: Mapping[int, Item]) -> None:
         """Do the tasks of a stage that have not left their file yet.
@@ -51,8 +52,8 @@ class Stages:
         self._run(stage, task, left, len(items))
 
     def do_parts(self, task: Callable[[int], int]) -> None:
-        """Write the parts that are not there yet, one for each bucket of queries."""
-        present, total = self.folder.names(), self.work.query_buckets
+        """Write the parts that are not there yet, one for each range of queries."""
+        present, total = self.folder.names(), self.num_ranges
         left = [number for number in range(total) if part_name(number) not in present]
         self._run("parts", task, left, total)
 
@@ -70,10 +71,18 @@ class Stages:
                 reached("prepare_task_done")
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a preparation came to."""
+
+    counts: RowCounts
+    parts: int
+
+
 def finish(
     folder: PreparedFolder,
     asked: PreparedRecord,
-    make: Callable[[Stages], RowCounts],
+    make: Callable[[Stages], Made],
     each: Mapper,
     on_progress: OnProgress,
 ) -> PreparedRecord:
@@ -88,13 +97,14 @@ def finish(
     if record.counts is None:
         stages = Stages(folder, record, each, on_progress)
         try:
-            counts = make(stages)
+            made = make(stages)
         except InputError:
             folder.write(replace(record, is_refused=True))
             raise
+        counts = made.counts
         if counts.accounted != counts.rows:
             raise CommitError(f"{counts.rows:,} rows were read and {counts.accounted:,} are accounted for: {counts}.")
-        record = replace(record, counts=counts, parts=record.query_buckets)
+        record = replace(record, counts=counts, parts=made.parts)
         folder.write(record)
         reached("prepare_recorded")
     folder.drop_work()

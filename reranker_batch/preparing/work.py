@@ -9,7 +9,7 @@ from reranker_batch.storage.files.bucketed import BucketFile
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.input.reading import PREPARING as WORK
 
-Stage = Literal["run", "queries", "order", "corpus", "texts", "missing"]
+Stage = Literal["run", "ranges", "split", "queries", "order", "corpus", "texts", "missing"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Work:
     goal: Folder
     key: str
     """Of the sources and settings: what is read in one preparation is never taken for that of another."""
-    query_buckets: int
+    num_ranges: int
+    """Of query ids, each of which becomes a part; 0 until they are known."""
     document_buckets: int
 
     @property

@@ -25,9 +25,9 @@ from reranker_batch.storage.output import crash_points
 TEXTS = {f"d{number}": f"text {number}" for number in range(40)}
 ROWS = [(f"q{number % 6}", f"d{number % 40}", float(number)) for number in range(90)]
 REFERENCE = Reference(ROWS, {f"q{number}": f"query {number}" for number in range(5)}, TEXTS)
-QUERY_BUCKETS, DOCUMENT_BUCKETS = 3, 2
-NUM_TASKS = 1 + 1 + 3 + 1 + 2 + 3
-"""Of the run, the queries, their order, the corpus, its buckets, and the parts."""
+NUM_RANGES, DOCUMENT_BUCKETS = 3, 2
+NUM_TASKS = 1 + 1 + 1 + 1 + 3 + 1 + 2 + 3
+"""Of the run, its ranges, their rows, the queries, their order, the corpus, its buckets, and the parts."""
 
 
 def _in_a_process(config: PrepareConfig, goal: Path, crash_at: str) -> int:
@@ -44,7 +44,7 @@ def _armed(config: PrepareConfig, goal: Path, crash_at: str) -> None:
 
 
 def _prepare(config: PrepareConfig, goal: Path, each: Mapper = in_this_process) -> None:
-    prepare_in(config, goal, query_buckets=QUERY_BUCKETS, document_buckets=DOCUMENT_BUCKETS, each=each)
+    prepare_in(config, goal, num_ranges=NUM_RANGES, document_buckets=DOCUMENT_BUCKETS, each=each)
 
 
 def files_in(goal: Path) -> dict[str, int]:
@@ -87,12 +87,12 @@ def test_what_was_killed_at_any_place_goes_on(tmp_path: Path, point: str, right:
 def test_input_that_is_not_whole_is_not_read(tmp_path: Path) -> None:
     config, goal = REFERENCE.write(tmp_path), tmp_path / "out"
     _in_a_process(config, goal, f"prepare_task_done:{NUM_TASKS - 1}")
-    assert len([*goal.glob("part-*")]) == QUERY_BUCKETS - 1
+    assert len([*goal.glob("part-*")]) == NUM_RANGES - 1
     with pytest.raises(InputError, match="is being prepared, or that was interrupted"):
         plan_input(InputConfig(path=str(goal)), unit_pairs="auto")
     prepared(config, goal)
     plan = plan_input(InputConfig(path=str(goal)), unit_pairs="auto")
-    assert (len(plan.files), plan.num_pairs, plan.warnings) == (QUERY_BUCKETS, len(ROWS), ())
+    assert (len(plan.files), plan.num_pairs, plan.warnings) == (NUM_RANGES, len(ROWS), ())
 
 
 def test_there_is_no_further_place(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from references import score, write_lines
 from reranker_batch import JobConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.job.processes import in_this_process
+from reranker_batch.preparing.joining.rows import input_of, rows_record
 from reranker_batch.preparing.preparation import Preparation
 from reranker_batch.preparing.record import PreparedFolder, RowCounts
+from reranker_batch.preparing.table.source import pairs_source
 from reranker_batch.storage.files.filesystem import Folder
 
 Row = dict[str, Any]
@@ -105,6 +108,28 @@ def test_rows_without_ids_are_grouped_by_the_text_of_the_query(tmp_path: Path) -
     keys = [(row["query_id"] is None, row["query_id"] or row["query"]) for row in table.to_dicts()]
     assert keys == sorted(set(keys))
     assert len(scored(tmp_path / "mixed-out")) == len(rows)
+
+
+@pytest.mark.parametrize("range_bytes", [1, 600, 2_000])
+def test_parts_follow_each_other(tmp_path: Path, range_bytes: int) -> None:
+    """By query id, then those without one by the text of the query."""
+    rows = [row | {"query_id": None} if at % 5 == 0 else row for at, row in enumerate(rows_of(20))]
+    write_lines(tmp_path / "mixed.jsonl", shuffled(rows))
+    config = job(tmp_path, "mixed", prepare={})
+    making = Preparation.of(config)
+    assert making is not None
+    source = pairs_source(input_of(making.config, making.source))
+    asked = replace(rows_record(making.config, source), range_bytes=range_bytes)
+    PreparedFolder(Folder.at(making.goal)).write(asked)
+    record = making.run(in_this_process)
+    assert record.counts is not None
+    assert (record.counts.rows, record.counts.candidates) == (len(rows), len(rows))
+    parts = sorted(Path(making.goal).glob("part-*"))
+    assert len(parts) == record.parts >= 2
+    tables = [pl.read_parquet(part).to_dicts() for part in parts]
+    keys = [(row["query_id"] is None, row["query_id"] or row["query"]) for table in tables for row in table]
+    assert all(tables)
+    assert keys == sorted(set(keys))
 
 
 def test_depth_and_identical_ids_are_counted(tmp_path: Path) -> None:

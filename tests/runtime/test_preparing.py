@@ -23,10 +23,10 @@ def test_tasks_on_ray_write_the_same_bytes(tmp_path: Path) -> None:
     rows = [(f"q{number % 9}", f"d{number % 50}", float(number)) for number in range(200)]
     texts = {f"d{number}": f"text {number}" for number in range(50)}
     config = Reference(rows, {f"q{number}": "query" for number in range(9)}, texts).write(tmp_path)
-    prepare_in(config, tmp_path / "here", query_buckets=3, document_buckets=2)
+    prepare_in(config, tmp_path / "here", num_ranges=3, document_buckets=2)
     with mapper(RAY, WORTH_PROCESSES_BYTES + 1) as each:
         assert each is tasks_on_ray
-        prepare_in(config, tmp_path / "there", query_buckets=3, document_buckets=2, each=each)
+        prepare_in(config, tmp_path / "there", num_ranges=3, document_buckets=2, each=each)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 

@@ -11,12 +11,13 @@ from reranker_batch.core.mapping import Mapper
 from reranker_batch.preparing.joining.assembling import PART_COUNTS, AssembleQueries, Texts
 from reranker_batch.preparing.joining.columns import run_table, text_table
 from reranker_batch.preparing.joining.missing import no_match, write_missing
+from reranker_batch.preparing.joining.ranges import split_in_ranges
 from reranker_batch.preparing.joining.routing import RouteTexts
-from reranker_batch.preparing.joining.sizing import buckets_for
+from reranker_batch.preparing.joining.sizing import RANGE_BYTES, document_buckets, row_bytes
 from reranker_batch.preparing.joining.sources import RunTable, TextTable
-from reranker_batch.preparing.joining.splitting import OrderQueries, SplitRun, SplitTexts
+from reranker_batch.preparing.joining.splitting import OrderQueries, ReadRun, SplitCorpus, SplitQueries, query_ids
 from reranker_batch.preparing.record import MISSING, VERSION, PreparedFolder, PreparedRecord, RowCounts
-from reranker_batch.preparing.stages import OnProgress, Stages, finish, ignore, numbered, total
+from reranker_batch.preparing.stages import Made, OnProgress, Stages, finish, ignore, numbered, total
 from reranker_batch.preparing.work import Work
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.crash_points import reached
@@ -41,8 +42,7 @@ class Sources:
         return cls(run_table(config), text_table(config.queries, "queries"), text_table(config.corpus, "corpus"))
 
     def record(self, config: PrepareConfig) -> PreparedRecord:
-        """What is to be prepared from them, and in how many buckets."""
-        query_buckets, document_buckets = buckets_for(self.run, self.corpus)
+        """What is to be prepared from them, and how it is cut."""
         tables: dict[str, RunTable | TextTable] = {"run": self.run, "queries": self.queries, "corpus": self.corpus}
         settings = {
             "piece_bytes": PIECE_BYTES,
@@ -53,7 +53,7 @@ class Sources:
             **{name: _read_as(table) for name, table in tables.items()},
         }
         sources = {name: table.files.identity() for name, table in tables.items()}
-        return PreparedRecord(VERSION, "reference", settings, sources, query_buckets, document_buckets)
+        return PreparedRecord(VERSION, "reference", settings, sources, RANGE_BYTES, document_buckets(self.run))
 
 
 def _read_as(table: RunTable | TextTable) -> dict[str, Any]:
@@ -77,26 +77,35 @@ def prepare_reference(
     """
     sources = Sources.of(config)
 
-    def make(stages: Stages) -> RowCounts:
-        return _Preparation(config, sources, stages).to_its_end()
+    def make(stages: Stages) -> Made:
+        run = numbered(sources.run.files)
+        read = ReadRun(stages.work, sources.run, row_bytes(sources.corpus))
+        stages.do("run", read, {number: (number, run[number]) for number in run})
+        in_ranges = split_in_ranges(stages, len(run), query_ids)
+        return Made(_Joining(config, sources, in_ranges, len(run)).to_its_end(), in_ranges.num_ranges)
 
     return finish(PreparedFolder(Folder.at(goal)), sources.record(config), make, each, on_progress)
 
 
 @dataclass(frozen=True)
-class _Preparation:
+class _Joining:
+    """What follows when the rows of the run are in ranges."""
+
     config: PrepareConfig
     sources: Sources
     stages: Stages
+    num_pieces: int
+    """Of the run."""
 
     @property
     def work(self) -> Work:
         return self.stages.work
 
     def to_its_end(self) -> RowCounts:
-        run, queries, corpus = (numbered(table.files) for table in vars(self.sources).values())
-        self._split(run, queries)
-        self._order(len(run))
+        queries, corpus = numbered(self.sources.queries.files), numbered(self.sources.corpus.files)
+        split = SplitQueries(self.work, self.sources.queries)
+        self.stages.do("queries", split, {number: (number, queries[number]) for number in queries})
+        self._order()
         num_texts = self._route(corpus)
         self._refuse_no_documents(num_texts)
         self._assemble(queries, corpus, num_texts)
@@ -107,16 +116,10 @@ class _Preparation:
         reached("prepare_missing_written")
         return counts
 
-    def _split(self, run: Mapping[int, Piece], queries: Mapping[int, Piece]) -> None:
-        work, sources = self.work, self.sources
-        self.stages.do("run", SplitRun(work, sources.run), {number: (number, run[number]) for number in run})
-        split = SplitTexts(work, sources.queries, "queries", work.query_buckets)
-        self.stages.do("queries", split, {number: (number, queries[number]) for number in queries})
-
-    def _order(self, num_pieces: int) -> None:
+    def _order(self) -> None:
         config, order = self.config, self.sources.run.order
-        task = OrderQueries(self.work, num_pieces, order, config.depth, config.drop_identical_ids)
-        self.stages.do("order", task, {bucket: bucket for bucket in range(self.work.query_buckets)})
+        task = OrderQueries(self.work, self.num_pieces, order, config.depth, config.drop_identical_ids)
+        self.stages.do("order", task, {number: number for number in range(self.work.num_ranges)})
 
     def _route(self, corpus: Mapping[int, Piece]) -> int:
         """Look up documents; where a task cannot hold all that is needed, they are first split by their ids."""
@@ -125,7 +128,7 @@ class _Preparation:
         if work.document_buckets == 1:
             self.stages.do("texts", route, {number: (number, corpus[number]) for number in corpus})
             return len(corpus)
-        split = SplitTexts(work, source, "corpus", work.document_buckets)
+        split = SplitCorpus(work, source)
         self.stages.do("corpus", split, {number: (number, corpus[number]) for number in corpus})
         self.stages.do("texts", route, {number: (number, None) for number in range(work.document_buckets)})
         return work.document_buckets
@@ -143,10 +146,10 @@ class _Preparation:
         self.stages.do_parts(task)
 
     def _counts(self, num_queries: int, num_texts: int) -> RowCounts:
-        facts, buckets = self.stages.facts, self.work.query_buckets
-        ordered, parts = facts("order", buckets), facts("missing", buckets)
+        facts, ranges = self.stages.facts, self.work.num_ranges
+        ordered, parts = facts("order", ranges), facts("missing", ranges)
         return RowCounts(
-            rows=total(ordered, "rows"),
+            rows=total(facts("run", self.num_pieces), "rows"),
             cut_by_depth=total(ordered, "cut"),
             repeated=total(ordered, "repeated"),
             identical=total(ordered, "identical"),
@@ -157,13 +160,13 @@ class _Preparation:
 
     def _refuse_no_documents(self, num_texts: int) -> None:
         """Raises InputError when no document of the run is in the corpus."""
-        if total(self.stages.facts("order", self.work.query_buckets), "kept"):
+        if total(self.stages.facts("order", self.work.num_ranges), "kept"):
             texts = self.stages.facts("texts", num_texts)
             if not total(texts, "routed"):
                 raise no_match(self.work, self.sources.corpus, "doc_id", rows=total(texts, "rows"))
 
     def _refuse_no_queries(self, counts: RowCounts) -> None:
         """Raises InputError when no query of the run has a text."""
-        parts = self.stages.facts("missing", self.work.query_buckets)
+        parts = self.stages.facts("missing", self.work.num_ranges)
         if counts.missing_queries and not total(parts, "queries_with_text"):
             raise no_match(self.work, self.sources.queries, "query_id", rows=counts.query_rows)

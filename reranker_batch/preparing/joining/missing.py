@@ -30,7 +30,7 @@ def write_missing(work: Work) -> int:
     Raises:
         CommitError: It cannot be written.
     """
-    tables = (table for number in range(work.query_buckets) for table in work.open("missing", number).tables(0))
+    tables = (table for number in range(work.num_ranges) for table in work.open("missing", number).tables(0))
     filled = (table for table in tables if len(table))
     return publish_table(work.goal, work.folder.folder(STAGING), MISSING, MISSING_SCHEMA, filled, kind=None)
 
@@ -97,7 +97,7 @@ def _shown(values: Sequence[str]) -> str:
 
 
 def _asked_ids(work: Work, column: str) -> Iterator[str]:
-    for number in range(work.query_buckets):
+    for number in range(work.num_ranges):
         for table in work.open("order", number).tables(work.document_buckets):
             yield from _texts(table[column])
 

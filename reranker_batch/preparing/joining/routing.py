@@ -83,7 +83,7 @@ class RouteTexts:
 @lru_cache(maxsize=1)
 def _wanted(work: Work, bucket: int) -> WantedDocuments:
     """What the queries need of a bucket of documents."""
-    return WantedDocuments.of([_hashes(work, number, bucket) for number in range(work.query_buckets)])
+    return WantedDocuments.of([_hashes(work, number, bucket) for number in range(work.num_ranges)])
 
 
 def _hashes(work: Work, number: int, bucket: int) -> HashArray:

@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from reranker_batch.config import InputConfig
 from reranker_batch.config.prepare import PrepareConfig
-from reranker_batch.core.buckets import buckets_of, id_hashes
 from reranker_batch.core.mapping import Mapper
 from reranker_batch.core.pair_texts import DistinctTexts
 from reranker_batch.core.pairs import BoolArray
@@ -21,14 +20,15 @@ from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import InputError
 from reranker_batch.preparing.conversion.convert import plain_settings
 from reranker_batch.preparing.conversion.task import unified_schema
-from reranker_batch.preparing.joining.sizing import row_buckets_for
+from reranker_batch.preparing.joining.ranges import gather_rows, row_files, split_in_ranges
+from reranker_batch.preparing.joining.sizing import RANGE_BYTES
 from reranker_batch.preparing.joining.stored import StoredRows
 from reranker_batch.preparing.record import VERSION, PreparedFolder, PreparedRecord, RowCounts
-from reranker_batch.preparing.stages import OnProgress, Stages, finish, ignore, numbered, total
+from reranker_batch.preparing.stages import Made, OnProgress, Stages, finish, ignore, numbered, total
 from reranker_batch.preparing.table.adapter import RowPlaces, adapt
 from reranker_batch.preparing.table.source import Source, pairs_source
 from reranker_batch.preparing.work import Work, file_name, part_name
-from reranker_batch.storage.files.bucketed import STAGING, BucketFile, new_bucket_file
+from reranker_batch.storage.files.bucketed import STAGING, new_bucket_file
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.prepared import publish_table
 from reranker_batch.storage.tables.pieces import PIECE_BYTES, Piece
@@ -56,6 +56,15 @@ def prepare_rows(
         CommitError: Something cannot be written.
     """
     source = pairs_source(input_of(config, given))
+
+    def make(stages: Stages) -> Made:
+        return _make(stages, config, source)
+
+    return finish(PreparedFolder(Folder.at(goal)), rows_record(config, source), make, each, on_progress)
+
+
+def rows_record(config: PrepareConfig, source: Source) -> PreparedRecord:
+    """What is to be prepared from rows, and how it is cut."""
     settings = {
         "piece_bytes": PIECE_BYTES,
         "depth": config.depth,
@@ -64,14 +73,7 @@ def prepare_rows(
         "has_header": source.files.has_header,
         **plain_settings(asdict(source.adaption)),
     }
-    asked = PreparedRecord(
-        VERSION, "rows", settings, {"run": source.files.identity()}, row_buckets_for(source.files), 1
-    )
-
-    def make(stages: Stages) -> RowCounts:
-        return _make(stages, config, source)
-
-    return finish(PreparedFolder(Folder.at(goal)), asked, make, each, on_progress)
+    return PreparedRecord(VERSION, "rows", settings, {"run": source.files.identity()}, RANGE_BYTES, 1)
 
 
 def input_of(config: PrepareConfig, given: InputConfig | None) -> InputConfig:
@@ -83,42 +85,54 @@ def input_of(config: PrepareConfig, given: InputConfig | None) -> InputConfig:
     return source.model_copy(update={"columns": source.columns.model_copy(update=named)})
 
 
-def _make(stages: Stages, config: PrepareConfig, source: Source) -> RowCounts:
-    work, run = stages.work, numbered(source.files)
-    stages.do("run", SplitRows(work, source), {number: (number, run[number]) for number in run})
+def _make(stages: Stages, config: PrepareConfig, source: Source) -> Made:
+    run = numbered(source.files)
+    read = ReadRows(stages.work, source)
+    stages.do("run", read, {number: (number, run[number]) for number in run})
+    stages = split_in_ranges(stages, len(run), _keys)
+    work = stages.work
     order = OrderRows(work, len(run), config.depth, config.drop_identical_ids)
-    stages.do("order", order, {bucket: bucket for bucket in range(work.query_buckets)})
-    facts = stages.facts("order", work.query_buckets)
+    stages.do("order", order, {number: number for number in range(work.num_ranges)})
+    facts = stages.facts("order", work.num_ranges)
     layout: Layout = "pairs" if total(facts, "differing") else "nested"
     stages.do_parts(AssembleRows(work, len(run), layout, source.adaption.document_name))
-    counts = {name: total(facts, name) for name in ("rows", "candidates", "identical", "queries", "cut_by_depth")}
-    return RowCounts(**counts)
+    counts = {name: total(facts, name) for name in ("candidates", "identical", "queries", "cut_by_depth")}
+    return Made(RowCounts(rows=total(stages.facts("run", len(run)), "rows"), **counts), work.num_ranges)
 
 
 @dataclass(frozen=True)
-class SplitRows:
-    """Rows of a piece by the bucket of their query."""
+class ReadRows:
+    """Rows of a piece."""
 
     work: Work
     source: Source
 
     def __call__(self, item: tuple[int, Piece]) -> int:
         number, piece = item
-        rows, source, adaption = 0, self.source, self.source.adaption
-        with new_bucket_file(self.work.folder, file_name("run", number)) as file:
-            for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
-                table = adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers))
-                file.add(table, buckets_of(id_hashes(_keys(table)), self.work.query_buckets))
-                rows += len(table)
-            file.facts["rows"] = rows
-        return rows
+        tables = ((table, table.nbytes) for table in self._tables(piece))
+        return gather_rows(self.work, number, tables, _keys, self._documents)
+
+    def _tables(self, piece: Piece) -> Iterator[pa.Table]:
+        source, adaption = self.source, self.source.adaption
+        for raw in read_piece(source.files, piece, adaption.wanted, adaption.ids):
+            yield adapt(raw.table, adaption, RowPlaces(raw.file, raw.numbers))
+
+    def _documents(self, table: pa.Table) -> pa.ChunkedArray:
+        is_named = "doc_id" in table.column_names
+        return pc.fill_null(table["doc_id" if is_named else self.source.adaption.document_name], "")
 
 
 def _keys(table: pa.Table) -> pa.Array:
-    """What a query is known by: its id, or else its text."""
-    texts = pc.fill_null(table["query"], "")
-    keys = pc.coalesce(table["query_id"], texts) if "query_id" in table.column_names else texts
-    return keys.combine_chunks()
+    """What rows are sorted by: the id of the query, and after all ids its text where it has none."""
+    texts = _marked("1", pc.fill_null(table["query"], ""))
+    if "query_id" not in table.column_names:
+        return texts.combine_chunks()
+    return pc.coalesce(_marked("0", table["query_id"]), texts).combine_chunks()
+
+
+def _marked(mark: str, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts after a mark; nulls stay."""
+    return pc.binary_join_element_wise(pa.scalar(mark, texts.type), texts, pa.scalar("", texts.type))
 
 
 @dataclass(frozen=True)
@@ -157,7 +171,7 @@ class OrderRows:
     def _read(self, bucket: int) -> pa.Table:
         """The ids and query texts of all rows, and where each row is."""
         keys = []
-        for number, table in enumerate(StoredRows(_files(self.work, self.num_pieces), bucket).scan()):
+        for number, table in enumerate(StoredRows(row_files(self.work, self.num_pieces), bucket).scan()):
             names = [name for name in ("query_id", "query", "doc_id") if name in table.column_names]
             place = pa.array(np.full(len(table), number, np.int32)), pa.array(np.arange(len(table), dtype=np.int64))
             own = table.select(names).append_column("table", place[0]).append_column("row", place[1])
@@ -218,7 +232,7 @@ class AssembleRows:
 
     def __call__(self, bucket: int) -> int:
         work = self.work
-        stored = StoredRows(_files(work, self.num_pieces), bucket)
+        stored = StoredRows(row_files(work, self.num_pieces), bucket)
         size_bytes, num_rows, schema = 0, 0, None
         for table in stored.scan():
             size_bytes, num_rows = size_bytes + table.nbytes, num_rows + len(table)
@@ -288,7 +302,3 @@ def _nested_schema(schema: pa.Schema) -> pa.Schema:
 def _rows_schema(document_name: str) -> pa.Schema:
     """Of a bucket without rows."""
     return pa.schema([("query", pa.large_string()), (document_name, pa.large_string())])
-
-
-def _files(work: Work, count: int) -> list[BucketFile]:
-    return [work.open("run", number) for number in range(count)]

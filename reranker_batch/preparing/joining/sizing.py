@@ -1,4 +1,4 @@
-"""How many buckets a preparation has, from the sizes of its files and a sample of their rows."""
+"""How a preparation is cut, from the sizes of its files and a sample of their rows."""
 
 from __future__ import annotations
 
@@ -11,29 +11,24 @@ from reranker_batch.preparing.joining.sources import RunTable, TextTable
 from reranker_batch.storage.tables.growth import unpacked_bytes
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import read_piece
-from reranker_batch.storage.tables.table_files import TableFiles
 
-_BUCKET_BYTES = 64 << 20
-"""Texts of the candidates of a bucket of queries."""
-_BUCKET_ROWS = 400_000
+RANGE_BYTES = 64 << 20
+"""Candidates of a range of queries, with their texts."""
+_RANGE_ROWS = 400_000
 _DOCUMENT_ROWS = 3_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
-MAX_BUCKETS = 4_096
 _ROW_BYTES = 64
 _SAMPLE_BYTES = 1 << 20
 
 
-def buckets_for(run: RunTable, corpus: TextTable) -> tuple[int, int]:
-    """Buckets of queries and of documents. Wrong by a factor of a few costs some memory or some files."""
-    rows = estimated_rows(run)
-    text_bytes = _mean_bytes(corpus)
-    queries = math.ceil(max(rows * (text_bytes + _ROW_BYTES) / _BUCKET_BYTES, rows / _BUCKET_ROWS))
-    return min(MAX_BUCKETS, max(1, queries)), max(1, math.ceil(rows / _DOCUMENT_ROWS))
+def row_bytes(corpus: TextTable) -> int:
+    """A candidate with its text, judged by the first texts; at least as much as keeps the rows of a range few."""
+    return max(math.ceil(_mean_bytes(corpus)) + _ROW_BYTES, RANGE_BYTES // _RANGE_ROWS)
 
 
-def row_buckets_for(files: TableFiles) -> int:
-    """Buckets of queries whose rows carry their texts."""
-    return min(MAX_BUCKETS, max(1, math.ceil(unpacked_bytes(files) / _BUCKET_BYTES)))
+def document_buckets(run: RunTable) -> int:
+    """Wrong by a factor of a few costs some memory or some files."""
+    return max(1, math.ceil(estimated_rows(run) / _DOCUMENT_ROWS))
 
 
 def estimated_rows(run: RunTable) -> int:
