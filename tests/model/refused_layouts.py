@@ -271,6 +271,16 @@ REFUSED = [
     Refused(alone(MINILM, "pickle", files={"pytorch_model.bin": "x"}), "only as a pickle", MINILM),
     Refused(alone(MINILM, "ONNX", files={"onnx/model.onnx": "x"}), "model.onnx .ONNX", MINILM),
     Refused(alone(MINILM, "OpenVINO", files={"openvino/openvino_model.xml": "x"}), "OpenVINO", MINILM),
+    Refused(
+        alone(
+            MINILM,
+            "OpenVINO with its weights",
+            files={"openvino_model.xml": "x", "openvino_model.bin": "x"},
+        ),
+        "openvino_model.xml .OpenVINO",
+        MINILM,
+    ),
+    Refused(alone(QWEN3, "GGML", files={"ggml-model-q4_0.bin": "x"}), "ggml-model-q4_0.bin .GGML", QWEN3),
     Refused(alone(MINILM, "TensorFlow", files={"tf_model.h5": "x"}), "TensorFlow", MINILM),
     Refused(alone(QWEN3, "GGUF", files={"model-Q4_K_M.gguf": "x"}), r"GGUF .llama\.cpp", QWEN3),
     Refused(
@@ -285,6 +295,11 @@ REFUSED = [
     ),
     Refused(MINILM.but("weights not pulled", files={WEIGHTS: LFS}), "Git LFS pointer", MINILM),
     Refused(MINILM.but("positions of BERT's variants", config=POSITIONS), "relative_key_query", MINILM),
+    Refused(
+        MINILM.but("positions of ALiBi", config={"position_embedding_type": "alibi"}),
+        "alibi.*does not compute",
+        MINILM.but("absolute positions named", config={"position_embedding_type": "absolute"}),
+    ),
     # Folders without a config.json.
     Refused(
         alone(QWEN3, "GGUF alone", files={"model.gguf": "x"}).but("x", config=None),
@@ -359,6 +374,12 @@ REFUSED = [
         NEMOTRON,
     ),
     # Damaged settings.
+    Refused(MINILM.but("no model_type", config={"model_type": None}), "names no model_type", MINILM),
+    Refused(
+        MINILM.but("a maximum in quotes", tokenizer_config={"model_max_length": "512"}),
+        "'512' as model_max_length, which is no number",
+        MINILM,
+    ),
     Refused(MINILM.but("too many layers", config={"num_hidden_layers": 10**9}), "num_hidden_layers", MINILM),
     Refused(
         MINILM.but("no list of classes", config={"architectures": "BertForSequenceClassification"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 import transformers
 from tiny_encoders import ENCODERS, save_encoder
+from tiny_models import save_model
 
 from reranker_batch.core.pairs import FloatArray, encode_text_pairs
 from reranker_batch.errors import ModelError
@@ -84,6 +86,39 @@ def test_padding_that_changes_a_logit_is_noticed_in_every_precision(tmp_path: Pa
     )
     inputs = encode_text_pairs(encoder, pairs).inputs
     assert scorer.score(inputs).execution.startswith("one length at a time")
+
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "short_factor": [1.0] * 4,
+    "long_factor": [4.0] * 4,
+    "factor": 2.0,
+    "original_max_position_embeddings": 50,
+}
+
+
+@pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
+def test_rotations_that_depend_on_the_longest_pair_are_refused_unless_all_are_short(
+    tmp_path: Path, pairs: Pairs, key: str
+) -> None:
+    with quiet_loading():
+        folder = save_model("gte", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    del config["rope_parameters"]
+    (folder / "config.json").write_text(json.dumps({**config, "rope_theta": 10_000.0, key: LONGROPE}))
+    with pytest.raises(ModelError, match=r'depend on the other pairs. Set "model_max_length": 50 in tokenizer_config'):
+        load_pair_encoder(folder, recipe=CROSS_ENCODER)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 50}))
+    assert require_exact(folder, pairs).startswith("packed")
+
+
+def test_settings_with_which_a_class_fails_are_refused_by_name(tmp_path: Path) -> None:
+    with quiet_loading():
+        folder = save_encoder("eurobert", tmp_path, classifier_pooling="cls")
+    with pytest.raises(ModelError, match=r"EuroBertForSequenceClassification of transformers fails .*config\.json"):
+        start_scorer(folder, recipe=CROSS_ENCODER)
 
 
 @pytest.mark.parametrize("settings", [{"attention_type": "block_sparse"}, {}])

@@ -177,6 +177,33 @@ def test_stored_logits_that_are_none_are_refused_by_name(bert: Path, content: ob
         start_scorer(bert, recipe=CROSS_ENCODER)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn], ids=str)
+def test_weights_that_were_quantized_are_refused_where_no_setting_says_so(bert: Path, dtype: torch.dtype) -> None:
+    path = bert / "model.safetensors"
+    weights = load_file(path)
+    name = "bert.encoder.layer.1.output.dense.weight"
+    save_file(weights | {name: weights[name].to(dtype)}, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"weights of the type [IF]8\S* \({name}\), so it was quantized"):
+        load(bert)
+    save_file(weights | {name: weights[name].to(torch.bfloat16)}, path, metadata={"format": "pt"})
+    load(bert)
+
+
+def test_a_weight_of_another_shape_is_named_with_both(bert: Path) -> None:
+    configure(bert, type_vocab_size=3)
+    with pytest.raises(ModelError, match=r"token_type_embeddings\.weight in .* has the shape \(2, 32\), .* \(3, 32\)"):
+        load(bert)
+
+
+@pytest.mark.parametrize("names", [("classifier.", "score."), ("bert.", "module.bert.")], ids=str)
+def test_weights_under_other_names_are_not_told_to_be_those_of_a_base_model(bert: Path, names: tuple[str, str]) -> None:
+    path = bert / "model.safetensors"
+    weights = {name.replace(*names): weight for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=rf"Weights are missing .*does not use .*{names[1]}.*save_pretrained"):
+        load(bert)
+
+
 def test_weights_of_more_layers_than_the_config_says_are_refused(tmp_path: Path) -> None:
     folder = save_model("bert", tmp_path)
     configure(folder, num_hidden_layers=2)

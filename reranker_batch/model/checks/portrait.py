@@ -9,7 +9,7 @@ from typing import Any
 
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.json_files import read_json, require_content
-from reranker_batch.model.source.requirements import ADAPTERS, OTHER_FORMATS, PICKLES, WEIGHTS
+from reranker_batch.model.source.requirements import ADAPTERS, OTHER_FORMATS, WEIGHTS, is_pickle
 from reranker_batch.printing import listed
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "tekken.json")
@@ -109,7 +109,7 @@ def _kind_of_weights(name: str) -> str | None:
         return ""
     if _is_one_of(name, ADAPTERS):
         return "adapter"
-    if _is_one_of(name, PICKLES):
+    if is_pickle(name):
         return "pickle"
     return next((kind for pattern, kind in OTHER_FORMATS.items() if _is_one_of(name, (pattern,))), None)
 

@@ -39,6 +39,7 @@ from reranker_batch.model.encoding.template import join_pairs, learn_template, r
 from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
 from reranker_batch.model.encoding.tokenizer_bounds import load_raw_tokenizer, plain
 from reranker_batch.model.folder.config_json import read_config
+from reranker_batch.model.folder.positions import require_own_positions
 from reranker_batch.model.folder.st_settings import ModuleSettings, module_settings
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Kind, Recipe
@@ -191,7 +192,9 @@ def _read_source(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> _S
     if raw is not None:
         _require_agreement(path, raw, backend)
     maximum = _max_pair_tokens(folder, recipe.max_positions(config), tokenizer.model_max_length, settings)
-    return _Source(folder, recipe, config, settings, raw, tokenizer, min(maximum, recipe.max_tokens or maximum))
+    maximum = min(maximum, recipe.max_tokens or maximum)
+    require_own_positions(folder, config, maximum)
+    return _Source(folder, recipe, config, settings, raw, tokenizer, maximum)
 
 
 def _load_prompt_encoder(source: _Source) -> ModelPairEncoder:
@@ -324,9 +327,14 @@ def _first_difference(one: Tokenizer, other: Tokenizer, texts: Sequence[str]) ->
     return next((text for text, a, b in zip(texts, *ids, strict=True) if a.ids != b.ids), None)
 
 
-def _max_pair_tokens(folder: Path, positions: int | None, tokenizer_maximum: float, settings: ModuleSettings) -> int:
+def _max_pair_tokens(folder: Path, positions: int | None, tokenizer_maximum: object, settings: ModuleSettings) -> int:
+    if not isinstance(tokenizer_maximum, int | float | None):
+        raise ModelError(
+            f"{folder / 'tokenizer_config.json'} has {str(tokenizer_maximum)[:60]!r} as model_max_length, which is no "
+            "number. Copy it again."
+        )
     known = [maximum for maximum in (positions, settings.max_tokens) if maximum]
-    if isinstance(tokenizer_maximum, int | float) and 0 < tokenizer_maximum < _SANE_MAXIMUM:
+    if tokenizer_maximum is not None and 0 < tokenizer_maximum < _SANE_MAXIMUM:
         known.append(int(tokenizer_maximum))
     if not known:
         raise ModelError(

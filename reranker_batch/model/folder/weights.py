@@ -26,6 +26,8 @@ _WITHOUT_EFFECT = re.compile(
 """Buffers that newer versions compute, poolers that a head does not read, and heads for masked or next words."""
 
 
+_NARROW = ("I4", "I8", "U4", "U8", "F4", "F6", "F8")
+"""Types of eight bits or fewer, as safetensors calls them."""
 _MOST_TIMES, _MOST_MORE = 2, 10_000_000
 """Parameters that may be missing before a model is built, which then says by name what is."""
 
@@ -55,18 +57,31 @@ def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Names and shapes of all weights, by the headers of their files.
 
     Raises:
-        ModelError: A file is missing or damaged.
+        ModelError: A file is missing or damaged, or weights are stored in eight bits or fewer.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weight_files(folder):
         try:
             with safe_open(path, framework="pt") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+                types = {name: str(part.get_dtype()) for name, part in slices.items() if len(part.get_shape()) > 1}
+                shapes |= {name: tuple(part.get_shape()) for name, part in slices.items()}
         except Exception as error:  # The library's own class, and those of the operating system.
             raise ModelError(
                 f"{path} is not a whole safetensors file: {type(error).__name__}: {error}. Copy it again."
             ) from error
+        _require_wide(path, types)
     return shapes
+
+
+def _require_wide(path: Path, types: Mapping[str, str]) -> None:
+    """Refuse weights that were quantized: without their scales they are other numbers."""
+    narrow = next((name for name, kind in types.items() if kind != "BOOL" and kind.startswith(_NARROW)), None)
+    if narrow is not None:
+        raise ModelError(
+            f"{path} has weights of the type {types[narrow]} ({narrow}), so it was quantized, which is not served. "
+            "Name the model that it was made from, in float32, bfloat16 or float16."
+        )
 
 
 def require_sizes(folder: Path, config: Mapping[str, Any]) -> None:
@@ -115,7 +130,7 @@ def require_all_used(folder: Path, unused: Collection[str], *, class_name: str) 
     Raises:
         ModelError: There are such weights: another model was trained than the one that would be run.
     """
-    wrong = sorted(name for name in unused if not _WITHOUT_EFFECT.search(name))
+    wrong = changing(unused)
     if wrong:
         raise ModelError(
             f"{len(wrong)} weights in {folder} are not used by {class_name} ({some_of(wrong)}): the model that was "
@@ -123,6 +138,11 @@ def require_all_used(folder: Path, unused: Collection[str], *, class_name: str) 
             "transformers."
         )
     return sorted(unused)
+
+
+def changing(unused: Collection[str]) -> list[str]:
+    """Those of the weights that a class does not use which would change a score."""
+    return sorted(name for name in unused if not _WITHOUT_EFFECT.search(name))
 
 
 def some_of(names: Collection[str]) -> str:

@@ -9,7 +9,7 @@ logits of the whole model may then be three times as far from those in float32 a
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -58,10 +58,13 @@ def choose_forward(
     """The fastest pass that gives the trial pairs the logits that they have without padding.
 
     `kernels` are tried in this order; without them, those that the device and the precision can use.
+
+    Raises:
+        ModelError: The model's own pass fails.
     """
     use_plain_outputs(model)
     even = EvenForward(model, device)
-    logits = trial_logits(even, trial)
+    logits = _first_logits(model, lambda: trial_logits(even, trial))
     packing = _Packing(model, trial, device, Expected.exactly(logits), kernels)
     if model.dtype in HALF:
         try:
@@ -73,6 +76,19 @@ def choose_forward(
         packing.check_logic(exact)
         packing.expected = Expected.in_half(exact, logits, model.dtype)
     return _fastest(even, packing)
+
+
+def _first_logits(model: PreTrainedModel, run: Callable[[], FloatArray]) -> FloatArray:
+    """What the model's own pass gives; settings that its class accepts and cannot compute with show here first."""
+    try:
+        return run()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} of transformers fails on ordinary pairs with the settings of this model's "
+            f"config.json: {described(error)}. Compare config.json with the source."
+        ) from error
 
 
 def _fastest(even: EvenForward, packing: _Packing) -> Forward:
@@ -197,7 +213,7 @@ def choose_causal_forward(
     """
     use_plain_outputs(model)
     forward = SharedPrefixForward(model, answer_weights(model, answer_ids), device, attention=attention)
-    expected = Expected.exactly(forward.plain_logits(trial.ids))
+    expected = Expected.exactly(_first_logits(model, lambda: forward.plain_logits(trial.ids)))
     if model.dtype in HALF:
         plain = expected.logits
         with in_float32(model.base_model):

@@ -262,7 +262,9 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
 
 def _unknown_family(folder: Path, config: Mapping[str, Any]) -> str:
     known = "; ".join(f"{recipe.name} ({_served(recipe)})" for recipe in RECIPES.values())
-    if known_reason := reason_of_class(_architectures(config)):
+    if not config.get("model_type"):
+        reason = "Its config.json names no model_type, so that its class is unknown: copy it again from the source."
+    elif known_reason := reason_of_class(_architectures(config)):
         reason = known_reason
     elif is_causal(config):
         reason = "It is a generative model, which is scored through a prompt template, and no recipe has its."

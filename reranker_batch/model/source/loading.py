@@ -21,7 +21,14 @@ from transformers import (
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.config_json import read_config
 from reranker_batch.model.folder.native import new_names
-from reranker_batch.model.folder.weights import require_all_used, require_sizes, require_stored, some_of, weight_files
+from reranker_batch.model.folder.weights import (
+    changing,
+    require_all_used,
+    require_sizes,
+    require_stored,
+    some_of,
+    weight_files,
+)
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import Recipe, has_answer_head
 from reranker_batch.model.source.bidirectional import BidirectionalLlama
@@ -89,7 +96,8 @@ def load_model(
         raise
     except Exception as error:  # Depending on what is wrong, transformers raises about anything.
         raise ModelError(_load_message(folder, error)) from error
-    _require_all_weights(folder, model, info["missing_keys"])
+    _require_sizes_of_config(folder, info["mismatched_keys"])
+    _require_all_weights(folder, model, info["missing_keys"], info["unexpected_keys"])
     if auto_class is AutoModelForSequenceClassification:
         _require_one_logit(folder, model, recipe)
     unused = require_all_used(folder, info["unexpected_keys"], class_name=type(model).__name__)
@@ -104,7 +112,12 @@ def _load(
     folder: Path, recipe: Recipe, dtype: torch.dtype, *, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, dict[str, Any], Any]:
     settings = read_config(folder)
-    common: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "use_safetensors": True}
+    common: dict[str, Any] = {
+        "dtype": dtype,
+        "output_loading_info": True,
+        "use_safetensors": True,
+        "ignore_mismatched_sizes": True,  # so that they are named in a message
+    }
     if "converted_from" in settings:
         config = _plainly_run(AutoConfig.for_model(**settings))
         auto_class = _auto_class(config, recipe)
@@ -187,11 +200,29 @@ def _load_message(folder: Path, error: Exception) -> str:
     )
 
 
-def _require_all_weights(folder: Path, model: PreTrainedModel, missing: Collection[str]) -> None:
+def _require_sizes_of_config(folder: Path, mismatched: Collection[tuple[str, Any, Any]]) -> None:
+    if mismatched:
+        name, stored, wanted = min(mismatched)
+        raise ModelError(
+            f"The weight {name} in {folder} has the shape {tuple(stored)}, and config.json asks for "
+            f"{tuple(wanted)}. They do not belong together: copy both from one source."
+        )
+
+
+def _require_all_weights(
+    folder: Path, model: PreTrainedModel, missing: Collection[str], unused: Collection[str]
+) -> None:
     if not missing:
         return
     encoder = f"{model.base_model_prefix}."
     of_head = [key for key in missing if not key.startswith(encoder)]
+    others = changing(unused)
+    if others:
+        raise ModelError(
+            f"Weights are missing in {folder} ({len(missing)}: {some_of(missing)}), and it has others that "
+            f"{type(model).__name__} does not use ({len(others)}: {some_of(others)}). If they are the same under other "
+            "names, save the model with save_pretrained of that class."
+        )
     if len(of_head) == len(missing):
         raise ModelError(
             f"The head of the model in {folder} has no weights ({some_of(missing)}), so it would score at random. "

@@ -10,16 +10,22 @@ from typing import Any
 from reranker_batch.errors import ModelError
 from reranker_batch.model.folder.json_files import read_json, read_object, read_optional_object, require_content
 from reranker_batch.model.folder.module_chain import is_chain, read_chain
+from reranker_batch.model.folder.positions import require_learned_positions
 from reranker_batch.model.folder.st_settings import default_prompt
 from reranker_batch.model.recipes import is_causal, takes_prompt
 
 WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_OF_TRAINING = ("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth")
+_NO_PICKLES = (
+    *("training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth"),
+    *("openvino*.bin", "ggml-*.bin"),
+)
+"""What training leaves, and weights of other formats that end like a pickle."""
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 OTHER_FORMATS: Mapping[str, str] = {
     "*.onnx": "ONNX",
     "*.gguf": "GGUF (llama.cpp)",
+    "ggml-*.bin": "GGML (llama.cpp)",
     "*.mlmodel": "Core ML",
     "*.h5": "TensorFlow",
     "*.msgpack": "Flax",
@@ -34,7 +40,6 @@ _OBJECTS = (
     "generation_config.json",
     "model.safetensors.index.json",
 )
-_LONG_RELATIVE = ("relative_key", "relative_key_query")
 
 
 def require_readable(folder: Path) -> None:
@@ -134,12 +139,7 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
             f"Model {name} is quantized ({method or 'quantization_config'} in config.json), which is not served: its "
             "kernels give other scores. Name the model that it was made from, in float32, bfloat16 or float16."
         )
-    positions = config.get("position_embedding_type")
-    if positions in _LONG_RELATIVE:
-        raise ModelError(
-            f"Model {name} was trained with position_embedding_type={positions!r}, which transformers no longer "
-            "computes: its scores would be wrong without an error. Use a model with absolute positions."
-        )
+    require_learned_positions(config, name=name)
     if config.get("model_type") == "big_bird" and config.get("attention_type", "block_sparse") != "original_full":
         raise ModelError(
             f"Model {name} attends in sparse blocks (attention_type in config.json), and transformers leaves that for "
@@ -170,6 +170,12 @@ def require_model(folder: Path, *, name: str) -> None:
         require_weights(names, name=name, where=str(folder))
 
 
+def is_pickle(name: str) -> bool:
+    """Whether a file may hold weights as a pickle."""
+    last = name.rpartition("/")[2]
+    return any(fnmatchcase(last, item) for item in PICKLES) and not any(fnmatchcase(last, item) for item in _NO_PICKLES)
+
+
 def _is_weights(name: str) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in WEIGHTS)
 
@@ -193,16 +199,12 @@ def require_weights(names: Iterable[str], *, name: str, where: str) -> None:
 
 
 def _no_weights(name: str, where: str, names: list[str]) -> str:
-    pickles = [
-        item
-        for item in names
-        if item.rpartition("/")[2] not in _OF_TRAINING and any(fnmatchcase(item, pattern) for pattern in PICKLES)
-    ]
-    if pickles:
+    pickle = next(filter(is_pickle, names), None)
+    if pickle:
         return (
-            f"Model {name} holds its weights only as a pickle ({pickles[0]}), and opening one can run any code. "
-            "Convert it where you trust it: AutoModelForSequenceClassification.from_pretrained(name)"
-            ".save_pretrained(folder) writes model.safetensors; or use a revision that has it."
+            f"Model {name} holds its weights only as a pickle ({pickle}), and opening one can run any code. Convert it "
+            "where you trust it: read it with from_pretrained of the class that config.json names in architectures, "
+            "and save_pretrained into the same folder, which writes model.safetensors; or use a revision that has it."
         )
     for pattern, kind in OTHER_FORMATS.items():
         other = next((item for item in names if fnmatchcase(item.rpartition("/")[2], pattern)), None)
