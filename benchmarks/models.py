@@ -35,6 +35,12 @@ QWEN3_TEMPLATE = (
     + QWEN3_SUFFIX
     + "\n"  # Jinja drops the last newline of a template
 )
+ZERANK_TEMPLATE = (
+    "<|im_start|>system\n"
+    + "{{ messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first }}<|im_end|>\n"
+    + "<|im_start|>user\n{{ messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first }}"
+    + "<|im_end|>\n<|im_start|>assistant\n\n"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Shape:
     config: dict[str, Any] = field(default_factory=dict)
     recipe: str = "auto"
     prompt: str = ""
+    modules: str = ""
+    """Which modules sentence-transformers puts behind the model; empty where the model's own head gives the logit."""
 
     def prompt_tokens(self, tokenizer: Tokenizer) -> int:
         return len(tokenizer.encode(self.prompt, add_special_tokens=False).ids) if self.prompt else 0
@@ -72,7 +80,7 @@ class Shape:
         return float(work)
 
 
-_GATED = ("modernbert", "qwen3")
+_GATED = ("modernbert", "qwen3", "eurobert")
 """Architectures whose feed-forward layers have a third matrix."""
 
 
@@ -86,6 +94,13 @@ def _modernbert(hidden: int, layers: int, heads: int, inner: int, **kwargs: Any)
     """Two of three layers see 64 tokens on either side; the head reads the mean of all tokens."""
     sizes = _encoder(hidden, layers, heads, 8192, model_type="modernbert", intermediate_size=inner)
     return sizes | {"local_attention": 128, "classifier_pooling": "mean", "cls_token_id": 0, "sep_token_id": 1} | kwargs
+
+
+def _qwen3(hidden: int, layers: int, inner: int) -> dict[str, Any]:
+    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "intermediate_size": inner, "model_type": "qwen3"}
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128}
+    more = {"vocab_size": 151669, "max_position_embeddings": 40960, "tie_word_embeddings": True}
+    return sizes | heads | more | {"initializer_range": hidden**-0.5}
 
 
 SHAPES = {
@@ -109,21 +124,25 @@ SHAPES = {
         Shape(
             "qwen3-reranker-0.6b",
             8192,
-            {
-                "model_type": "qwen3",
-                "vocab_size": 151669,
-                "hidden_size": 1024,
-                "intermediate_size": 3072,
-                "num_hidden_layers": 28,
-                "num_attention_heads": 16,
-                "num_key_value_heads": 8,
-                "head_dim": 128,
-                "max_position_embeddings": 40960,
-                "initializer_range": 1024**-0.5,
-                "tie_word_embeddings": True,
-            },
+            _qwen3(1024, 28, 3072),
             recipe="qwen3-reranker",
             prompt=f"{QWEN3_PREFIX}\n<Document>: {QWEN3_SUFFIX}",
+        ),
+        Shape(
+            "zerank-1-small-4-layers",
+            32768,
+            _qwen3(2048, 4, 6144),
+            recipe="zerank",
+            prompt=ZERANK_TEMPLATE.partition("{{")[0]
+            + "<|im_end|>\n<|im_start|>user\n<|im_end|>\n<|im_start|>assistant\n",
+            modules="answer",
+        ),
+        Shape("ettin-reranker-32m", 8192, _modernbert(384, 10, 6, 576, vocab_size=50368), modules="chain"),
+        Shape(
+            "eurobert-210m",
+            8192,
+            _encoder(768, 12, 12, 8192, model_type="eurobert", vocab_size=128256, intermediate_size=3072)
+            | {"num_key_value_heads": 12, "classifier_pooling": "bos", "mask_token_id": 4},
         ),
     )
 }
@@ -152,12 +171,53 @@ def write(shape: Shape) -> Path:
     kind: Any = transformers.AutoModelForCausalLM if is_causal else transformers.AutoModelForSequenceClassification
     torch.manual_seed(0)
     model = kind.from_config(config)
-    model.save_pretrained(aside)
+    (model.base_model if shape.modules == "chain" else model).save_pretrained(aside)
+    if shape.modules:
+        _MODULES[shape.modules](aside)
     try:
         aside.rename(folder)
     except OSError:  # another run was quicker
         shutil.rmtree(aside)
     return folder
+
+
+def _saved_with(folder: Path, transformer: Any, modules: Sequence[Any]) -> None:
+    """The folder as sentence-transformers saves a CrossEncoder of these modules."""
+    import sentence_transformers
+    import torch
+
+    model = sentence_transformers.CrossEncoder(modules=[transformer, *modules], activation_fn=torch.nn.Identity())
+    shutil.rmtree(folder)
+    model.save_pretrained(str(folder), create_model_card=False)
+
+
+def _save_chain(folder: Path) -> None:
+    import torch
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+
+    encoder = Transformer(str(folder))
+    size = encoder.get_embedding_dimension()
+    head = [
+        Pooling(size, "cls"),
+        Dense(size, size, bias=False, activation_function=torch.nn.GELU()),
+        LayerNorm(size),
+        Dense(size, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+    ]
+    _saved_with(folder, encoder, head)
+
+
+def _save_answer(folder: Path) -> None:
+    """The logit is that of one token, as in zerank."""
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.cross_encoder.modules import LogitScore
+
+    (folder / "chat_template.jinja").write_text(ZERANK_TEMPLATE, encoding="utf-8")
+    transformer = Transformer(str(folder), transformer_task="text-generation")
+    _saved_with(folder, transformer, [LogitScore(true_token_id=transformer.tokenizer.get_vocab()["Yes"])])
+
+
+_MODULES: dict[str, Callable[[Path], None]] = {"chain": _save_chain, "answer": _save_answer}
 
 
 def _texts() -> list[str]:
@@ -200,7 +260,7 @@ def _trained_bpe(words: Any, special: Sequence[str] = ()) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator([*_texts(), "yes\nno\n" * 1000], trainer)
+    backend.train_from_iterator([*_texts(), "yes\nno\nYes\nNo\n" * 1000], trainer)
     return backend
 
 
@@ -246,4 +306,5 @@ _TOKENIZERS: dict[str, Callable[[int], Any]] = {
     "xlm-roberta": _unigram,
     "modernbert": _marked_bpe,
     "qwen3": _chat_bpe,
+    "eurobert": _marked_bpe,
 }

@@ -143,7 +143,7 @@ class Race:
         """Logits of plain transformers in float32, by a process that is gone when the race begins."""
         with ExitStack() as stack, self._or_left_out(TRUTH):
             say(f"{self.shape.name} {self.workload.name}: reference scores")
-            worker, _ = self._load(TRUTH, stack)
+            worker, _ = self._load("crossencoder:float32" if self.shape.modules else TRUTH, stack)
             worker.ask("score", pairs=self._pairs, warm_up=0, logits=self._file("truth", "npy"))
             return np.load(self._file("truth", "npy"))
         return None
