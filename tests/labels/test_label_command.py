@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from engine import NAN, NanScorer
 from oracle import HashScorer
 from teachers import Bench, ChosenScorer, chosen
 
@@ -209,11 +210,29 @@ def test_labels_of_which_nothing_was_made_are_begun_anew_with_other_settings(
     assert 'labels.scale: "none" -> "robust"' in capsys.readouterr().err
 
 
-def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_teacher_that_is_not_served_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told by its state: an output that is gated is not to be run again, and one without its report is damaged."""
+    bench = Bench(tmp_path)
+    bench.write_input([("q", "query", [("a", f"text {NAN}"), ("b", "text")])])
+    bench.teach("one", NanScorer(), max_failed=0)
+    (tmp_path / "label.yaml").write_text(bench.config(["one"], negatives={"min_num": 0}).to_yaml())
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "Teacher one: " in said
+    assert "too many failed. 1 dead letters are more than" in said
+    assert "`reranker-batch accept` lets it through." in said
+    assert run_command(["accept", str(tmp_path / "one")]) == 0
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 0
+    (tmp_path / "one" / "run" / "report.json").unlink()
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 1
+    assert "scores/_SUCCESS is there, but" in capsys.readouterr().err
+
+
+def test_a_teacher_that_was_interrupted_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path)
     bench.write_input([("q", "query", [("a", "text")])])
     bench.teach("one", HashScorer())
     (tmp_path / "one" / "scores" / "_SUCCESS").unlink()
     (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
     assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
-    assert "Teacher one: " in capsys.readouterr().err
+    assert "interrupted. It ended before scores/_SUCCESS was written. Its own `run`" in capsys.readouterr().err
