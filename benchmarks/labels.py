@@ -34,6 +34,8 @@ from reranker_batch.config import JobConfig
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.fingerprint import Settings
 from reranker_batch.job.job import Job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 from reranker_batch.pipeline import FinishedUnit, ResultSettings, ScoredUnit, finish_unit
 from reranker_batch.printing import show_table
 from reranker_batch.storage.files.filesystem import Folder
@@ -77,11 +79,12 @@ def write_teacher(source: Path, output: Path, seed: int) -> None:
         {
             "input": {"path": str(source), "columns": {"passthrough": ["relevance"]}},
             "model": {"name": f"teacher-{seed}"},
-            "output": {"path": str(output), "layout": "nested"},
+            "output": {"path": str(output), "layout": "nested", "memo": False},
         }
     )
     plan = plan_input(config.input, unit_pairs=10_000 + 1_000 * seed)
-    settings = Job(config, HashBackend(), LIMITS, plan).settings("cpu")
+    job = Job(config, HashBackend(), LIMITS, plan)
+    settings = job.settings("cpu")
     state = RunState(Folder.at(str(output)))
     state.start(plan.units)
     state.record(_manifest(config, plan, settings), plan.units)
@@ -105,7 +108,7 @@ def write_teacher(source: Path, output: Path, seed: int) -> None:
         scored = ScoredUnit(unit, queries, candidates, rows.dead_letters, logits, 0, 0, "drawn")
         finished = finish_unit(scored, ResultSettings("nested", None, False, Activation(), ()))
         _publish(state.output, unit.unit_id, finished, settings.fingerprint)
-    state.complete()
+    run_job(job, inline_engine)  # finds all parts, and closes the output
 
 
 def _manifest(config: JobConfig, plan: InputPlan, settings: Settings) -> dict[str, Any]:

@@ -336,7 +336,8 @@ def export(
 def label(config: ConfigPath, overrides: Overrides = None, print_config: PrintConfig = False) -> int:
     """Make training labels of the scores of teachers. The same command again resumes, or finds them complete.
 
-    Teachers that have a config and are not finished run first. Exit codes as of `run`.
+    Teachers that have a config and are not finished run first. Exit code 0: complete. 1: failed, or a teacher is gated
+    and must be accepted first. 2: refused, nothing was started. 130: interrupted.
     """
     label_config = LabelConfig.load(config, overrides=overrides or ())
     return _show_config(label_config) if print_config else label_and_summarize(label_config)

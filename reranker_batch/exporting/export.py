@@ -19,7 +19,12 @@ from reranker_batch.storage.files.places import is_within
 RESULTS: Source[FinishedOutput] = Source(
     is_at=lambda folder: True, open=FinishedOutput.open, formats=(TREC, MSMARCO, MTEB, JSONL)
 )
-LABELS: Source[FinishedLabels] = Source(is_at=is_labels, open=FinishedLabels.open, formats=(*TRAINING_SETS, TREC, MTEB))
+LABELS: Source[FinishedLabels] = Source(
+    is_at=is_labels,
+    open=FinishedLabels.open,
+    formats=(*TRAINING_SETS, TREC, MTEB),
+    check_target=FinishedLabels.check_target,
+)
 SOURCES: tuple[Source[Any], ...] = (LABELS, RESULTS)
 """The first one that a folder fits is taken."""
 TRAINING_NAMES = frozenset(each.name for each in TRAINING_SETS)
@@ -51,6 +56,7 @@ def export(output: str, target: str, *, format: str, **options: str | None) -> E
     chosen = source.format(format, given)
     opened = source.open(output)
     _refuse_inside(target, output)
+    source.check_target(opened, target)
     exported = Exported(target)
     chosen.write(opened, target, given, exported)
     return exported

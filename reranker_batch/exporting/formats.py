@@ -73,6 +73,8 @@ class Source(Generic[Opened]):
     open: Callable[[str], Opened]
     """Refuses what must not be exported."""
     formats: tuple[Format[Opened], ...]
+    check_target: Callable[[Opened, str], None] = lambda opened, target: None
+    """Refuses what must not be written to, other than the folder itself."""
 
     def format(self, name: str, options: Options) -> Format[Opened]:
         """The format of this name. Raises ConfigError where there is none, or it does not take one of the options."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from reranker_batch.config.labels import LabelConfig
 from reranker_batch.labels.examples import Examples
 from reranker_batch.labels.exports.shards import Shape
-from reranker_batch.labels.record import LabelRecord, open_labels
+from reranker_batch.labels.record import LabelRecord, open_labels, refuse_target
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.label_parts import LABELS, read_label_part
 from reranker_batch.storage.output.ranked_lists import ranked_lists_of
@@ -27,6 +28,10 @@ class FinishedLabels:
     def open(cls, place: str) -> FinishedLabels:
         """Raises ConfigError where there are none or they are not finished, CommitError where they cannot be read."""
         return cls(*open_labels(place))
+
+    def check_target(self, target: str) -> None:
+        """Raises ConfigError where an export would be written into what the labels were made from."""
+        refuse_target(LabelConfig.of(self.record.config), target)
 
     @property
     def shape(self) -> Shape:

@@ -50,13 +50,13 @@ class TrainingSet:
         record = {"format": self.name, "labels": labels.record.fingerprint}
         if self._is_there(folder, record, exported):
             return
-        rows, left_out = self._write_shards(labels, folder, record, exported)
+        rows, shards, left_out = self._write_shards(labels, folder, record, exported)
         if not rows:
             shown = ", ".join(f"{number:,} {reason}" for reason, number in left_out.items()) or "there are no labels"
             raise InputError(f"{labels.folder.uri} has no row for --format {self.name}: {shown}.")
         exported.rows = rows
         exported.left_out = dict(left_out)
-        counts = {"queries": exported.queries, "rows": rows, "left_out": exported.left_out}
+        counts = {"queries": exported.queries, "rows": rows, "shards": shards, "left_out": exported.left_out}
         card = card_of(self.name, self.suffix, labels.record, counts)
         publish_file(folder, CARD, card.encode(), staging=_STAGING)
         publish_file(folder, RECORD, serialized({**record, "status": "complete", **counts}), staging=_STAGING)
@@ -64,7 +64,7 @@ class TrainingSet:
 
     def _write_shards(
         self, labels: FinishedLabels, folder: Folder, record: dict[str, Any], exported: Exported
-    ) -> tuple[int, Counter[str]]:
+    ) -> tuple[int, int, Counter[str]]:
         left_out: Counter[str] = Counter()
         rows = number = 0
         for part in labels.parts():
@@ -75,11 +75,11 @@ class TrainingSet:
                 continue
             if not number:
                 publish_file(folder, RECORD, serialized({**record, "status": "unfinished"}), staging=_STAGING)
-            name = f"train-{number:05d}"
+            name = _shard_name(number)
             publish_file(folder, f"ids/{name}.parquet", parquet_bytes(shard.ids, _short(shard.ids)), staging=_STAGING)
             publish_file(folder, f"data/{name}.{self.suffix}", self._content(shard), staging=_STAGING)
             rows, number = rows + len(shard.rows), number + 1
-        return rows, left_out
+        return rows, number, left_out
 
     def _content(self, shard: Shard) -> pa.Buffer | bytes:
         if self.suffix == "parquet":
@@ -89,21 +89,51 @@ class TrainingSet:
         return lines.getvalue()
 
     def _is_there(self, folder: Folder, record: dict[str, Any], exported: Exported) -> bool:
-        """Whether this very training set is complete. Raises ConfigError where the folder holds something else."""
-        if not (names := names_in(folder)):
+        """Whether this very training set is complete, with all its files; one that is not is written again.
+
+        Raises:
+            ConfigError: The folder holds something else, or a file more.
+        """
+        if not (names := _names_in(folder)):
             return False
-        recorded = parsed(read_file(folder, RECORD)) if RECORD in names else {}
+        recorded = _recorded(folder) if RECORD in names else {}
         if {name: recorded.get(name) for name in record} != record:
             raise _is_foreign(folder, names)
-        if recorded["status"] != "complete":
+        if recorded.get("status") != "complete":
             return False
+        wanted = {"data": self.suffix, "ids": "parquet"}
+        for inner, suffix in wanted.items():
+            own = [f"{_shard_name(at)}.{suffix}" for at in range(recorded["shards"])]
+            there = names_in(folder, inner)
+            if foreign := sorted(set(there) - set(own)):
+                raise ConfigError(f"{folder.child(inner, foreign[0])} is no file of this training set. Move it away.")
+            if there != own or CARD not in names:
+                return False
         exported.queries, exported.rows, exported.left_out = recorded["queries"], recorded["rows"], recorded["left_out"]
         return True
 
 
+def _shard_name(number: int) -> str:
+    return f"train-{number:05d}"
+
+
+def _names_in(folder: Folder) -> list[str]:
+    """What stands in the folder of a training set, without what a command that was killed has left."""
+    return [name for name in names_in(folder) if name != _STAGING]
+
+
+def _recorded(folder: Folder) -> dict[str, Any]:
+    """The record, empty where it is not what this program writes."""
+    try:
+        recorded = parsed(read_file(folder, RECORD))
+    except ValueError:
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
+
+
 def refuse_foreign(folder: Folder) -> None:
     """Raises ConfigError where a folder has files and is no training set."""
-    if (names := names_in(folder)) and RECORD not in names:
+    if (names := _names_in(folder)) and RECORD not in names:
         raise _is_foreign(folder, names)
 
 

@@ -14,7 +14,7 @@ from reranker_batch.labels.candidates import Candidates
 from reranker_batch.labels.groups import count_of, has_text_of, highest_of, is_repeated, lowest_of, ranks_of
 from reranker_batch.labels.reasons import NEGATIVES, POSITIVES, Fate, FateArray
 from reranker_batch.labels.sampling import sampled
-from reranker_batch.labels.scaling import Scale
+from reranker_batch.labels.scaling import Scale, finite
 
 _VOTES_TO_RELABEL = 2
 
@@ -81,9 +81,9 @@ class _Deciding:
         self.apply_limits()
         self.sample(kept_anyway)
         self.drop_poor_queries()
-        lowest = lowest_of(self.query, self.score, positives, self.num_queries)[self.query]
-        margin = np.where(np.isfinite(lowest), lowest, np.float32("nan")) - self.score
-        return Decided(self.fate, self.score, self.scaled, margin)
+        lowest = lowest_of(self.query, self.score, positives, self.num_queries)[self.query].astype(np.float64)
+        margin = np.where(np.isfinite(lowest), lowest, np.nan) - self.score.astype(np.float64)
+        return Decided(self.fate, self.score, self.scaled, finite(margin))
 
     @property
     def open(self) -> BoolArray:
@@ -123,7 +123,7 @@ class _Deciding:
         """Whether a candidate keeps the margins of one teacher, in float32 as the scores are."""
         rules, logits, scores = self.config.negatives, self.candidates.logits[teacher], self.scaled[teacher]
         passes = np.ones(len(logits), np.bool_)
-        with np.errstate(invalid="ignore"):  # infinity where a query has no positive
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity where a query has no positive
             if rules.relative_margin is not None:
                 lowest = lowest_of(self.query, logits, positives, self.num_queries)
                 passes &= logits <= (lowest - np.abs(lowest) * np.float32(rules.relative_margin))[self.query]
@@ -144,7 +144,9 @@ class _Deciding:
     def apply_limits(self) -> None:
         rules, most = self.config.negatives, self.config.agreement.max_disagreement
         if most is not None:
-            self.give(Fate.DISAGREEMENT, self.scaled.max(axis=0) - self.scaled.min(axis=0) > np.float32(most))
+            with np.errstate(over="ignore"):
+                distance = self.scaled.max(axis=0) - self.scaled.min(axis=0)
+            self.give(Fate.DISAGREEMENT, distance > np.float32(most))
         if rules.max_score is not None:
             self.give(Fate.ABOVE_MAX, self.score > np.float32(rules.max_score))
         if rules.min_score is not None:

@@ -34,6 +34,7 @@ from reranker_batch.labels.scaling import Calibration, Scale, robust_scale
 from reranker_batch.labels.summary import Summary
 from reranker_batch.labels.teachers import Teacher, check_input, check_same_input, open_teacher
 from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import refuse_overlap
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.storage.output.label_parts import (
     DROPPED,
@@ -84,6 +85,7 @@ def open_label_job(config: LabelConfig) -> LabelJob:
     """
     teachers = tuple(open_teacher(teacher) for teacher in config.labels.teachers)
     check_same_input(teachers)
+    refuse_overlap(_source(config, teachers[0]).path, config.output.path)
     source = _input_of(config, teachers[0])
     unit_pairs = _UNIT_PAIRS if config.output.unit_pairs == "auto" else config.output.unit_pairs
     plan = _plan(source, teachers[0], unit_pairs=unit_pairs)
@@ -107,13 +109,17 @@ def _plan(source: InputConfig, teacher: Teacher, *, unit_pairs: int) -> InputPla
 
 def _input_of(config: LabelConfig, teacher: Teacher) -> InputConfig:
     """What the teacher has read, with the column of judgments alone as passthrough."""
-    source = config.input or teacher.manifest.config.input
+    source = _source(config, teacher)
     converted = teacher.output.folder("run").folder("input")
     if teacher.manifest.reading.prepared is not None and names_in(converted):
         source = source.model_copy(update={"path": converted.uri})
     column = config.labels.positives.column
     columns = source.columns.model_copy(update={"passthrough": [] if column is None else [column]})
     return source.model_copy(update={"columns": columns, "skip_bad_files": bool(teacher.manifest.input.skipped)})
+
+
+def _source(config: LabelConfig, teacher: Teacher) -> InputConfig:
+    return config.input or teacher.manifest.config.input
 
 
 def _settings(config: LabelConfig, teachers: Sequence[Teacher], plan: InputPlan, joiner: Joiner) -> dict[str, Any]:
@@ -154,7 +160,7 @@ def begin(job: LabelJob) -> LabelRecord:
         settings=job.settings,
         scales=scales,
         units=[unit.unit_id for unit in job.plan.units],
-        config=job.config.model_dump(),
+        config={**job.config.model_dump(), "input": _source(job.config, job.teachers[0]).model_dump()},
         versions={"reranker_batch": __version__, "pyarrow": pa.__version__},
     )
     write_record(job.output, record)

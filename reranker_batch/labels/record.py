@@ -8,12 +8,14 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from reranker_batch.config.labels import LabelConfig
 from reranker_batch.core.fingerprint import differences, fingerprint
 from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import ConfigError, FingerprintError
 from reranker_batch.labels.scaling import Scale
 from reranker_batch.storage.files.documents import typed
 from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.places import is_within, refuse_overlap
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.label_parts import DROPPED, LABELS, is_marked, names_in
 from reranker_batch.storage.output.run_state import RunState
@@ -97,6 +99,21 @@ def check_is_free(output: Folder) -> None:
 def is_empty(output: Folder) -> bool:
     """Whether labels were begun and no part of them was published."""
     return not (names_in(output, LABELS) or names_in(output, DROPPED))
+
+
+def refuse_target(config: LabelConfig, target: str) -> None:
+    """Refuse to write an export into what the labels are made from, or around it.
+
+    Raises:
+        ConfigError: Names the teacher or the input.
+    """
+    for teacher in config.labels.teachers:
+        if is_within(target, teacher.output) or is_within(teacher.output, target):
+            raise ConfigError(
+                f"{target} is the output of teacher {teacher.name} or lies around or in it. Give a place outside."
+            )
+    if config.input is not None:
+        refuse_overlap(config.input.path, target, written_as="target")
 
 
 def open_labels(place: str) -> tuple[Folder, LabelRecord]:

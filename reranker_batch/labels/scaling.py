@@ -35,8 +35,14 @@ class Scale:
         """Float32 scores; a plain scale gives the logits as they are."""
         if self.is_plain:
             return logits
-        scaled: FloatArray = ((logits.astype(np.float64) - self.offset) / self.divisor).astype(np.float32)
-        return scaled
+        scaled = (logits.astype(np.float64) - self.offset) / self.divisor
+        return finite(scaled)
+
+
+def finite(values: npt.NDArray[np.float64]) -> FloatArray:
+    """As float32; what is beyond its range becomes its end, NaN stays."""
+    end = np.finfo(np.float32).max
+    return np.clip(values, -end, end).astype(np.float32)
 
 
 def robust_scale(logits: Callable[[], Iterable[FloatArray]]) -> Scale:
@@ -104,7 +110,7 @@ class Calibration:
         counts, sums = np.zeros((2, _BINS), np.int64), np.zeros(_BINS)
         for logits, is_positive in pieces:
             scores = (logits.astype(np.float64) - self.start.offset) / self.start.divisor
-            bins = np.clip(((scores + _REACH) * (_BINS / 2 / _REACH)).astype(np.int64), 0, _BINS - 1)
+            bins = np.clip((scores + _REACH) * (_BINS / 2 / _REACH), 0, _BINS - 1).astype(np.int64)
             sums += np.bincount(bins, weights=scores, minlength=_BINS)
             for side in (0, 1):
                 counts[side] += np.bincount(bins[is_positive == bool(side)], minlength=_BINS)

@@ -23,6 +23,8 @@ MARGIN_EDGES = tuple(quarter / 4 for quarter in range(-16, 49))
 GRID = 24
 """Bins of a scatter plot on each side, from `-GRID_REACH` to `GRID_REACH`; values beyond are in the outer bins."""
 GRID_REACH = 6.0
+_MOST_MARGIN = np.float32(1000)
+"""What is beyond counts as much in the mean, which no single teacher out of range is to decide."""
 _MOST_RANKED = 64
 """Candidates of a query that Kendall's tau looks at, the first ones."""
 
@@ -69,7 +71,7 @@ class Summary:
     def of(cls, candidates: Candidates, decided: Decided) -> Summary:
         places, is_scored = candidates.places, candidates.is_scored
         has_label = count_of(places.query, is_one_of(decided.fate, POSITIVES), places.num_queries) > 0
-        margins = decided.margin[is_one_of(decided.fate, NEGATIVES)]
+        margins = np.clip(decided.margin[is_one_of(decided.fate, NEGATIVES)], -_MOST_MARGIN, _MOST_MARGIN)
         return cls(
             queries=places.num_queries,
             labelled=int(has_label.sum()),
@@ -119,7 +121,8 @@ class Summary:
 def agreement_of(query: LongArray, one: FloatArray, two: FloatArray) -> Agreement:
     """Of two teachers' scores for the candidates of some queries; equal queries are neighbours."""
     taus = _taus(query, one, two)
-    bins = [np.clip((of + GRID_REACH) * (GRID / 2 / GRID_REACH), 0, GRID - 1).astype(np.int64) for of in (one, two)]
+    near = (np.clip(of, -GRID_REACH, GRID_REACH) for of in (one, two))
+    bins = [np.clip((of + GRID_REACH) * (GRID / 2 / GRID_REACH), 0, GRID - 1).astype(np.int64) for of in near]
     grid = np.bincount(bins[0] * GRID + bins[1], minlength=GRID * GRID)
     return Agreement(len(taus), float(taus.sum()), tuple(grid.tolist()))
 

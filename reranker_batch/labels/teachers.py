@@ -16,6 +16,7 @@ from reranker_batch.printing import listed
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.output.manifest import Manifest
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
+from reranker_batch.storage.output.status import OutputStatus, output_status
 
 _IDENTITY = ("size_bytes", "footer_digest", "num_rows")
 """What equal files have in common; a copy has another time."""
@@ -82,10 +83,8 @@ def open_teacher(config: TeacherConfig) -> Teacher:
     if values is None or units is None:
         raise ConfigError(f"Teacher {config.name}: {config.output} holds no run. {_remedy(config)}")
     manifest = Manifest.of(values, state.path_of(MANIFEST))
-    if not state.is_complete:
-        raise ConfigError(
-            f"Teacher {config.name}: {config.output} is not finished: scores/_SUCCESS is not there. {_remedy(config)}"
-        )
+    if not (status := output_status(config.output)).is_served:
+        raise ConfigError(f"Teacher {config.name}: {_why_not(status)}")
     check_output(config.name, manifest.settings.output.layout, manifest.settings.output.top_n)
     dead = {name.removeprefix("part-").removesuffix(".parquet") for name in state.dead_letter_names()}
     return Teacher(
@@ -110,6 +109,22 @@ def _model_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _digest_of(state: RunState) -> str:
     report = state.report()
     return fingerprint({} if report is None else {part.unit_id: part.sha256 for part in report.parts})
+
+
+_REMEDIES: Mapping[str, str] = {
+    "too_many_failed": "`reranker-batch accept` lets it through.",
+    "gated": "`reranker-batch accept` lets it through.",
+    "running": "Wait for it.",
+    "deleting": "Name another output.",
+}
+
+
+def _why_not(status: OutputStatus) -> str:
+    said = f"{status.state.replace('_', ' ')}. {status.message}".strip().rstrip(".")
+    remedy = _REMEDIES.get(
+        status.state, "Its own `run` command goes on; so does `label` with the teacher's key config."
+    )
+    return f"{status.output} is not finished: {said}. {remedy}"
 
 
 def _remedy(config: TeacherConfig) -> str:

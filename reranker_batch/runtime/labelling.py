@@ -16,7 +16,7 @@ from reranker_batch.labels.finishing import make_labels
 from reranker_batch.labels.judgments import judgments_of
 from reranker_batch.labels.making import open_label_job
 from reranker_batch.labels.reasons import MEANINGS
-from reranker_batch.labels.record import check_is_free, read_record
+from reranker_batch.labels.record import check_is_free, read_record, refuse_target
 from reranker_batch.labels.report import LabelReport
 from reranker_batch.labels.teachers import check_output, open_teacher
 from reranker_batch.page.labels import write_label_page
@@ -93,6 +93,12 @@ def _check_places(config: LabelConfig) -> None:
                 f"output.path={goal} is the output of teacher {teacher.name} or lies around or in it. Name another "
                 "folder."
             )
+    targets = [wanted.target for wanted in config.labels.exports]
+    for at, target in enumerate(targets):
+        refuse_target(config, target)
+        for other in targets[at + 1 :]:
+            if is_within(target, other) or is_within(other, target):
+                raise ConfigError(f"labels.exports: {other} is or lies around or in {target}. Name other folders.")
 
 
 def _check_rest(config: LabelConfig) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tables import Group, nested_table, pairs_table, write
 from teachers import Bench, ChosenScorer, chosen
 
+from reranker_batch import verify
 from reranker_batch.config.labels import NegativesConfig
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import FileIdentity, Span, WorkUnit
@@ -141,6 +142,20 @@ def test_constant_lists_and_ties_give_finite_scores(tmp_path: Path) -> None:
     values = [item[key] for row in bench.rows() for item in row["negatives"] for key in ("score", "margin")]
     assert len(values) == 12
     assert all(map(math.isfinite, values))
+
+
+@pytest.mark.parametrize("scale", ["none", "robust", "calibrated"])
+def test_logits_at_the_ends_of_float32_give_finite_scores_and_margins(tmp_path: Path, scale: str) -> None:
+    """A margin of infinity made a part that no command could read."""
+    group = chosen("q", ("a", (3e38, 3e38)), ("b", (-3e38, -3e38)), ("c", (0.0, 1e-3)), ("d", (1e-3, 2e-3)))
+    bench, names = bench_of(tmp_path, [group], 2)
+    positives = qrels(tmp_path, ("q", "a", 1))
+    bench.label(names, scale=scale, positives=positives, agreement={"max_disagreement": 1e38})
+    (row,) = bench.rows()
+    values = [item[key] for part in ("positives", "negatives") for item in row[part] for key in ("score", "margin")]
+    assert len(values) == 8
+    assert all(map(math.isfinite, values))
+    assert verify(str(tmp_path / "labels")).problems == []
 
 
 def test_top1_takes_the_highest_score_if_it_is_high_enough(tmp_path: Path) -> None:

@@ -191,6 +191,38 @@ def test_an_interrupted_set_is_finished_and_another_folder_is_refused(labels: Pa
         export(str(labels), str(tmp_path / "other"), format="msmarco")
 
 
+@pytest.mark.parametrize("lost", ["data/train-00000.parquet", "ids/train-00001.parquet", "README.md"])
+def test_a_file_of_a_finished_set_that_is_gone_is_written_again(labels: Path, tmp_path: Path, lost: str) -> None:
+    export(str(labels), str(tmp_path / "set"), format="st-list")
+    content = (tmp_path / "set" / lost).read_bytes()
+    (tmp_path / "set" / lost).unlink()
+    export(str(labels), str(tmp_path / "set"), format="st-list")
+    assert (tmp_path / "set" / lost).read_bytes() == content
+
+
+def test_a_file_more_in_a_set_is_told(labels: Path, tmp_path: Path) -> None:
+    """Readers take all files of the folder."""
+    export(str(labels), str(tmp_path / "set"), format="st-list")
+    shutil.copy(tmp_path / "set" / "data" / "train-00000.parquet", tmp_path / "set" / "data" / "train-more.parquet")
+    with pytest.raises(ConfigError, match="train-more.parquet is no file of this training set"):
+        export(str(labels), str(tmp_path / "set"), format="st-list")
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"format": "st-list"}'])
+def test_a_record_of_a_set_that_is_not_ours_is_told(labels: Path, tmp_path: Path, record: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "export.json").write_text(record)
+    with pytest.raises(ConfigError, match="holds another training set"):
+        export(str(labels), str(tmp_path / "set"), format="st-list")
+
+
+def test_what_a_killed_export_has_staged_is_in_no_way(labels: Path, tmp_path: Path) -> None:
+    (tmp_path / "set" / ".staging").mkdir(parents=True)
+    (tmp_path / "set" / ".staging" / "1").write_bytes(b"half")
+    export(str(labels), str(tmp_path / "set"), format="st-list")
+    assert not (tmp_path / "set" / ".staging").exists()
+
+
 @pytest.mark.parametrize("name", ["st-triplet", "st-n-tuple", "flagembedding", "ms-swift", "tevatron"])
 def test_labels_without_negatives_have_no_row_for_formats_that_need_them(tmp_path: Path, name: ExportFormat) -> None:
     labels = labelled(tmp_path, GROUPS[3:])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import runpy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
+from engine import NAN, NanScorer
 from oracle import HashScorer
 from teachers import Bench, ChosenScorer, chosen
 
@@ -176,9 +178,42 @@ def place(tmp_path: Path) -> Bench:
     return bench
 
 
-def label_with(bench: Bench, **labels: Any) -> int:
-    (bench.folder / "label.yaml").write_text(bench.config(["one"], **labels).to_yaml())
+def label_with(bench: Bench, input: Mapping[str, Any] | None = None, **labels: Any) -> int:
+    values = yaml.safe_load(bench.config(["one"], **labels).to_yaml())
+    (bench.folder / "label.yaml").write_text(yaml.safe_dump({**values, "input": input}))
     return run_command(["label", str(bench.folder / "label.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["one/set"], "one/set is the output of teacher one or lies around or in it"),
+        (["in/set"], "is inside what the input reads"),
+        (["."], "is the output of teacher one or lies around"),
+        (["a", "a/"], "a/ is or lies around or in "),
+        (["a", "a/b"], "a/b is or lies around or in "),
+    ],
+)
+def test_exports_into_what_labels_are_made_from_or_into_each_other_are_refused(
+    place: Bench, targets: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file more in the folder of the input would make every later command refuse it."""
+    exports = [{"format": "st-list", "target": f"{place.folder}/{target}"} for target in targets]
+    assert label_with(place, input={"path": str(place.folder / "in")}, exports=exports) == 2
+    assert message in capsys.readouterr().err
+    assert label_with(place, scale="none") == 0
+    capsys.readouterr()
+    if len(targets) == 1:
+        arguments = [str(place.folder / "labels"), f"{place.folder}/{targets[0]}", "--format", "st-list"]
+        assert run_command(["export", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_labels_inside_the_input_of_a_teacher_are_refused(place: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.folder / "label.yaml").write_text(place.config(["one"]).to_yaml())
+    inside = f"output.path={place.folder / 'in' / 'labels'}"
+    assert run_command(["label", str(place.folder / "label.yaml"), "--set", inside]) == 2
+    assert "is inside what the input reads" in capsys.readouterr().err
 
 
 def test_judgments_of_other_ids_are_told(place: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,11 +244,29 @@ def test_labels_of_which_nothing_was_made_are_begun_anew_with_other_settings(
     assert 'labels.scale: "none" -> "robust"' in capsys.readouterr().err
 
 
-def test_a_teacher_that_is_gated_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_teacher_that_is_not_served_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Told by its state: an output that is gated is not to be run again, and one without its report is damaged."""
+    bench = Bench(tmp_path)
+    bench.write_input([("q", "query", [("a", f"text {NAN}"), ("b", "text")])])
+    bench.teach("one", NanScorer(), max_failed=0)
+    (tmp_path / "label.yaml").write_text(bench.config(["one"], negatives={"min_num": 0}).to_yaml())
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
+    said = capsys.readouterr().err
+    assert "Teacher one: " in said
+    assert "too many failed. 1 dead letters are more than" in said
+    assert "`reranker-batch accept` lets it through." in said
+    assert run_command(["accept", str(tmp_path / "one")]) == 0
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 0
+    (tmp_path / "one" / "run" / "report.json").unlink()
+    assert run_command(["label", str(tmp_path / "label.yaml")]) == 1
+    assert "scores/_SUCCESS is there, but" in capsys.readouterr().err
+
+
+def test_a_teacher_that_was_interrupted_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path)
     bench.write_input([("q", "query", [("a", "text")])])
     bench.teach("one", HashScorer())
     (tmp_path / "one" / "scores" / "_SUCCESS").unlink()
     (tmp_path / "label.yaml").write_text(bench.config(["one"]).to_yaml())
     assert run_command(["label", str(tmp_path / "label.yaml")]) == 2
-    assert "Teacher one: " in capsys.readouterr().err
+    assert "interrupted. It ended before scores/_SUCCESS was written. Its own `run`" in capsys.readouterr().err
