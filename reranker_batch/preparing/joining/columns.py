@@ -56,24 +56,25 @@ class _Seen:
         place: str,
         key: str,
         form: Form | Literal["auto"],
-        columns: Sequence[Column | None],
-        known: Sequence[str],
-        numbers: Sequence[Column | None] = (),
+        ids: Sequence[Column | None],
+        others: Sequence[Column | None],
+        known_ids: Sequence[str],
+        known_others: Sequence[str] = (),
     ) -> _Seen:
         """Files of columns have a header where a column is named, or the first line has names that are known.
 
-        Values of `columns` and of those that are known are read as texts, those of `numbers` as they are.
+        Values of ids are read as texts, others as they are.
         """
-        ids = {*known, *(str(column) for column in columns)}
-        columns = [*columns, *numbers]
+        columns, known = [*ids, *others], [*known_ids, *known_others]
+        as_text = {*known_ids, *(str(column) for column in ids)}
         files = open_table(place, form=form, has_header=False, key=key)
         if files.form in _HEADERLESS:
-            first = _first_rows(files, ids).slice(0, 1).to_pylist()
+            first = _first_rows(files, as_text).slice(0, 1).to_pylist()
             named = {str(value).strip().lower() for row in first for value in row.values()}
             by_place = any(isinstance(column, int) for column in columns)
             by_name = any(isinstance(column, str) for column in columns)
             files = replace(files, has_header=not by_place and (by_name or _are_names(named & set(known))))
-        rows = _first_rows(files, ids)
+        rows = _first_rows(files, as_text)
         names = tuple((columns_seen(files) if files.form == "parquet" else rows.schema).names)
         if not names:
             raise InputError(f"{key}: {files.files[0].path} has no rows. Check {key}.path.")
@@ -148,7 +149,7 @@ def run_table(config: PrepareConfig) -> RunTable:
     assert run.path is not None
     form = run_form(config)
     ids, numbers = (run.query_id, run.doc_id), (run.score, run.rank)
-    seen = _Seen.of(run.path, "prepare.run", form, ids, (*QUERY_IDS, *DOC_IDS), numbers)
+    seen = _Seen.of(run.path, "prepare.run", form, ids, numbers, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":
         return _by_place(seen, run, "rank")
     if _is_trec(seen) and not any(column is not None for column in (*ids, *numbers)):
@@ -228,7 +229,7 @@ def text_table(config: TextsConfig, kind: str) -> TextTable:
     assert config.path is not None
     texts = config.text if isinstance(config.text, list) else [config.text]
     key = f"prepare.{kind}"
-    seen = _Seen.of(config.path, key, "auto", [config.id, *texts], (*IDS[kind], *TEXTS[kind]))
+    seen = _Seen.of(config.path, key, "auto", [config.id], texts, IDS[kind], TEXTS[kind])
     text_id = seen.one("id", config.id, IDS[kind], 0)
     if config.text is not None:
         return TextTable(kind, seen.files, text_id, _asked_texts(seen, config.text))
