@@ -132,11 +132,11 @@ def _object_of_lists(schema: pa.Schema, columns: dict[str, Any]) -> ColumnMap | 
 
 
 def is_run(schema: pa.Schema) -> bool:
-    """Whether rows seem to have ids of queries and of documents, and no text of a query."""
+    """Whether rows seem to have ids of queries and of documents, and no column that is called like a query."""
     ids = [*_ids(schema), *(each.name for each in schema if is_list_like(each.type))]
     plain = {_plain(name).removesuffix("s") for name in ids}
     has_both = plain & {*_QUERY_IDS[:-1]} and plain & {*_DOCUMENT_IDS[:-1]}
-    return bool(has_both) and _pick(_texts(schema), _QUERIES) is None
+    return bool(has_both) and _pick(schema.names, _QUERIES) is None
 
 
 def _is_empty_twin(column: pa.Field, name: str) -> bool:
