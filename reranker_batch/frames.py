@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import polars as pl
 import pyarrow as pa
 
-from reranker_batch.config import InputConfig, OutputConfig, checked
+from reranker_batch.config import ColumnsConfig, InputConfig, OutputConfig, checked
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.memory_table import NAME, OnFailed, TableSettings, tell_of_failed
 from reranker_batch.reranker import Reranker, checked_top_n
@@ -69,7 +69,7 @@ def _reranked(
         return rerank_dataset(frame, settings, model, on_failed=on_failed, replicas=replicas)
     if replicas != "auto":
         raise ConfigError(f"replicas={replicas!r} is for a Ray Dataset; a table in memory has one. Leave it out.")
-    table, give_back = _to_arrow(frame)
+    table, give_back = _to_arrow(frame, settings.config.columns)
     given = settings.read(table)
     finished = settings.rerank(given, model if isinstance(model, Reranker) else Reranker.open(model))
     tell_of_failed(finished, on_failed)
@@ -96,7 +96,7 @@ def _checked_output(layout: str, top_n: int | None, on_failed: str) -> int | Non
     return checked_top_n(top_n)
 
 
-def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
+def _to_arrow(frame: Any, columns: ColumnsConfig) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
     """The table in Arrow, and a function back to the caller's type."""
     if isinstance(frame, pa.Table):
         return frame, lambda table: table
@@ -104,14 +104,22 @@ def _to_arrow(frame: Any) -> tuple[pa.Table, Callable[[pa.Table], Any]]:
         return frame.to_arrow(), pl.from_arrow
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(frame, pandas.DataFrame):
-        return _from_pandas(frame), pa.Table.to_pandas
+        return _from_pandas(frame, columns), pa.Table.to_pandas
     hint = " Call .collect() first." if isinstance(frame, pl.LazyFrame) else ""
     raise ConfigError(
         f"{type(frame).__name__} is no table: a polars, pandas or Arrow table or a Ray Dataset is expected.{hint}"
     )
 
 
-def _from_pandas(frame: Any) -> pa.Table:
+def _from_pandas(frame: Any, columns: ColumnsConfig) -> pa.Table:
+    """All columns, with those of an index that have names; if they have no type in Arrow, only the columns needed."""
+    named = [name for name in frame.index.names if name is not None and name not in frame.columns]
+    frame = frame.reset_index(level=named) if named else frame
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, ValueError, TypeError):
+        needed = _names(columns)
+        frame = frame.loc[:, [name in needed for name in frame.columns]]
     try:
         return pa.Table.from_pandas(frame, preserve_index=False)
     except (pa.ArrowException, ValueError, TypeError) as error:
@@ -119,3 +127,10 @@ def _from_pandas(frame: Any) -> pa.Table:
             f"The pandas table cannot be read as Arrow: {error}. Give each column a name of its own and values of one "
             "type."
         ) from None
+
+
+def _names(columns: ColumnsConfig) -> set[str]:
+    """The columns that are read, and those that paths may lead into."""
+    values = columns.model_dump(exclude={"separator"}).values()
+    names = {str(name) for value in values for name in (value if isinstance(value, list) else [value])}
+    return names | {name.partition(".")[0] for name in names}

@@ -99,6 +99,24 @@ def test_pairs_in_any_order_give_what_sorted_pairs_give(reranker: Reranker, colu
     assert len(made) == len(rows) - len(named)
 
 
+@pytest.mark.parametrize("index", [["query_id"], ["query_id", "doc_id"]], ids=str)
+def test_an_index_with_a_name_is_a_column(reranker: Reranker, expected: pl.DataFrame, index: list[str]) -> None:
+    frame = pairs_table(GROUPS).to_pandas()
+    found = rerank_table(frame.set_index(index), model=reranker, layout="pairs")
+    same(pl.from_pandas(found), expected)
+    same(pl.from_pandas(rerank_table(frame.set_index(index, drop=False), model=reranker, layout="pairs")), expected)
+
+
+def test_a_column_that_arrow_has_no_type_for_may_be_there_if_nobody_needs_it(
+    reranker: Reranker, expected: pl.DataFrame
+) -> None:
+    frame = pairs_table(GROUPS).to_pandas()
+    frame["mixed"] = [object() if at % 2 else 1 for at in range(len(frame))]
+    same(pl.from_pandas(rerank_table(frame, model=reranker, layout="pairs")), expected)
+    with pytest.raises(InputError, match=r"cannot be read as Arrow.*column mixed"):
+        rerank_table(frame, model=reranker, layout="pairs", passthrough=["mixed"])
+
+
 def test_dead_letters_of_pairs_in_any_order_name_their_own_row(
     reranker: Reranker, caplog: pytest.LogCaptureFixture
 ) -> None:

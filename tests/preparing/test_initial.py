@@ -6,6 +6,8 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from layout_files import NAMES, expected_of, lay_out
@@ -15,10 +17,12 @@ from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig
 from reranker_batch.cli import run_command
+from reranker_batch.config import InputConfig
 from reranker_batch.errors import InputError
 from reranker_batch.job.estimate import estimate_job
 from reranker_batch.preparing.initial import first_config, write_first_config
 from reranker_batch.preparing.table.folders import tables_in
+from reranker_batch.preparing.table.source import look_at
 from reranker_batch.storage.files.filesystem import resolve
 
 
@@ -136,6 +140,35 @@ def test_all_lists_with_the_same_objects_are_candidates(tmp_path: Path) -> None:
     config = written(tmp_path / "dpr.json", tmp_path)
     assert config.input.columns.candidates == list(passages)
     assert estimate_job(config).pairs == 3
+
+
+def test_a_list_that_is_empty_in_the_first_rows_is_one_of_candidates_too(tmp_path: Path) -> None:
+    passages: dict[str, list[object]] = {
+        "positive_ctxs": [{"title": "T", "text": "x", "passage_id": 1}],
+        "negative_ctxs": [],
+    }
+    rows = [{"question": "who?", "answers": [], **passages}]
+    (tmp_path / "dpr.json").write_text(json.dumps(rows))
+    assert written(tmp_path / "dpr.json", tmp_path).input.columns.candidates == [*passages]
+
+
+def test_an_object_of_lists_is_what_a_sequence_of_objects_is_stored_as(tmp_path: Path) -> None:
+    passages = {"is_selected": [0, 1], "passage_text": ["a", "b"], "docid": ["d1", "d2"]}
+    row = {"query": "who?", "query_id": 5, "passages": passages}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "train.parquet")
+    config = written(tmp_path / "train.parquet", tmp_path)
+    columns = config.input.columns
+    assert (columns.candidates, columns.doc_id) == ("passages.passage_text", "passages.docid")
+    assert estimate_job(config).pairs == 2
+
+
+@pytest.mark.parametrize("row", [{"query-id": "q", "corpus-id": "d", "score": 1}, {"qid": "q", "corpus-ids": ["d"]}])
+def test_rows_of_ids_are_said_to_be_a_run(tmp_path: Path, row: dict[str, object]) -> None:
+    (tmp_path / "test.jsonl").write_text(json.dumps(row))
+    with pytest.raises(InputError, match=r"ids alone are a run: name it in prepare.run"):
+        first_config(str(tmp_path / "test.jsonl"))
+    with pytest.raises(InputError, match=r"ids alone are a run: name it in prepare.run"):
+        look_at(InputConfig(path=str(tmp_path / "test.jsonl")))
 
 
 def test_a_file_without_rows_is_said_to_be_empty(tmp_path: Path) -> None:

@@ -233,6 +233,35 @@ def test_a_text_that_is_null_is_missing(tmp_path: Path) -> None:
     assert texts == {"d1": None, "d2": "", "d3": None, "q1": None}
 
 
+def test_queries_that_are_there_without_a_text_are_told_as_such(tmp_path: Path) -> None:
+    SMALL.write(tmp_path)
+    write_lines(tmp_path / "queries.jsonl", [{"_id": "q1", "text": None}, {"_id": "q2", "text": None}])
+    with pytest.raises(InputError, match=r"has the ids, such as 'q1', 'q2'. Check prepare.queries.text, now text"):
+        prepared(SMALL.config(tmp_path), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("value", "shown"), [(["a"], "a list"), ({"en": "a"}, "an object")], ids=str)
+def test_lists_and_objects_are_neither_texts_nor_ids(tmp_path: Path, value: object, shown: str) -> None:
+    for name, row, message in (
+        ("corpus", {"_id": "d1", "text": value}, f"'text' is {shown}, a text is expected.* in prepare.corpus.text"),
+        ("corpus", {"_id": "d1", "title": value, "text": "a"}, f"'title' is {shown}, a text"),
+        ("queries", {"_id": "q1", "text": value}, f"'text' is {shown}, a text is expected.* in prepare.queries.text"),
+        ("corpus", {"_id": value, "text": "a"}, rf"_id' (of corpus.jsonl )?is (an id: )?{shown}.*whole number"),
+        ("run", {"qid": value, "docid": "d1"}, rf"qid' (of run.jsonl )?is (an id: )?{shown}.*whole number"),
+    ):
+        SMALL.write(tmp_path)
+        write_lines(tmp_path / f"{name}.jsonl", [row])
+        with pytest.raises(InputError, match=message):
+            prepared(SMALL.config(tmp_path), tmp_path / "out")
+
+
+def test_texts_that_are_numbers_are_read_as_text(tmp_path: Path) -> None:
+    SMALL.write(tmp_path)
+    write_lines(tmp_path / "corpus.jsonl", [{"_id": "d1", "title": 7, "text": 1.5}])
+    prepared(SMALL.config(tmp_path), tmp_path / "out")
+    assert "7 1.5" in {one[1] for query in queries_in(tmp_path / "out") for one in query[2]}
+
+
 def test_title_and_text_are_joined(tmp_path: Path) -> None:
     SMALL.write(tmp_path)
     titles = [{"_id": "d1", "title": "A", "text": " b "}, {"_id": "d2", "title": None, "text": "c"}]

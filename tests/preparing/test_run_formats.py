@@ -71,6 +71,45 @@ def test_a_run_of_json_lines_with_paths(tmp_path: Path, run_format: str) -> None
     assert ids_in(tmp_path, run=run, run_format=run_format) == RIGHT
 
 
+def test_scores_that_are_named_may_have_fractions(tmp_path: Path) -> None:
+    rows = [("q1", "d1", 0.5), ("q1", "d3", 2), ("q2", "d2", -1.5e-3)]
+    write_lines(tmp_path / "a.jsonl", [{"qid": q, "docid": d, "bm25": s} for q, d, s in rows])
+    write_lines(tmp_path / "b.jsonl", [{"qid": q, "docid": d, "by": {"bm25": s}} for q, d, s in rows])
+    for name, score in (("a", "bm25"), ("b", "by.bm25")):
+        assert ids_in(tmp_path / name, run={"path": str(tmp_path / f"{name}.jsonl"), "score": score}) == RIGHT
+
+
+def test_of_two_columns_with_ids_it_is_the_one_that_corpora_have(tmp_path: Path) -> None:
+    """PyTerrier numbers documents in `docid`; these numbers may be ids of other documents."""
+    columns = {"qid": ["q1", "q1", "q2"], "docid": [3, 1, 0], "docno": ["d1", "d3", "d2"], "score": [1.0, 2.0, 3.0]}
+    pl.DataFrame(columns).write_parquet(tmp_path / "run.parquet")
+    assert ids_in(tmp_path, run=str(tmp_path / "run.parquet")) == RIGHT
+
+
+def test_an_object_of_queries_and_scores_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"q1": {"d1": 1.5, "d3": 2.0}, "q2": {"d2": 1.0}}')
+    with pytest.raises(
+        InputError, match=r"run.json is one object with the ids of queries for names.*TREC, TSV or JSON"
+    ):
+        ids_in(tmp_path, run=str(tmp_path / "run.json"))
+
+
+@pytest.mark.parametrize("name", ["queries", "corpus"])
+@pytest.mark.parametrize("line", ["d1\thttps://x.org\ttitle\tbody", "d1\ttitle\tbody"])
+def test_which_of_several_columns_without_names_is_the_text_is_not_guessed(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    SMALL.write(tmp_path)
+    (tmp_path / "texts.tsv").write_text(f"{line}\n{line.replace('d1', 'q1')}\n")
+    place = str(tmp_path / "texts.tsv")
+    with pytest.raises(InputError, match=rf"prepare.{name}: it cannot be told which .* Set prepare.{name}.text to its"):
+        prepared(SMALL.config(tmp_path, **{name: place}), tmp_path / "out")
+    last = line.count("\t")
+    prepared(SMALL.config(tmp_path, **{name: {"path": place, "text": [last - 1, last]}}), tmp_path / "out")
+    texts = {one[1] for query in queries_in(tmp_path / "out") for one in ((None, query[1]), *query[2])}
+    assert "title body" in texts
+
+
 @pytest.mark.parametrize(
     ("text", "run", "message"),
     [
@@ -136,7 +175,7 @@ def test_a_file_of_other_columns_is_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"b.tsv has no column '(id|text)', which .* other files .* have"):
             ids_in(folder / "in", corpus=str(folder / "corpus"))
     pl.DataFrame({"query_id": ["q1"], "hits": [[{"doc_id": "d1"}]]}).write_parquet(tmp_path / "run.parquet")
-    with pytest.raises(InputError, match=r"no column 'hits.doc_id'.* does not lead through a list"):
+    with pytest.raises(InputError, match=r"prepare.run.doc_id: 'hits.doc_id' leads through the list 'hits'"):
         ids_in(tmp_path / "in", run={"path": str(tmp_path / "run.parquet"), "doc_id": "hits.doc_id"})
 
 

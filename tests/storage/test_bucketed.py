@@ -39,6 +39,17 @@ def test_a_bucket_has_its_rows_in_the_order_in_which_they_were_added(rows: list[
         assert file.facts == {"rows": 7}
 
 
+def test_tables_may_have_other_columns(tmp_path: Path) -> None:
+    """A column that has no value in the first rows has no type there."""
+    tables = [pa.table({"s": values}) for values in ([None, None], [1.5], [2.5], [None])]
+    with new_bucket_file(Folder.at(str(tmp_path)), "rows") as file:
+        for table in tables:
+            file.add(table, np.zeros(len(table), dtype=np.int64))
+    read = [*BucketFile.open(Folder.at(str(tmp_path)), "rows").tables(0)]
+    assert [value for table in read for value in table["s"].to_pylist()] == [None, None, 1.5, 2.5, None]
+    assert len(read) == 3
+
+
 def test_what_a_reader_keeps_does_not_grow_with_the_pieces_of_a_bucket(tmp_path: Path) -> None:
     """A billion rows go to thousands of buckets from hundreds of files, each in many small pieces."""
     rows = [[(bucket, f"text {number}") for bucket in range(5)] for number in range(200)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from raw_tables import places_of, read, rows_of, written
 
 from reranker_batch.errors import InputError
 from reranker_batch.storage.tables.lines import BLOCK_BYTES
+from reranker_batch.storage.tables.table_files import open_table
 from reranker_batch.storage.values import invalid_positions
 
 
@@ -60,6 +62,31 @@ def test_values_are_never_taken_for_anything_but_text(tmp_path: Path) -> None:
 def test_what_is_no_csv_is_named_by_its_line(tmp_path: Path, content: bytes, shown: str) -> None:
     with pytest.raises(InputError, match=shown):
         rows_of(written(tmp_path / "a.csv", content))
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "shown"),
+    [
+        ("a.csv", b"query;text", "has semicolons. Columns of CSV stand between commas. Write the file so.$"),
+        ("a.csv", b"query\ttext", "has tabs. .* or name it .tsv"),
+        ("a.csv", b"query|text", "has bars"),
+        ("a.tsv", b"query,text", "has commas. Columns of TSV stand between tabs.* or name it .csv"),
+    ],
+)
+def test_columns_between_other_characters_are_told(tmp_path: Path, name: str, line: bytes, shown: str) -> None:
+    (tmp_path / name).write_bytes(line + b"\nx\n")
+    for has_header in (True, False):
+        files = open_table(str(tmp_path / name), has_header=has_header)
+        with pytest.raises(InputError, match=f"The first line of {name} is one column, and {shown}"):
+            read(files)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.trec", "a.json"])
+def test_a_file_that_is_packed_and_not_called_so_is_told(tmp_path: Path, name: str) -> None:
+    packed: bytes = pa.compress(b"rows\n", "zstd", asbytes=True)
+    for content, how, suffix in ((gzip.compress(b"rows\n"), "gzip", "gz"), (packed, "zstd", "zst")):
+        with pytest.raises(InputError, match=rf"{name} is packed by {how}. Give its name the suffix .{suffix}"):
+            read(written(tmp_path / name, content))
 
 
 def test_a_header_alone_is_a_table_without_rows(tmp_path: Path) -> None:

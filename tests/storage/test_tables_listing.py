@@ -81,6 +81,32 @@ def test_files_of_several_forms_are_refused_by_name(tmp_path: Path) -> None:
         open_table(f"{folder}/*.json*")
 
 
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("b.jsonl.bz2", "packed by bzip2, which is not read: unpack it"),
+        ("day=1/b.csv.xz", "packed by xz"),
+        ("b.arrow", "an Arrow file, which is not read: write it as Parquet"),
+        ("b.orc", "an ORC file"),
+    ],
+)
+def test_rows_that_are_not_read_are_not_left_out_next_to_others(tmp_path: Path, name: str, what: str) -> None:
+    folder = files_of(tmp_path, {"a.jsonl": LINES, name: b"rows"})
+    with pytest.raises(InputError, match=f"holds {name}, {what}.*check input.path"):
+        open_table(str(folder))
+    with pytest.raises(InputError, match=f"{name.rpartition('/')[2]} is {what}"):
+        open_table(str(folder / name))
+    (folder / "a.jsonl").unlink()
+    with pytest.raises(InputError, match=f"holds no data file.*{name} .{what}"):
+        open_table(str(folder))
+
+
+def test_an_archive_may_lie_next_to_what_it_had_in_it(tmp_path: Path) -> None:
+    folder = files_of(tmp_path, {"a.jsonl": LINES, "a.jsonl.zip": b"PK", "all.tar": b"a.jsonl"})
+    assert [file.path for file in open_table(str(folder)).files] == ["a.jsonl"]
+    assert [*open_table(str(folder)).left_out] == ["a.jsonl.zip", "all.tar"]
+
+
 def test_a_file_of_one_line_is_of_the_form_of_the_others(tmp_path: Path) -> None:
     row = jsonl([{"m": {"a": 1}}])
     folder = files_of(tmp_path, {"a.json": row, "b.json": row * 2, "c.json": b""})

@@ -14,12 +14,14 @@ from reranker_batch.errors import InputError
 from reranker_batch.preparing.joining.sources import RunTable, TextTable, column_at
 from reranker_batch.printing import listed
 from reranker_batch.schema import is_list_like
+from reranker_batch.storage.tables.json_document import KEY_COLUMN
 from reranker_batch.storage.tables.pieces import pieces
 from reranker_batch.storage.tables.reading import columns_seen, read_piece
 from reranker_batch.storage.tables.table_files import Form, TableFiles, open_table
 
 QUERY_IDS = ("query_id", "query-id", "qid", "q_id", "queryid", "topic", "topic_id")
-DOC_IDS = ("doc_id", "corpus-id", "corpus_id", "docid", "docno", "pid", "did", "document_id", "corpus-ids", "doc_ids")
+DOC_IDS = ("doc_id", "corpus-id", "corpus_id", "docno", "docid", "pid", "did", "document_id", "corpus-ids", "doc_ids")
+"""PyTerrier's `docid` is a number of its own, next to `docno`, which is the id."""
 SCORES = ("score", "retrieval_score", "sim", "similarity")
 RANKS = ("rank", "retrieval_rank")
 IDS = {
@@ -34,6 +36,8 @@ TITLE = "title"
 _HEADERLESS: tuple[Form, ...] = ("tsv", "csv")
 _OPEN: tuple[Form, ...] = ("jsonl", "json")
 _TREC_RUN, _TREC_QRELS = 6, 4
+_TEXT_COLUMNS = 2
+"""Id and text."""
 _SAMPLED_ROWS = 200
 
 
@@ -48,18 +52,29 @@ class _Seen:
 
     @classmethod
     def of(
-        cls, place: str, key: str, form: Form | Literal["auto"], columns: Sequence[Column | None], known: Sequence[str]
+        cls,
+        place: str,
+        key: str,
+        form: Form | Literal["auto"],
+        ids: Sequence[Column | None],
+        others: Sequence[Column | None],
+        known_ids: Sequence[str],
+        known_others: Sequence[str] = (),
     ) -> _Seen:
-        """Files of columns have a header where a column is named, or the first line has names that are known."""
-        ids = {*known, *(str(column) for column in columns)}
+        """Files of columns have a header where a column is named, or the first line has names that are known.
+
+        Values of ids are read as texts, others as they are.
+        """
+        columns, known = [*ids, *others], [*known_ids, *known_others]
+        as_text = {*known_ids, *(str(column) for column in ids)}
         files = open_table(place, form=form, has_header=False, key=key)
         if files.form in _HEADERLESS:
-            first = _first_rows(files, ids).slice(0, 1).to_pylist()
+            first = _first_rows(files, as_text).slice(0, 1).to_pylist()
             named = {str(value).strip().lower() for row in first for value in row.values()}
             by_place = any(isinstance(column, int) for column in columns)
             by_name = any(isinstance(column, str) for column in columns)
             files = replace(files, has_header=not by_place and (by_name or _are_names(named & set(known))))
-        rows = _first_rows(files, ids)
+        rows = _first_rows(files, as_text)
         names = tuple((columns_seen(files) if files.form == "parquet" else rows.schema).names)
         if not names:
             raise InputError(f"{key}: {files.files[0].path} has no rows. Check {key}.path.")
@@ -97,6 +112,12 @@ class _Seen:
     def _named(self, key: str, name: str) -> str:
         if name not in self.names and name.partition(".")[0] not in self.names:
             raise InputError(f"{self.key}.{key}: there is no column {name!r}. Columns: {listed(self.names, most=12)}.")
+        top = name.partition(".")[0]
+        if name not in self.names and top in self.rows.column_names and is_list_like(self.rows.schema.field(top).type):
+            raise InputError(
+                f"{self.key}.{key}: {name!r} leads through the list {top!r}, which a path cannot. Write a row for each "
+                "document, or lists of ids and of scores next to each other."
+            )
         return name
 
 
@@ -127,14 +148,15 @@ def run_table(config: PrepareConfig) -> RunTable:
     run, format_ = config.run, config.run_format
     assert run.path is not None
     form = run_form(config)
-    columns = (run.query_id, run.doc_id, run.score, run.rank)
-    seen = _Seen.of(run.path, "prepare.run", form, columns, (*QUERY_IDS, *DOC_IDS))
+    ids, numbers = (run.query_id, run.doc_id), (run.score, run.rank)
+    seen = _Seen.of(run.path, "prepare.run", form, ids, numbers, (*QUERY_IDS, *DOC_IDS))
     if format_ == "msmarco":
         return _by_place(seen, run, "rank")
-    if _is_trec(seen) and not any(column is not None for column in columns):
+    if _is_trec(seen) and not any(column is not None for column in (*ids, *numbers)):
         return _trec(seen)
     if seen.is_by_place and run.score is None and run.rank is None and len(seen.names) > 2:
         return _third_column(seen, run)
+    _refuse_nested_object(seen, run)
     doc_id = seen.one("doc_id", run.doc_id, DOC_IDS, 1)
     return RunTable(
         seen.files,
@@ -144,6 +166,16 @@ def run_table(config: PrepareConfig) -> RunTable:
         seen.maybe("rank", run.rank, RANKS, None),
         is_nested=is_list_like(column_at(seen.rows, doc_id).type),
     )
+
+
+def _refuse_nested_object(seen: _Seen, run: RunConfig) -> None:
+    """Raises InputError for `{query id: {document id: score}}`, where ids would be columns."""
+    is_known = run.query_id is not None or {name.lower() for name in seen.names} & {*QUERY_IDS, *DOC_IDS}
+    if seen.files.form == "json" and KEY_COLUMN in seen.names and not is_known:
+        raise InputError(
+            f"prepare.run: {seen.files.files[0].path} is one object with the ids of queries for names, which is not "
+            "read. Write a row for each query and document, as TREC, TSV or JSON lines."
+        )
 
 
 def _is_trec(seen: _Seen) -> bool:
@@ -197,10 +229,15 @@ def text_table(config: TextsConfig, kind: str) -> TextTable:
     assert config.path is not None
     texts = config.text if isinstance(config.text, list) else [config.text]
     key = f"prepare.{kind}"
-    seen = _Seen.of(config.path, key, "auto", [config.id, *texts], (*IDS[kind], *TEXTS[kind]))
+    seen = _Seen.of(config.path, key, "auto", [config.id], texts, IDS[kind], TEXTS[kind])
     text_id = seen.one("id", config.id, IDS[kind], 0)
     if config.text is not None:
         return TextTable(kind, seen.files, text_id, _asked_texts(seen, config.text))
+    if seen.is_by_place and len(seen.names) != _TEXT_COLUMNS:
+        raise InputError(
+            f"{key}: it cannot be told which of the {len(seen.names)} columns of {seen.files.files[0].path}, which "
+            f"have no names, is the text. Set {key}.text to its place, counted from 0, or to several, such as [1, 2]."
+        )
     # Rows of JSON leave out what they have no value for: the first ones may be those without titles.
     has_title = TITLE in seen.names or seen.files.form in _OPEN
     title = [TITLE] if kind == "corpus" and has_title else []

@@ -42,9 +42,16 @@ def no_match(work: Work, source: TextTable, column: str, *, rows: int) -> InputE
     key = f"prepare.{source.kind}"
     if not rows:
         return InputError(f"{key} has no rows, so that no {column} of the run has a text. Check {key}.path.")
+    there = set(known)
+    if common := [value for value in asked if value in there]:
+        return InputError(
+            f"No {column} of the run has a text in {key}, which has the ids, such as {_shown(common)}. Check "
+            f"{key}.text, now {', '.join(source.text)}."
+        )
     return InputError(
         f"No {column} of the run is an id of {key} ({rows:,} rows). The run has {_shown(asked)}; column {source.id!r} "
-        f"of {key} has {_shown(known)}. {likely_cause(asked, known)} Check {key}.id and prepare.run.{column}."
+        f"of {key} has {_shown(known)}. {likely_cause(asked, known)}".rstrip()
+        + f" Check {key}.id and prepare.run.{column}."
     )
 
 
@@ -60,7 +67,8 @@ def likely_cause(asked: Sequence[str], known: Sequence[str]) -> str:
     stems = {_stem(value) for value in known}
     if stems & {_stem(value) for value in asked}:
         return "Likely cause: one side has a prefix or zeros that the other has not."
-    return f"The ids of the run are {_kind(asked)}, those of the other side {_kind(known)}."
+    kinds = _kind(asked), _kind(known)
+    return "" if kinds[0] == kinds[1] else f"The ids of the run are {kinds[0]}, those of the other side {kinds[1]}."
 
 
 def _common_prefix(values: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Literal
@@ -236,9 +236,10 @@ class AssembleRows:
         size_bytes, num_rows, schema = 0, 0, None
         for table in stored.scan():
             size_bytes, num_rows = size_bytes + table.nbytes, num_rows + len(table)
-            both = unified_schema([*([] if schema is None else [schema.empty_table()]), table])
+            known: list[pa.Table] = [] if schema is None else [schema.empty_table()]
+            both = unified_schema([*known, table])
             if both is None:
-                raise InputError("prepare.run has a column whose values are of several types. Write it with one type.")
+                raise _of_several_types([*known, table])
             schema = both
         schema = _rows_schema(self.document_name) if schema is None else schema
         order = pa.concat_tables(work.open("order", bucket).tables(0)).combine_chunks()
@@ -261,6 +262,17 @@ class AssembleRows:
             for first, last in _cuts(queries[start:stop], group_rows):
                 group = whole.slice(first, last - first)
                 yield group if self.layout == "pairs" else _nested(group, queries[start + first : start + last])
+
+
+def _of_several_types(tables: Sequence[pa.Table]) -> InputError:
+    """That a column of tables has no type in common."""
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    columns = ((name, [table.select([name]) for table in tables if name in table.column_names]) for name in names)
+    name = next(name for name, tables in columns if unified_schema(tables) is None)
+    return InputError(
+        f"prepare.run: the column {name!r} has values of several types. Write it with one type, or leave it out of "
+        "input.columns.passthrough."
+    )
 
 
 def _cuts(queries: LongArray, limit: int) -> Iterator[tuple[int, int]]:

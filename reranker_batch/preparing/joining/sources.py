@@ -135,7 +135,7 @@ class TextTable:
             _refuse_absent(raw, self.text)
             rows = np.arange(len(raw.table), dtype=np.int64)
             ids = ids_of(column_at(raw.table, self.id), raw, rows, self.id)
-            texts = joined([column_at(raw.table, path) for path in self.text])
+            texts = joined([texts_of(column_at(raw.table, path), raw, path, self.kind) for path in self.text])
             place = [pa.array(np.full(len(rows), number, np.int32)), pa.array(raw.numbers)]
             yield pa.table([ids, texts, *place], schema=TEXT_SCHEMA)
 
@@ -174,16 +174,36 @@ def _refuse_absent(raw: RawRows, paths: Sequence[str]) -> None:
 
 def ids_of(values: pa.Array, raw: RawRows, rows: LongArray, name: str) -> pa.Array:
     """Ids as strings. Raises InputError for one that is null, which nothing can be joined with."""
-    ids = id_strings(values)
-    if ids.null_count:
-        row = int(rows[pc.index(ids.is_null(), True).as_py()])
-        raise InputError(f"{raw.place(row)}: {name!r} is null, but it is the id that rows are joined by.")
-    return ids
+    if values.null_count:
+        row = int(rows[pc.index(values.is_null(), True).as_py()])
+        raise InputError(
+            f"{raw.place(row)}: {name!r} is null, but it is the id that rows are joined by. Give it a value, or leave "
+            "the row out."
+        )
+    if pa.types.is_nested(values.type) and len(values):
+        raise InputError(f"{raw.place(int(rows[0]))}: {name!r} is {_kind(values)}. An id is text or a whole number.")
+    return id_strings(values)
 
 
-def joined(columns: list[pa.Array]) -> pa.Array:
+def texts_of(values: pa.Array, raw: RawRows, name: str, kind: str) -> pa.Array:
+    """Values as texts. Raises InputError for lists and objects."""
+    if not pa.types.is_nested(values.type):
+        return pc.cast(values, options=pc.CastOptions(pa.large_string(), allow_invalid_utf8=True))
+    if values.null_count == len(values):
+        return pa.nulls(len(values), pa.large_string())
+    row = pc.index(values.is_valid(), True).as_py()
+    raise InputError(
+        f"{raw.place(row)}: {name!r} is {_kind(values)}, a text is expected. Name another column, or a field by its "
+        f"path, in prepare.{kind}.text."
+    )
+
+
+def _kind(values: pa.Array) -> str:
+    return "a list" if is_list_like(values.type) else "an object"
+
+
+def joined(texts: list[pa.Array]) -> pa.Array:
     """The text of each row; of several columns joined by a space."""
-    texts = [column.cast(pa.large_string()) for column in columns]
     return texts[0] if len(texts) == 1 else joined_texts(texts, " ")
 
 

@@ -33,8 +33,8 @@ _TEXTS: tuple[str, ...] = (
 _TEXTS += ("segment", "chunk", "chunktext", "abstract", "answer", "positive", "sentence2", "product")
 _QUERY_IDS = ("queryid", "qid", "qno", "questionid", "topicid", "searchid", "id")
 _DOCUMENT_IDS: tuple[str, ...] = (
-    "docid",
     "docno",
+    "docid",
     "did",
     "documentid",
     "pid",
@@ -94,11 +94,14 @@ def _can_be(each: ColumnMap, schema: pa.Schema, name: str) -> bool:
 def _nested(schema: pa.Schema) -> ColumnMap | None:
     lists = [each for each in schema if is_list_like(each.type)]
     query = _pick(_texts(schema), _QUERIES)
+    query_id = _pick(_ids(schema), _QUERY_IDS)
+    if query is not None and not lists:
+        return _object_of_lists(schema, {"query": query, "query_id": query_id})
     column = next((each for each in lists if candidate_struct(each.type) is not None), None)
     column = column or next((each for each in lists if _plain(each.name) in _LISTS and _is_texts(each.type)), None)
     if query is None or column is None:
         return None
-    columns: dict[str, Any] = {"query": query, "query_id": _pick(_ids(schema), _QUERY_IDS), "candidates": column.name}
+    columns: dict[str, Any] = {"query": query, "query_id": query_id, "candidates": column.name}
     struct = candidate_struct(column.type)
     if struct is None:
         return ColumnMap("nested", ColumnsConfig.model_validate({**columns, "doc_id": None}))
@@ -106,10 +109,40 @@ def _nested(schema: pa.Schema) -> ColumnMap | None:
     if document is None:
         return None
     texts = {document} if isinstance(document, str) else set(document)
-    alike = [each.name for each in lists if texts <= _field_names(each)]
+    alike = [each.name for each in lists if texts <= _field_names(each) or _is_empty_twin(each, column.name)]
     columns["candidates"] = alike if len(alike) > 1 else column.name
     columns |= {"document": document, "doc_id": _pick(_ids(pa.schema([*struct])), _DOCUMENT_IDS)}
     return ColumnMap("nested", ColumnsConfig.model_validate(columns))
+
+
+def _object_of_lists(schema: pa.Schema, columns: dict[str, Any]) -> ColumnMap | None:
+    """Candidates as `datasets` stores a sequence of objects: an object with a list for each of their fields."""
+    lists = [
+        (f"{each.name}.{inner.name}", inner.type.value_type)
+        for each in schema
+        if pa.types.is_struct(each.type)
+        for inner in each.type
+        if is_list_like(inner.type)
+    ]
+    texts = _pick([name for name, item in lists if is_text(item)], _TEXTS)
+    if texts is None:
+        return None
+    ids = _pick([name for name, item in lists if id_family(item) in ("string", "integer")], _DOCUMENT_IDS)
+    return ColumnMap("nested", ColumnsConfig.model_validate({**columns, "candidates": texts, "doc_id": ids}))
+
+
+def is_run(schema: pa.Schema) -> bool:
+    """Whether rows seem to have ids of queries and of documents, and no column that is called like a query."""
+    ids = [*_ids(schema), *(each.name for each in schema if is_list_like(each.type))]
+    plain = {_plain(name).removesuffix("s") for name in ids}
+    has_both = plain & {*_QUERY_IDS[:-1]} and plain & {*_DOCUMENT_IDS[:-1]}
+    return bool(has_both) and _pick(schema.names, _QUERIES) is None
+
+
+def _is_empty_twin(column: pa.Field, name: str) -> bool:
+    """Whether a list that is empty in the sample is called like another, as `negative_ctxs` like `positive_ctxs`."""
+    is_alike = column.name.rpartition("_")[2] == name.rpartition("_")[2] and "_" in name
+    return is_alike and is_list_like(column.type) and pa.types.is_null(column.type.value_type)
 
 
 def _field_names(column: pa.Field) -> set[str]:

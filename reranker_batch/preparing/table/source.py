@@ -13,7 +13,7 @@ from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.table.adaption import Adaption, Resolver, shown_columns
 from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
-from reranker_batch.preparing.table.guessing import Guess, guesses
+from reranker_batch.preparing.table.guessing import Guess, guesses, is_run
 from reranker_batch.preparing.table.watching import Watch
 from reranker_batch.storage.files.filesystem import is_builtin
 from reranker_batch.storage.input.listing import list_input, shown_left_out
@@ -25,6 +25,11 @@ from reranker_batch.storage.tables.table_files import TableFiles, open_table
 _OPEN_FORMS = ("jsonl", "json")
 _TEXT_FORMS = ("csv", "tsv", "trec")
 _TOP1000 = "msmarco-top1000"
+_BY_HAND = " Write a config by hand: input.columns names the columns."
+_BY_REFERENCE = (
+    " Rows that have ids alone are a run: name it in prepare.run, and the tables with the texts in prepare.queries and "
+    "prepare.corpus."
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,10 @@ def _look(config: InputConfig, files: TableFiles) -> Look:
 
 
 def _without_rows(config: InputConfig, files: TableFiles) -> InputError:
-    return InputError(f"{config.path} has no rows: {files.files[0].path} is empty. Check input.path.")
+    first = files.files[0]
+    is_header = files.has_header and first.size_bytes > 0
+    seen = "has nothing below its first line, which names the columns" if is_header else "is empty"
+    return InputError(f"{config.path} has no rows: {first.path} {seen}. Check input.path.")
 
 
 def _seen(config: InputConfig, files: TableFiles) -> pa.Schema:
@@ -232,7 +240,7 @@ def recognise(place: str) -> Recognised:
     if not likely:
         raise InputError(
             f"{place} has the columns {shown_columns(seen)}, and none of them tells by its name that it is a query "
-            "and its documents. Write a config by hand: input.columns names the columns."
+            f"and its documents.{_BY_REFERENCE if is_run(seen) else _BY_HAND}"
         )
     ids = likely_ids(config.columns) if files.form in _OPEN_FORMS else ()
     first = next(read_piece(files, pieces(files)[0], None, ids), None)
@@ -272,7 +280,7 @@ def _refused(config: InputConfig, files: TableFiles, seen: pa.Schema, error: Inp
 def _meant(files: TableFiles, seen: pa.Schema, columns: ColumnsConfig) -> str:
     likely = guesses(seen, columns, _name(files))
     if not likely:
-        return ""
+        return _BY_REFERENCE if is_run(seen) else ""
     count: Literal["This", "One of these"] = "This" if len(likely) == 1 else "One of these"
     return f" {count} may be meant:\n" + "\n".join(guess.shown() for guess in likely)
 

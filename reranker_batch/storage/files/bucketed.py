@@ -47,7 +47,9 @@ class BucketWriter:
         self._waiting_bytes = 0
 
     def add(self, table: pa.Table, buckets: LongArray) -> None:
-        """Add rows; those of a bucket keep their order."""
+        """Add rows; those of a bucket keep their order. Tables may have different columns."""
+        if self._waiting and table.schema != self._waiting[0][0].schema:
+            self._flush()
         self._waiting.append((table, buckets))
         self._waiting_bytes += table.nbytes
         if self._waiting_bytes >= self._flush_bytes:

@@ -25,6 +25,7 @@ from reranker_batch.storage.input.table_formats import (
     refuse_tables_in,
     table_kind,
 )
+from reranker_batch.storage.input.unread import unread
 from reranker_batch.uris import BUILTIN, is_uri, split_options
 
 OTHER_SUFFIXES = (
@@ -213,7 +214,8 @@ def _data_below(filesystem: fs.FileSystem, folder: str, data: DataFiles) -> Tree
         is_data = list(pool.map(lambda entry: _begins_like_data(filesystem, entry.path, data), unsure))
     sure += [entry for entry, is_right in zip(unsure, is_data, strict=True) if is_right]
     others = [entry for entry, is_right in zip(unsure, is_data, strict=True) if not is_right]
-    return Tree(sure, left_out | {entry.path: f"does not begin like {data.shown}" for entry in others})
+    reasons = {entry.path: unread(entry.path) or f"does not begin like {data.shown}" for entry in others}
+    return Tree(sure, left_out | reasons)
 
 
 def _hidden(entry: Entry, name: str, folder: str, data: DataFiles) -> dict[str, str]:
@@ -232,7 +234,7 @@ def _reason_to_leave_out(entry: Entry, data: DataFiles) -> str | None:
     if data.is_named(entry.path):
         return None
     if entry.path.lower().endswith(data.others):
-        return f"no {data.shown} by its name"
+        return unread(entry.path) or f"no {data.shown} by its name"
     if entry.size_bytes == 0:
         return "empty"
     return None

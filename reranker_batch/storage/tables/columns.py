@@ -8,9 +8,16 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from reranker_batch.errors import InputError
+from reranker_batch.storage.tables.forms import Form
 from reranker_batch.storage.tables.lines import Lines
 
 _SHOWN_COLUMNS = 20
+_SEPARATORS: Mapping[Form, tuple[str, Mapping[str, str]]] = {
+    "csv": ("commas", {"\t": "tabs", ";": "semicolons", "|": "bars"}),
+    "tsv": ("tabs", {",": "commas", ";": "semicolons", "|": "bars"}),
+}
+"""What columns stand between, and what may be meant where there is only one."""
+_NAMED = {"tabs": "tsv", "commas": "csv"}
 
 
 def table_of(columns: Mapping[str, pa.Array], num_rows: int) -> pa.Table:
@@ -44,8 +51,10 @@ def text_columns(lines: Lines, first: Sequence[str]) -> TextColumns:
     """The columns of a file according to its first line, which names them if the file has a header.
 
     Raises:
-        InputError: A name stands twice, is not valid UTF-8, or tells that lines do not end with newlines.
+        InputError: Columns stand between other characters; a name stands twice, is not valid UTF-8, or tells that lines
+            do not end with newlines.
     """
+    _refuse_other_separator(lines, first)
     if not lines.files.has_header:
         return TextColumns(lines, tuple(str(number) for number in range(len(first))))
     if wrong := [name for name in first if "\0" in name or "\r" in name]:
@@ -54,10 +63,27 @@ def text_columns(lines: Lines, first: Sequence[str]) -> TextColumns:
             "UTF-8, with newlines at the ends of its lines."
         )
     if twice := [name for name in first if first.count(name) > 1]:
-        raise InputError(f"Column name {twice[0]!r} stands twice in the header of {lines.file}. Rename one.")
+        raise InputError(
+            f"Column name {twice[0]!r} stands twice in the header of {lines.file}. Rename one; if its first line is no "
+            "header, name columns by their places, such as input.columns.query: 2."
+        )
     if wrong := [name for name in first if not _is_unicode(name)]:
         raise InputError(f"Column name {wrong[0]!r} in the header of {lines.file} is not valid UTF-8. Rename it.")
     return TextColumns(lines, tuple(first))
+
+
+def _refuse_other_separator(lines: Lines, first: Sequence[str]) -> None:
+    """Raises InputError for one column that seems to be several."""
+    form = lines.files.form
+    if len(first) != 1 or form not in _SEPARATORS:
+        return
+    own, others = _SEPARATORS[form]
+    if seen := next((name for mark, name in others.items() if mark in first[0]), None):
+        advice = f", or name it .{_NAMED[seen]}" if seen in _NAMED else ""
+        raise InputError(
+            f"The first line of {lines.file} is one column, and has {seen}. Columns of {form.upper()} stand between "
+            f"{own}. Write the file so{advice}."
+        )
 
 
 def _is_unicode(name: str) -> bool:

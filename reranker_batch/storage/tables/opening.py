@@ -13,11 +13,12 @@ from pyarrow import fs
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError, first_line
 from reranker_batch.storage.files.retrying import retried
-from reranker_batch.storage.tables.forms import Compression
+from reranker_batch.storage.tables.forms import PACKED_SUFFIXES, Compression, compression_by_head
 from reranker_batch.storage.tables.pieces import Piece
 from reranker_batch.storage.tables.table_files import TableFiles
 
 _READ_BYTES = 4 << 20
+_BEGIN_BYTES = 1 << 16
 
 
 class ByteSource(Protocol):
@@ -40,12 +41,18 @@ def open_bytes(files: TableFiles, piece: Piece, start: int = 0) -> Iterator[Byte
     filesystem, path = files.place(piece.file_index)
     try:
         _refuse_changes(filesystem, path, file.path, piece.identity)
-        with filesystem.open_input_file(path) as source, _unpacked(_Steady(source, start), file.compression) as content:
-            yield content
+        with filesystem.open_input_file(path) as source:
+            steady = _Steady(source, start)
+            if start == 0 and file.compression == "none":
+                _refuse_packed(steady.begin(), file.path)
+            with _unpacked(steady, file.compression) as content:
+                yield content
     except (OSError, pa.ArrowException) as error:
         _refuse_changes(filesystem, path, file.path, piece.identity)
-        packed = "" if file.compression == "none" else f" as {file.compression}"
-        raise InputError(f"{file.path} cannot be read{packed}: {first_line(error)}.") from error
+        packed, remedy = (
+            ("", "") if file.compression == "none" else (f" as {file.compression}", " Pack or copy it again.")
+        )
+        raise InputError(f"{file.path} cannot be read{packed}: {first_line(error)}.{remedy}") from error
     except InputError:
         _refuse_changes(filesystem, path, file.path, piece.identity)
         raise
@@ -69,6 +76,12 @@ class _Steady(io.RawIOBase):
         size: int = self._file.size()
         return size
 
+    def begin(self) -> bytes:
+        """The first bytes, which stay."""
+        data = self.read(_BEGIN_BYTES)
+        self._passed -= len(data)
+        return data
+
     def read(self, size: int = -1) -> bytes:
         """Fewer bytes than asked for only where some are at hand, or at the end."""
         if self._passed == len(self._ahead):
@@ -80,6 +93,12 @@ class _Steady(io.RawIOBase):
         data = self._ahead[self._passed : self._passed + size]
         self._passed += len(data)
         return data
+
+
+def _refuse_packed(begin: bytes, name: str) -> None:
+    if (packed := compression_by_head(begin)) != "none":
+        suffix = next(suffix for suffix, known in PACKED_SUFFIXES.items() if known == packed)
+        raise InputError(f"{name} is packed by {packed}. Give its name the suffix {suffix}, or unpack it.")
 
 
 @contextmanager

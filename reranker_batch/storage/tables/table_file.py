@@ -11,6 +11,7 @@ from reranker_batch.storage.files.filesystem import join, resolve
 from reranker_batch.storage.files.retrying import retried
 from reranker_batch.storage.input.footers import read_footer
 from reranker_batch.storage.input.listing import ListedFile
+from reranker_batch.storage.input.unread import unread
 from reranker_batch.storage.tables.forms import BOM, FORMS, Compression, Form, form_by_head, form_by_name, json_form
 from reranker_batch.storage.tables.heads import Head, read_head, without_bom
 
@@ -48,6 +49,8 @@ def table_file(root: str, listed: ListedFile, form: AskedForm, key: str) -> Tabl
             if chosen is None and head.is_all and not head.content.strip():
                 raise InputError(f"{listed.path} is empty. Check {key}.")
     if chosen is None:
+        if what := unread(listed.path):
+            raise InputError(f"{listed.path} is {what}. Check {key}.")
         raise InputError(
             f"{listed.path} is of no known form by its name and by how it begins. Known forms: {', '.join(FORMS)}. "
             f"Give the file a suffix such as .tsv, or check {key}."

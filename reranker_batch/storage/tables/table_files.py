@@ -20,6 +20,7 @@ from reranker_batch.storage.input.listing import (
     shown_left_out,
 )
 from reranker_batch.storage.input.partitions import Partitions, partitions_of
+from reranker_batch.storage.input.unread import is_unread_table
 from reranker_batch.storage.tables.forms import FORMS, PACKED_SUFFIXES, Form, form_by_head, suffixes_of
 from reranker_batch.storage.tables.heads import read_head
 from reranker_batch.storage.tables.table_file import AskedForm, TableFile, of_one_form, refuse_bad, table_file
@@ -91,6 +92,8 @@ def open_table(
     files, left_out = of_one_form(listing.root, [file for file in opened if isinstance(file, TableFile)])
     _refuse_mixed(files, place, key, skipped)
     only = files[0].form
+    if only != "parquet":
+        _refuse_unread(listing.left_out, place, key)
     has_names = has_header and only in ("csv", "tsv")
     left_out = {**listing.left_out, **left_out}
     return TableFiles(listing.root, tuple(files), only, has_names, left_out, skipped, listing.has_partitions)
@@ -118,6 +121,13 @@ def _refuse_mixed(files: Collection[TableFile], place: str, key: str, skipped: M
     if len(forms) > 1:
         shown = ", ".join(f"{path} is {name}" for name, path in sorted(forms.items()))
         raise InputError(f"{place} holds files of several forms: {shown}. Give files of one form: check {key}.")
+
+
+def _refuse_unread(left_out: Mapping[str, str], place: str, key: str) -> None:
+    """Raises InputError where rows would be left out that lie in files next to those that are read."""
+    for path, reason in left_out.items():
+        if is_unread_table(path):
+            raise InputError(f"{place} holds {path}, {reason}. Or move it elsewhere: check {key}.")
 
 
 def data_files(form: AskedForm) -> DataFiles:
