@@ -293,6 +293,11 @@ REFUSED = [
         QWEN3,
         "adapter for another",
     ),
+    Refused(
+        MINILM.but("weights in a file of another name", config={"transformers_weights": "other.safetensors"}),
+        "'other.safetensors' in config.json.*model.safetensors, and remove",
+        MINILM,
+    ),
     Refused(MINILM.but("weights not pulled", files={WEIGHTS: LFS}), "Git LFS pointer", MINILM),
     Refused(MINILM.but("positions of BERT's variants", config=POSITIONS), "relative_key_query", MINILM),
     Refused(
@@ -374,7 +379,7 @@ REFUSED = [
         NEMOTRON,
     ),
     # Damaged settings.
-    Refused(MINILM.but("no model_type", config={"model_type": None}), "names no model_type", MINILM),
+    Refused(MINILM.but("no model_type", config={"model_type": None}), "has no model_type.*add", MINILM),
     Refused(
         MINILM.but("a maximum in quotes", tokenizer_config={"model_max_length": "512"}),
         "'512' as model_max_length, which is no number",

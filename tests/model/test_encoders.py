@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from tiny_encoders import ENCODERS, save_encoder
-from tiny_models import save_model
+from tiny_models import save_model, save_tokenizer
 
 from reranker_batch.core.pairs import FloatArray, encode_text_pairs
 from reranker_batch.errors import ModelError
@@ -63,6 +63,20 @@ def test_logits_equal_plain_transformers_one_pair_at_a_time(name: str, tmp_path:
         folder = save_encoder(name, tmp_path)
     assert resolve_model(str(folder)).folder == folder
     assert require_exact(folder, pairs).startswith(ENCODERS[name][2])
+
+
+def test_positions_of_roberta_are_counted_as_transformers_does_where_the_padding_is_a_word(
+    tmp_path: Path, pairs: Pairs
+) -> None:
+    word = "カ"
+    padding = save_tokenizer("xlm-roberta", tmp_path).convert_tokens_to_ids(word)
+    assert isinstance(padding, int)
+    with quiet_loading():
+        folder = save_model(
+            "xlm-roberta", tmp_path / "model", pad_token_id=padding, max_position_embeddings=66 + padding
+        )
+    with_word = [(f"{word} {query}", f"{document[:8]} {word}") for query, document in pairs[:9]]
+    assert require_exact(folder, [*with_word, *pairs]).startswith("packed")
 
 
 def test_a_model_that_padding_does_not_change_is_padded(tmp_path: Path, pairs: Pairs) -> None:

@@ -1,4 +1,4 @@
-"""Golden values of published models, from recipes.md. Skipped where no hub answers."""
+"""Values that vendors and other projects' tests publish of models. Skipped where no hub answers."""
 
 from __future__ import annotations
 

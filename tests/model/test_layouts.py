@@ -226,8 +226,20 @@ def test_logits_of_the_module_layout_equal_sentence_transformers(tmp_path: Path,
         assert abs(score_pairs(start_scorer(folder, recipe=CROSS_ENCODER), load(folder), PAIRS) - theirs).max() > 1e-3
 
 
+def test_lower_case_is_that_of_sentence_transformers_where_it_takes_the_weights_alone(tmp_path: Path) -> None:
+    """It reads modules of a CrossEncoder, and of a model of another kind, which is what no model_type means, none."""
+    folder = save_model("modernbert", tmp_path)
+    in_modules(folder, do_lower_case=True)
+    with quiet_loading():
+        peer = CrossEncoder(str(folder), device="cpu")
+    theirs = peer.predict(PAIRS, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    ours = score_pairs(start_scorer(folder, recipe=CROSS_ENCODER), load(folder), PAIRS)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
 def test_lower_case_changes_nothing_for_a_tokenizer_that_does_it_already(bert: Path) -> None:
     before = as_tokens(encode_text_pairs(load(bert), PAIRS).inputs).ids.values
+    (bert / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder"}))
     in_modules(bert, do_lower_case=True)
     assert as_tokens(encode_text_pairs(load(bert), PAIRS).inputs).ids.values.tolist() == before.tolist()
 

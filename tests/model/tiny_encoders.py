@@ -65,6 +65,7 @@ def deberta() -> transformers.PreTrainedTokenizerBase:
 ENCODERS: dict[str, tuple[Callable[[], transformers.PreTrainedTokenizerBase], dict[str, Any], str]] = {
     "albert": (albert, _SIZES | {"embedding_size": 16}, "padded"),
     "big_bird": (big_bird, _SIZES | {"attention_type": "original_full"}, "padded"),
+    "camembert": (roberta, _ROBERTA, "packed"),
     "convbert": (wordpiece, _SIZES | {"embedding_size": 16}, "one length at a time"),
     "data2vec-text": (roberta, _ROBERTA, "packed"),
     "deberta": (
@@ -89,6 +90,7 @@ ENCODERS: dict[str, tuple[Callable[[], transformers.PreTrainedTokenizerBase], di
         | {"embedding_size": 16, "intra_bottleneck_size": 16, "num_feedforward_networks": 1, "num_hidden_layers": 2},
         "one length at a time",
     ),
+    "mpnet": (roberta, _ROBERTA, "padded"),
     "nomic_bert": (wordpiece, _SIZES, "packed"),
     "rembert": (rembert, _SIZES | {"input_embedding_size": 16, "output_embedding_size": 16}, "padded"),
     "roberta-prelayernorm": (roberta, _ROBERTA, "packed"),

@@ -123,12 +123,17 @@ def module_settings(folder: Path) -> ModuleSettings:
     return ModuleSettings(
         source=path,
         max_tokens=min((_whole(path, limit) for limit in limits if limit is not None), default=None),
-        is_lower_cased=bool(settings.get("do_lower_case")),
+        is_lower_cased=bool(settings.get("do_lower_case")) and _is_cross_encoder(folder),
         chat_template=_text(path, templating, "chat_template"),
         message_format=_text(path, _message(path, settings), "format"),
         template_options={k: v for k, v in templating.items() if k not in ("chat_template", "restore_suffix")},
         states=_states(path, settings),
     )
+
+
+def _is_cross_encoder(folder: Path) -> bool:
+    """Whether sentence-transformers would load the saved modules; else it takes the weights alone."""
+    return read_optional_object(folder / _SETTINGS).get("model_type") == "CrossEncoder"
 
 
 def _states(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.packing import pack_tokens
-from reranker_batch.core.ragged import LongArray, positions_of
+from reranker_batch.core.ragged import LongArray, Ragged, positions_of
 from reranker_batch.errors import ModelError
 from reranker_batch.model.forward.kernels import SequenceBounds, VarlenKernel
 from reranker_batch.model.forward.padded import send, takes_token_types
@@ -164,7 +164,8 @@ class PackedForward:
         packed = inputs.ids.take(rows)
         own_pair = _OwnPair(SequenceBounds(packed.lengths, self._device), self.kernel)
         place = positions_of(np.zeros(len(rows), dtype=np.int64), packed.lengths)
-        arrays = {"input_ids": packed.values.astype(np.int64), "position_ids": place + self._first_position}
+        positions = _positions(packed, place, self._first_position)
+        arrays = {"input_ids": packed.values.astype(np.int64), "position_ids": positions}
         if self._takes_types:
             first = np.repeat(inputs.first_type_tokens[rows], packed.lengths)
             arrays["token_type_ids"] = (place >= first).astype(np.int64)
@@ -219,6 +220,20 @@ def _layers(model: PreTrainedModel) -> nn.ModuleList:
     if len(lists) != 1:
         raise ModelError(f"{type(model).__name__} has {len(lists)} lists of {count} layers, one was expected.")
     return lists[0]
+
+
+def _positions(packed: Ragged, place: LongArray, first: int) -> LongArray:
+    """Positions of the tokens, whose places in their pairs are `place`.
+
+    RoBERTa counts ids that are not the padding's, which a text may have too if config.json names an ordinary token.
+    """
+    is_padding = packed.values == first - 1
+    if not is_padding.any():
+        return place + first
+    counted = np.concatenate([[0], np.cumsum(~is_padding)])
+    own = counted[1:] - np.repeat(counted[packed.offsets[:-1]], packed.lengths)
+    positions: LongArray = np.where(is_padding, 0, own) + first - 1
+    return positions
 
 
 def _first_position(model: PreTrainedModel) -> int:

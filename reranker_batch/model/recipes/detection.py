@@ -263,7 +263,9 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
 def _unknown_family(folder: Path, config: Mapping[str, Any]) -> str:
     known = "; ".join(f"{recipe.name} ({_served(recipe)})" for recipe in RECIPES.values())
     if not config.get("model_type"):
-        reason = "Its config.json names no model_type, so that its class is unknown: copy it again from the source."
+        reason = (
+            'Its config.json has no model_type. If its source has none either, add "model_type": "bert" for a BERT.'
+        )
     elif known_reason := reason_of_class(_architectures(config)):
         reason = known_reason
     elif is_causal(config):

@@ -38,8 +38,14 @@ def positive_label(config: Mapping[str, Any], asked: int | str | None, *, seen: 
             f"one: {_listed(names)}. Use a model trained with num_labels=1."
         )
     chosen = [index for index, name in names.items() if asked == (index if isinstance(asked, int) else name)]
-    if len(chosen) == 1:
+    stated = (config.get("label2id") or {}).get(asked, chosen[0] if chosen else None)
+    if len(chosen) == 1 and str(stated) == str(chosen[0]):
         return chosen[0]
+    if len(chosen) == 1:
+        raise ModelError(
+            f"{_KEY}={asked!r} is label {chosen[0]} by id2label in config.json, and label {stated} by label2id "
+            f"({seen}). Set {_KEY} to the index."
+        )
     problem = "which of them is relevance is unknown" if asked is None else f"{_KEY}={asked!r} names none, or both"
     raise ModelError(
         f"The model has 2 labels ({seen}): {_listed(names)}, and {problem}. Set {_KEY} to the index or the name of the "

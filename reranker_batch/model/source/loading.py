@@ -117,6 +117,7 @@ def _load(
         "output_loading_info": True,
         "use_safetensors": True,
         "ignore_mismatched_sizes": True,  # so that they are named in a message
+        "adapter_kwargs": {"subfolder": "adapters-are-not-loaded"},  # with peft, transformers looks for one
     }
     if "converted_from" in settings:
         config = _plainly_run(AutoConfig.for_model(**settings))

@@ -140,6 +140,12 @@ def require_plain_weights(config: Mapping[str, Any], *, name: str) -> None:
             "kernels give other scores. Name the model that it was made from, in float32, bfloat16 or float16."
         )
     require_learned_positions(config, name=name)
+    elsewhere = config.get("transformers_weights")
+    if elsewhere not in (None, "model.safetensors"):
+        raise ModelError(
+            f"Model {name} names another file with its weights (transformers_weights={str(elsewhere)[:100]!r} in "
+            "config.json), which is not read. Give that file the name model.safetensors, and remove the setting."
+        )
     if config.get("model_type") == "big_bird" and config.get("attention_type", "block_sparse") != "original_full":
         raise ModelError(
             f"Model {name} attends in sparse blocks (attention_type in config.json), and transformers leaves that for "
