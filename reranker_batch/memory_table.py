@@ -17,7 +17,7 @@ from reranker_batch.core.units import WorkUnit
 from reranker_batch.errors import InputError, RowError
 from reranker_batch.pipeline import FinishedUnit, ResultSettings
 from reranker_batch.preparing.table.adapter import RowPlaces, adapt
-from reranker_batch.preparing.table.adaption import Resolver
+from reranker_batch.preparing.table.adaption import Resolver, refuse_taken
 from reranker_batch.reranker import Reranker, memory_unit
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.input.layout import layout_of
@@ -99,6 +99,7 @@ class TableSettings:
         """The table itself, or what paths, joined texts and several lists of it come to."""
         if not _has_paths(self.config.columns, table.schema):
             return plain_reading(self.config), table
+        refuse_taken(self.config.columns)
         adaption = Resolver(table.schema, self.config.columns, self.name).adaption(self.config.layout)
         rows = _canonical(table, set(adaption.wanted))
         prepared = adapt(rows, adaption, RowPlaces(self.name, np.arange(len(table), dtype=np.int64)))

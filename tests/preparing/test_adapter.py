@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reranker_batch.config import ColumnsConfig
 from reranker_batch.errors import ConfigError, InputError
 from reranker_batch.preparing.table.adapter import RowPlaces, adapt, joined_texts
-from reranker_batch.preparing.table.adaption import Adaption, Resolver, find, shown_columns
+from reranker_batch.preparing.table.adaption import Adaption, Resolver, find, refuse_taken, shown_columns
 from reranker_batch.storage.tables.json_columns import json_table
 
 
@@ -204,8 +204,8 @@ def test_a_passthrough_that_two_columns_have_is_refused() -> None:
     table = json_table([{"query": "q", "n": 1, "candidates": [{"text": "x", "n": 1}]}], ())
     with pytest.raises(InputError, match="'n' is a column and a field of the candidates"):
         resolved(table, passthrough=["n"])
-    with pytest.raises(ConfigError, match="candidates is the name of a column that prepared input has itself"):
-        resolved(table, passthrough=["candidates"])
+    with pytest.raises(ConfigError, match="candidates is the name of a column that the converted table has itself"):
+        refuse_taken(ColumnsConfig(passthrough=["candidates"]))
 
 
 def test_values_that_are_not_what_the_first_were_are_named() -> None:

@@ -59,6 +59,11 @@ def test_no_text_of_the_table_stands_in_the_config(tmp_path: Path, name: str) ->
     assert all(line.isprintable() and len(line) < 300 for line in text.split("\n"))
 
 
+def test_a_guess_is_not_repeated_as_another(tmp_path: Path) -> None:
+    table = pa.table({"query_id": ["q"], "query": ["a"], "doc_id": ["d"], "text": ["x"]})
+    assert "It may also be" not in first_config(str(write(table, tmp_path / "in.parquet")))
+
+
 def test_what_was_seen_and_guessed_stands_in_comments(tmp_path: Path) -> None:
     text = first_config(str(LAYOUTS["tevatron"].write(tmp_path / "in")))
     for line in (

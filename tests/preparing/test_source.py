@@ -143,6 +143,17 @@ def test_parquet_that_needs_nothing_is_read_as_it_is(tmp_path: Path) -> None:
     assert [pair[3] for pair in pairs_of(deeper)] == ["y"]
 
 
+def test_all_candidates_pass_through_only_where_the_table_is_read_as_it_is(tmp_path: Path) -> None:
+    candidates = [{"text": "x", "bm25": 1.5, "doc": {"contents": "y"}}]
+    pq.write_table(pa.table({"query": ["q"], "candidates": [candidates]}), tmp_path / "in.parquet")
+    config = job(tmp_path / "in.parquet", tmp_path / "out", columns={"passthrough": ["candidates"]})
+    plan = plan_input(ready_input(config, look_at_input(config)), unit_pairs="auto")
+    assert plan.source.read(plan.units[0]).queries["candidates"].to_pylist() == [candidates]
+    columns = {"passthrough": ["candidates"], "document": "doc.contents"}
+    with pytest.raises(ConfigError, match="candidates is the name of a column that the converted table has itself"):
+        look_at_input(job(tmp_path / "in.parquet", tmp_path / "out", columns=columns))
+
+
 def test_parquet_beside_files_of_other_forms_is_read_as_before(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query": ["q"], "candidates": [["x"]]}), tmp_path / "in.parquet")
     lines(tmp_path / "notes.csv", "a,b", "1,2")

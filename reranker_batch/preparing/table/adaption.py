@@ -21,6 +21,20 @@ _TAKEN = {"query", "candidates"}
 """Names of prepared columns that a passthrough column could have and may not."""
 
 
+def refuse_taken(columns: ColumnsConfig) -> None:
+    """Refuse passthrough columns whose names a converted table needs itself. A table that is read as it is has no such.
+
+    Raises:
+        ConfigError: Names them.
+    """
+    own = {"query"} if columns.query == "query" else set()
+    if taken := sorted((_TAKEN - own) & set(columns.passthrough)):
+        raise ConfigError(
+            f"{COLUMNS_KEY}passthrough: {', '.join(taken)} is the name of a column that the converted table has "
+            "itself. Rename it in the input."
+        )
+
+
 @dataclass(frozen=True)
 class CandidateList:
     """A column with candidates: a list of structs or of texts, or a text."""
@@ -104,14 +118,8 @@ class Resolver:
     is_open: bool = False
 
     def adaption(self, layout: str) -> Adaption:
-        """Raises InputError where a column is missing or cannot be what it should, ConfigError for a wrong name."""
+        """Raises InputError where a column is missing or cannot be what it should."""
         FileSchema.of(self.schema, self.name)
-        own = {"query"} if self.config.query == "query" else set()
-        if taken := sorted((_TAKEN - own) & set(self.config.passthrough)):
-            raise ConfigError(
-                f"{COLUMNS_KEY}passthrough: {', '.join(taken)} is the name of a column that prepared input has itself. "
-                "Rename it in the input."
-            )
         return self._pairs() if layout == "pairs" else self._nested()
 
     def _pairs(self) -> Adaption:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from reranker_batch.config import ColumnsConfig, InputConfig, JobConfig
 from reranker_batch.errors import ConfigError, InputError
-from reranker_batch.preparing.table.adaption import Adaption, Resolver, shown_columns
+from reranker_batch.preparing.table.adaption import Adaption, Resolver, refuse_taken, shown_columns
 from reranker_batch.preparing.table.formats import FORMATS, ColumnMap, fitting, likely_ids, map_of
 from reranker_batch.preparing.table.guessing import Guess, guesses, is_run
 from reranker_batch.preparing.table.watching import Watch
@@ -176,6 +176,7 @@ def _with_adaption(
     adapted = config.model_copy(update={"layout": columns.layout, "columns": columns.columns, "format": "auto"})
     if files.form == "parquet" and adaption.is_plain:
         return Look(adapted, notes=notes)
+    refuse_taken(columns.columns)
     notes += tuple(f"Skipped, as input.skip_bad_files says: {problem}" for problem in files.skipped.values())
     if files.left_out:
         notes += (f"Of {files.root} these were left out: {shown_left_out(files.left_out)}.",)
@@ -236,7 +237,9 @@ def recognise(place: str) -> Recognised:
     if _is_top1000(files, seen):
         files = open_table(place, has_header=False)
         seen = _seen(config, files)
-    likely = [*_default_guesses(files, seen), *guesses(seen, config.columns, _name(files))]
+    defaults = list(_default_guesses(files, seen))
+    named = [guess.columns for guess in defaults]
+    likely = [*defaults, *(one for one in guesses(seen, config.columns, _name(files)) if one.columns not in named)]
     if not likely:
         raise InputError(
             f"{place} has the columns {shown_columns(seen)}, and none of them tells by its name that it is a query "
@@ -311,5 +314,6 @@ def pairs_source(config: InputConfig) -> Source:
             f"{config.path} has a row for each query, which needs no grouping. Name it in input.path, without "
             "prepare.run."
         )
+    refuse_taken(look.config.columns)
     files = _opened(look.config)
     return Source(files, _adaption(ColumnMap("pairs", look.config.columns), files, columns_seen(files)))
