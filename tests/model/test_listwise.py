@@ -52,7 +52,7 @@ def recipe_of(folder: Path, **options: Any) -> Recipe:
 def load(folder: Path, **settings: Any) -> tuple[ModelPairEncoder, ListwiseScorer]:
     recipe = recipe_of(folder, **{key: settings.pop(key) for key in ("instruct", "name") if key in settings})
     encoder = load_pair_encoder(folder, recipe=recipe)
-    scorer = load_scorer(folder, encoder, recipe=recipe, device="cpu", **{"dtype": "float32", **settings})
+    scorer = load_scorer(folder, encoder, recipe=recipe, **{"device": "cpu", "dtype": "float32", **settings})
     assert isinstance(scorer, ListwiseScorer)
     return encoder, scorer
 

@@ -178,6 +178,29 @@ def test_layers_with_a_window_see_the_last_tokens_of_their_own_span(lengths: lis
         torch.testing.assert_close(ours, theirs.transpose(1, 2), atol=1e-5, rtol=1e-5)
 
 
+def test_a_long_block_has_no_mask_that_grows_with_its_square() -> None:
+    start, length = np.array([3], dtype=np.int64), np.array([100_000], dtype=np.int64)
+    spans = Spans.alone(start, length)
+    [whole] = spans.blocks(CPU)
+    assert whole.mask is None
+    tiles = spans.windowed(1024, CPU)
+    assert sorted(place for tile in tiles for place in tile.at.tolist()) == list(range(3, 100_003))
+    assert {0 if tile.mask is None else tile.mask.numel() for tile in tiles} == {0, 2 << 20}
+    assert max(tile.queries.shape[0] for tile in tiles) <= 8
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 0.1)])
+def test_a_gpu_gives_the_same_scores(name: str, dtype: str, tolerance: float, tmp_path: Path) -> None:
+    folder = save_listwise(name, tmp_path)
+    encoder, scorer = load(folder)
+    inputs = encode(encoder, REQUESTS).inputs
+    on_gpu = load(folder, device="cuda", dtype=dtype)[1].score(inputs)
+    np.testing.assert_allclose(on_gpu.logits, scorer.score(inputs).logits, atol=tolerance)
+
+
 class SmallDevice:
     """Has memory for `capacity` tokens; the vectors of a block are its first id and the number of its mark."""
 

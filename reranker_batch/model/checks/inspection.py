@@ -123,8 +123,9 @@ def _input(encoder: ModelPairEncoder) -> list[tuple[str, str]]:
     inputs = encode_text_pairs(encoder, [_PAIR]).inputs
     ids = inputs.ids if isinstance(inputs, RequestInputs) else as_tokens(inputs).ids
     template = encoder.num_special_tokens
+    read = "request" if encoder.is_listwise else "pair"
     return [
-        ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
-        ("ids of a pair", " ".join(str(token_id) for token_id in ids[0])),
+        (f"tokens of a {read}", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
+        (f"ids of a {read}", " ".join(str(token_id) for token_id in ids[0])),
         *encoder.describe(inputs),
     ]

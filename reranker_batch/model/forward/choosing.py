@@ -32,6 +32,7 @@ from reranker_batch.model.source.heads import answer_weights
 
 logger = logging.getLogger(__name__)
 _ONE_LENGTH = "pairs of one length are computed at a time, which is slower:"
+_VECTORS, _COSINES = "Number {} of the trial vectors is", "Cosine {} of the trial is"
 _SHARED, _BLOCKS = "With shared prefixes", "With several blocks in a row"
 _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."
 
@@ -239,13 +240,19 @@ def require_plain_vectors(
     plain = forward.plain_vectors(trial)
     if model.dtype not in HALF:
         expected = Expected.exactly(scaled(plain))
-        _settle(model, device, lambda: expected.fault(scaled(packed_vectors(forward, trial))), _BLOCKS)
+        _settle(model, device, lambda: expected.fault(scaled(packed_vectors(forward, trial)), what=_VECTORS), _BLOCKS)
         return
     with in_float32(model.base_model):
         exact = forward.plain_vectors(trial)
-        _require_agreement(Expected.exactly(scaled(exact)).fault(scaled(packed_vectors(forward, trial))), _BLOCKS)
+        expected = Expected.exactly(scaled(exact))
+        _require_agreement(expected.fault(scaled(packed_vectors(forward, trial)), what=_VECTORS), _BLOCKS)
     wanted = Expected.in_half(block_cosines(trial, exact), block_cosines(trial, plain), model.dtype)
-    _settle(model, device, lambda: wanted.fault(block_cosines(trial, packed_vectors(forward, trial))), _BLOCKS)
+    _settle(
+        model,
+        device,
+        lambda: wanted.fault(block_cosines(trial, packed_vectors(forward, trial)), what=_COSINES),
+        _BLOCKS,
+    )
 
 
 def _settle(model: PreTrainedModel, device: torch.device, fault: Callable[[], str | None], how: str) -> None:
