@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from test_listwise import encode, load, recipe_of
-from tiny_listwise import DIMENSIONS, HIDDEN, VERSIONS, save_listwise
+from tiny_listwise import DIMENSIONS, HIDDEN, VERSIONS, Vendor, save_listwise
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -36,6 +36,7 @@ from reranker_batch.model.local import LocalModel
 from reranker_batch.model.recipes import RECIPES
 from reranker_batch.model.scorer import ListwiseScorer
 from reranker_batch.model.source.loading import load_model
+from reranker_batch.reranker import Reranker
 
 CPU = torch.device("cpu")
 REQUESTS: list[Request] = [("what is a panda?", ["A bear.", "A city in China.", ""]), ("мир", ["東京都"])]
@@ -126,6 +127,19 @@ def test_a_backend_loads_a_listwise_encoder_and_scorer_and_its_prompt_is_part_of
     assert json.loads(json.dumps(prompt)) == prompt
     scorer = backend.load_scorer(Where(device="cpu", max_pair_tokens=131_072, max_batch_tokens=4096))
     assert len(scorer.score(encode(encoder, REQUESTS).inputs).logits) == 4
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_a_reranker_reads_its_documents_as_one_list_within_the_limits(name: str, tmp_path: Path) -> None:
+    vendor = Vendor(name, save_listwise(name, tmp_path))
+    reranker = Reranker.open(str(tmp_path), device="cpu", limits={"max_documents": 4})
+    query, documents = "what is a panda?", ["A bear.", "", "東京都", "A bear.", "A city.", "naïve\n"]
+    expected = [*vendor.scores(query, documents[:4]), *vendor.scores(query, documents[4:])]
+    results = sorted(reranker.rerank(query, documents), key=lambda result: result.index)
+    np.testing.assert_allclose([result.logit for result in results], expected, atol=1e-5)
+    np.testing.assert_allclose([result.relevance_score for result in results], (1 + np.array(expected)) / 2, atol=1e-5)
+    alone = reranker.score([(query, document) for document in documents])
+    np.testing.assert_allclose(alone, [vendor.scores(query, [text])[0] for text in documents], atol=1e-5)
 
 
 def wrong_scale(
