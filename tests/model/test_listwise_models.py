@@ -129,6 +129,13 @@ def test_a_backend_loads_a_listwise_encoder_and_scorer_and_its_prompt_is_part_of
     assert len(scorer.score(encode(encoder, REQUESTS).inputs).logits) == 4
 
 
+def test_the_repositorys_own_code_is_not_run_even_where_it_is_trusted(tmp_path: Path) -> None:
+    folder = save_listwise("jina-reranker-v3", tmp_path)
+    (folder / "modeling.py").write_text("raise SystemExit('run')")
+    model = load_model(folder, recipe=recipe_of(folder), dtype=torch.float32, device=CPU, trust_remote_code=True)
+    assert type(model.base_model).__name__ == "Qwen3Model"
+
+
 @pytest.mark.parametrize("name", VERSIONS)
 def test_a_reranker_reads_its_documents_as_one_list_within_the_limits(name: str, tmp_path: Path) -> None:
     vendor = Vendor(name, save_listwise(name, tmp_path))

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from reranker_batch.core.inputs import ModelInputs
-from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, PairEncoder
+from reranker_batch.core.pairs import BoolArray, EncodedPairs, EncodedTexts, PairEncoder
 from reranker_batch.core.ragged import LongArray, Ragged, offsets_of
 from reranker_batch.core.request_inputs import RequestInputs
 from reranker_batch.errors import ModelError
@@ -52,7 +52,7 @@ class _Kept:
 
     texts: list[str]
     lengths: LongArray
-    is_cut: np.ndarray
+    is_cut: BoolArray
 
 
 @dataclass(frozen=True)

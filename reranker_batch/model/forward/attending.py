@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray, positions_of
 from reranker_batch.model.forward.padded import send
 
@@ -163,7 +164,7 @@ def _block(spans: Spans, device: torch.device) -> Block:
 
 
 def _of_places(
-    queries: LongArray, keys: LongArray, mask: torch.Tensor | None, is_real: np.ndarray, device: torch.device
+    queries: LongArray, keys: LongArray, mask: torch.Tensor | None, is_real: BoolArray, device: torch.device
 ) -> Block:
     real = np.flatnonzero(is_real)
     return Block(
@@ -186,7 +187,7 @@ def _tiles(
     return _of_places(queries, keys, mask, is_real, device)
 
 
-def _window_mask(window: int) -> np.ndarray:
+def _window_mask(window: int) -> BoolArray:
     """Of shape [1, 1, window, 2 * window]: a query sees the keys up to itself that are less than `window` away."""
     away = window + np.arange(window)[:, None] - np.arange(2 * window)
     return ((away >= 0) & (away < window))[None, None]

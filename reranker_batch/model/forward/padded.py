@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
@@ -72,7 +73,7 @@ def use_plain_outputs(model: PreTrainedModel) -> None:
             module.chunk_size_feed_forward = 0
 
 
-def send(array: LongArray, device: torch.device) -> torch.Tensor:
+def send(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """The array on the device; to a GPU through pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device.type != "cuda":
