@@ -31,7 +31,7 @@ from reranker_batch.model.forward.kernels import FlashKernel, PlainKernel, RunsK
 from reranker_batch.model.forward.packed import PackedForward
 from reranker_batch.model.forward.padded import Forward, PaddedForward
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
+from reranker_batch.model.scorer import ModelScorer, load_scorer
 from reranker_batch.model.source.files import resolve_model
 
 Test = Callable[[torch.device], str]
@@ -164,7 +164,7 @@ def rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
-def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[CrossEncoderScorer, TokenInputs]:
+def builtin_scorer(device: torch.device, dtype: str, **settings: Any) -> tuple[ModelScorer[Any], TokenInputs]:
     """The model that ships with the package, and some thousand pairs."""
     files = resolve_model("builtin:mini")
     recipe = choose_recipe(files.folder, files.config(), model=files.name).recipe

@@ -77,7 +77,7 @@ class LocalModel:
 
     def identity(self, device: Device) -> dict[str, Any]:
         """Hashes of the files and how they are read; not their place, so that a model may move."""
-        prompt = self.recipe.prompt
+        prompt = self.recipe.prompt or self.recipe.list_prompt
         return {
             "model": {
                 "files": dict(self.hashes or {}),

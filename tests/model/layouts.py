@@ -291,6 +291,26 @@ QWEN3_VL = Layout(
     tokenizer_config=LONG,
 )
 
+JINA_V3 = Layout(
+    "jinaai/jina-reranker-v3",
+    "jina",
+    {
+        **{key: value for key, value in config("qwen3", "JinaForRanking").items() if "label" not in key},
+        **QWEN3_CONFIG,
+        "auto_map": {"AutoModel": "modeling.JinaForRanking"},
+        "max_position_embeddings": 131_072,
+    },
+    tokenizer_config={"model_max_length": 131_072},
+)
+JINA_V3_5 = JINA_V3.but(
+    "3.5",
+    config={
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+        "sliding_window": 1024,
+        "use_sliding_window": True,
+    },
+)
+
 
 def as_text(content: Any) -> str:
     return content if isinstance(content, str) else json.dumps(content)

@@ -12,6 +12,8 @@ from layouts import (
     GTE_MODERN,
     GTE_NEW,
     JINA_V2,
+    JINA_V3,
+    JINA_V3_5,
     LFS,
     LONG,
     M3,
@@ -184,11 +186,12 @@ REFUSED = [
         MINILM,
         "with code of its own",
     ),
-    Refused(
-        of(QWEN3, "jina-reranker-v3", "JinaForRanking", auto_map={"AutoModel": "modeling.JinaForRanking"}),
-        "all documents of a request at once",
-        QWEN3,
-    ),
+    Refused(JINA_V3.but("no marks", tokenizer="qwen"), r"does not know <\|embed_token\|>", JINA_V3),
+    Refused(JINA_V3_5.but("no marks", tokenizer="qwen"), r"does not know <\|\w+_token\|>", JINA_V3_5),
+    Refused(JINA_V3.but("a Qwen2", config={"model_type": "qwen2"}), "all documents of a request at once", JINA_V3),
+    Refused(JINA_V3.but("few tokens", tokenizer_config={"model_max_length": 512}), "too little would be left", JINA_V3),
+    Refused(JINA_V3.but("a label", options={"positive": 1}), "has no labels", JINA_V3),
+    Refused(QWEN3.but("named", options={"name": "jina-reranker-v3"}), "does not serve this model", QWEN3),
     Refused(
         other(
             "jinaai/jina-reranker-m0", "qwen2_vl", "JinaVLForRanking", "qwen", auto_map={"AutoModel": "modeling.Own"}

@@ -13,6 +13,8 @@ from layouts import (
     GTE_NEW,
     IDENTITY,
     JINA_V2,
+    JINA_V3,
+    JINA_V3_5,
     LOGIT_SCORE,
     LONG,
     M3,
@@ -273,4 +275,13 @@ SERVED = [
     ),
     Served(ZERANK.but("a copy", options={"model": "ours/copy", "name": "zerank"}), "zerank", 32_768),
     Served(QWEN3_VL, "qwen3-vl-reranker", 10_240),
+    Served(JINA_V3, "jina-reranker-v3", 131_072),
+    Served(JINA_V3_5, "jina-reranker-v3.5", 131_072),
+    Served(JINA_V3_5.but("named", options={"name": "jina-reranker-v3"}), "jina-reranker-v3", 131_072),
+    Served(JINA_V3.but("fewer positions", config={"max_position_embeddings": 40_960}), "jina-reranker-v3", 40_960),
+    Served(
+        JINA_V3.but("a chat template of its base", files={"chat_template.jinja": template()}),
+        "jina-reranker-v3",
+        131_072,
+    ),
 ]

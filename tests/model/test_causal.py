@@ -23,7 +23,8 @@ from reranker_batch.model.checks.start import encode_text_pairs, score_pairs, st
 from reranker_batch.model.encoding.canaries import TRIAL_PAIRS
 from reranker_batch.model.encoding.prompting import PromptPairEncoder
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
-from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
+from reranker_batch.model.forward.attending import BlockAttention, attend_block
+from reranker_batch.model.forward.causal import SharedPrefixForward
 from reranker_batch.model.forward.choosing import choose_causal_forward
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import RECIPES, Recipe, is_causal

@@ -15,7 +15,7 @@ import transformers
 from layouts import WEIGHTS, Layout, Refused, Served, as_text
 from refused_layouts import REFUSED
 from served_layouts import SERVED
-from tiny_causal import gemma, llama, qwen
+from tiny_causal import gemma, jina, llama, qwen
 from tiny_models import save_tokenizer
 
 from reranker_batch.core.inputs import as_tokens
@@ -28,7 +28,7 @@ from reranker_batch.model.recipes import Kind, Recipe, choose_recipe
 from reranker_batch.model.source.files import resolve_model
 
 PAIRS = [("what is a panda?", "A bear of China, 12.5 % of ﬁne ünïts."), ("мир", "東京都")]
-PROMPTED = {"qwen": qwen, "gemma": gemma, "llama": llama}
+PROMPTED = {"qwen": qwen, "gemma": gemma, "llama": llama, "jina": jina}
 Write = Callable[[Layout], Path]
 
 

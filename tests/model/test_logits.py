@@ -20,7 +20,7 @@ from reranker_batch.model.checks.start import encode_text_pairs, start_scorer
 from reranker_batch.model.encoding.tokenizing import TokenizerPairEncoder, load_pair_encoder
 from reranker_batch.model.quiet import quiet_loading
 from reranker_batch.model.recipes import choose_recipe
-from reranker_batch.model.scorer import CrossEncoderScorer
+from reranker_batch.model.scorer import ModelScorer
 from reranker_batch.model.source.files import read_config
 
 GetFolder = Callable[[str], Path]
@@ -41,7 +41,7 @@ TEMPLATES = {
 
 
 @lru_cache
-def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, CrossEncoderScorer]:
+def load(folder: Path, **kwargs: Any) -> tuple[TokenizerPairEncoder, ModelScorer[Any]]:
     recipe = choose_recipe(folder, read_config(folder), model=str(folder)).recipe
     encoder = load_pair_encoder(folder, recipe=recipe)
     assert isinstance(encoder, TokenizerPairEncoder)

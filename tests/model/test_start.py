@@ -22,13 +22,13 @@ from reranker_batch.errors import ModelError, PairTooLongError
 from reranker_batch.model.checks.start import check_canaries, encode_text_pairs, score_pairs, start_scorer
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.recipes import CROSS_ENCODER, choose_recipe
-from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
+from reranker_batch.model.scorer import ModelScorer, load_scorer
 from reranker_batch.model.source.files import read_config, resolve_model
 
 GetFolder = Callable[[str], Path]
 
 
-def start(folder: Path, **kwargs: Any) -> CrossEncoderScorer:
+def start(folder: Path, **kwargs: Any) -> ModelScorer[Any]:
     return start_scorer(folder, recipe=CROSS_ENCODER, **kwargs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from functools import lru_cache
@@ -49,6 +50,15 @@ def qwen() -> transformers.PreTrainedTokenizerBase:
     special = [AddedToken(name, special=True, normalized=False) for name in ("<|im_start|>", "<|im_end|>")]
     tokenizer.add_special_tokens({"additional_special_tokens": special})
     tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in ("<think>", "</think>")])
+    return tokenizer
+
+
+@lru_cache
+def jina() -> transformers.PreTrainedTokenizerBase:
+    """That of Qwen with the marks of the listwise rerankers."""
+    tokenizer = copy.deepcopy(qwen())
+    marks = [AddedToken(name, special=True, normalized=False) for name in ("<|embed_token|>", "<|rerank_token|>")]
+    tokenizer.add_tokens(cast(Any, marks), special_tokens=True)
     return tokenizer
 
 

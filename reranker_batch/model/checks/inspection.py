@@ -9,6 +9,7 @@ from typing import Any
 
 from reranker_batch.core.copies import CopyFolder
 from reranker_batch.core.inputs import as_tokens
+from reranker_batch.core.request_inputs import RequestInputs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.checks.golden import RED_PLANET, find_golden
 from reranker_batch.model.checks.portrait import portrait
@@ -119,10 +120,12 @@ def _label(recipe: Recipe, config: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _input(encoder: ModelPairEncoder) -> list[tuple[str, str]]:
-    inputs = as_tokens(encode_text_pairs(encoder, [_PAIR]).inputs)
+    inputs = encode_text_pairs(encoder, [_PAIR]).inputs
+    ids = inputs.ids if isinstance(inputs, RequestInputs) else as_tokens(inputs).ids
     template = encoder.num_special_tokens
+    read = "request" if encoder.is_listwise else "pair"
     return [
-        ("tokens of a pair", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
-        ("ids of a pair", " ".join(str(token_id) for token_id in inputs.ids[0])),
+        (f"tokens of a {read}", f"at most {encoder.max_pair_tokens:,}, of which the template takes {template}"),
+        (f"ids of a {read}", " ".join(str(token_id) for token_id in ids[0])),
         *encoder.describe(inputs),
     ]

@@ -14,10 +14,11 @@ import torch
 from reranker_batch.core.pairs import FloatArray, PairEncoder, PairScorer, encode_text_pairs
 from reranker_batch.errors import ModelError
 from reranker_batch.model.encoding.canaries import SCORED_PAIRS
+from reranker_batch.model.encoding.listwise import encode_text_requests
 from reranker_batch.model.encoding.tokenizing import load_pair_encoder
 from reranker_batch.model.folder.json_files import read_object
 from reranker_batch.model.recipes import Recipe
-from reranker_batch.model.scorer import CrossEncoderScorer, load_scorer
+from reranker_batch.model.scorer import ModelScorer, load_scorer
 
 logger = logging.getLogger(__name__)
 EXPECTED_LOGITS = "expected_logits.json"
@@ -36,7 +37,7 @@ def start_scorer(
     dtype: str = "auto",
     device: str = "auto",
     trust_remote_code: bool = False,
-) -> CrossEncoderScorer:
+) -> ModelScorer[Any]:
     """Load a model and try it: ids fit its embeddings, canary scores make sense, stored scores come out again.
 
     `longest_pair` is the number of tokens that a pair of the job may have, if fewer than the model reads;
@@ -66,6 +67,8 @@ def start_scorer(
 def check_canaries(scorer: PairScorer, encoder: PairEncoder, *, recipe: Recipe) -> None:
     """Refuse a model whose scores of relevant and irrelevant pairs are not finite or do not differ."""
     logits = score_pairs(scorer, encoder, SCORED_PAIRS)
+    if encoder.is_listwise:
+        logits = np.concatenate([logits, _score_together(scorer, encoder)])
     if not np.isfinite(logits).all():
         raise ModelError(
             f"Logits of canary pairs are not finite: {_shown(logits)}. In float16 that is an overflow "
@@ -122,6 +125,12 @@ def score_pairs(scorer: PairScorer, encoder: PairEncoder, pairs: Sequence[tuple[
     for reason in scores.failures.values():
         raise ModelError(f"A pair of the start-up check cannot be scored. {reason}")
     return scores.logits
+
+
+def _score_together(scorer: PairScorer, encoder: PairEncoder) -> FloatArray:
+    """Logits of the documents of the canary pairs in one request."""
+    request = (SCORED_PAIRS[0][0], [document for _, document in SCORED_PAIRS])
+    return scorer.score(encode_text_requests(encoder, [request]).inputs).logits
 
 
 def _shown(values: npt.NDArray[np.floating[Any]]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from reranker_batch.core.inputs import TokenInputs
+from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, cut_pairs
 from reranker_batch.core.ragged import LongArray, Ragged
 from reranker_batch.errors import ModelError
@@ -52,8 +52,8 @@ class JointPairEncoder:
         """One more than the largest id that an input can have."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
 
-    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
-        return [("template", spell_tokens(self.backend, inputs.ids[0]))]
+    def describe(self, inputs: ModelInputs) -> list[tuple[str, str]]:
+        return [("template", spell_tokens(self.backend, as_tokens(inputs).ids[0]))]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         tokens = [self._ids(text) for text in texts]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-from reranker_batch.core.inputs import TokenInputs, as_tokens
+from reranker_batch.core.inputs import ModelInputs, TokenInputs, as_tokens
 from reranker_batch.core.pairs import EncodedPairs, EncodedTexts, max_query_tokens
 from reranker_batch.core.ragged import LongArray, Ragged, offsets_of, positions_of
 from reranker_batch.errors import ModelError
@@ -54,14 +54,18 @@ class PromptPairEncoder:
         """One more than the largest id that an input can have."""
         return self.reader.input_id_limit(self.parts.constant_ids)
 
-    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+    def describe(self, inputs: ModelInputs) -> list[tuple[str, str]]:
         """Rows that show how the first of `inputs` is made."""
         pieces = self.prompt.pieces_for(self.instruct)
         template = ("template", "\n".join(piece.replace("\n", "\\n") for piece in pieces))
         if not self.answer_ids:
             return [template]
         answers = " minus ".join(f"{spell_tokens(self.reader.backend, [item])} ({item})" for item in self.answer_ids)
-        return [template, ("shared by a query", f"the first {inputs.prefix_tokens[0]} ids"), ("logit", f"of {answers}")]
+        return [
+            template,
+            ("shared by a query", f"the first {as_tokens(inputs).prefix_tokens[0]} ids"),
+            ("logit", f"of {answers}"),
+        ]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut(self._led(texts), max_tokens=max_tokens), texts)
@@ -170,8 +174,9 @@ def load_prompt_encoder(
             would differ from those of the vendor's code.
     """
     prompt = recipe.required_prompt
-    control_ids = _control_ids(backend, prompt, recipe.name) | _added_later(backend)
-    reader = TextReader(backend, find_control_tokens(backend, special_ids, control_ids))
+    text = "".join([*prompt.pieces, *(prompt.instructed_pieces or ())])
+    control = control_ids(backend, text, recipe.name) | added_later(backend)
+    reader = TextReader(backend, find_control_tokens(backend, special_ids, control))
     instruct = prompt.instruct_text(recipe.instruct)
     encoder = PromptPairEncoder(
         reader=reader,
@@ -192,11 +197,20 @@ def load_prompt_encoder(
     return encoder
 
 
-def _control_ids(backend: Tokenizer, prompt: Prompt, recipe: str) -> set[int]:
-    """Ids of the control tokens that the prompt itself contains."""
+def control_tokens_in(prompt: str) -> list[str]:
+    """The control tokens that the text of a prompt contains, in order."""
+    return _CONTROL.findall(prompt)
+
+
+def control_ids(backend: Tokenizer, prompt: str, recipe: str) -> set[int]:
+    """Ids of the control tokens that the text of a prompt contains.
+
+    Raises:
+        ModelError: One of them is no single token of its own.
+    """
     added = backend.get_added_tokens_decoder()
     ids: set[int] = set()
-    for spelled in _CONTROL.findall("".join([*prompt.pieces, *(prompt.instructed_pieces or ())])):
+    for spelled in control_tokens_in(prompt):
         token_id = backend.token_to_id(spelled)
         if token_id is None or token_id not in added:
             raise ModelError(
@@ -207,7 +221,7 @@ def _control_ids(backend: Tokenizer, prompt: Prompt, recipe: str) -> set[int]:
     return ids
 
 
-def _added_later(backend: Tokenizer) -> set[int]:
+def added_later(backend: Tokenizer) -> set[int]:
     """Tokens added to the vocabulary after its training, such as <tool_call>: not special, but not text either."""
     trained = backend.get_vocab(with_added_tokens=False)
     return {

@@ -52,7 +52,7 @@ class TextReader:
         for at in range(0, len(texts), _TEXTS_A_CALL):
             some = texts[at : at + _TEXTS_A_CALL]
             parts.append(self._read(some) if more_than is None else self._read_beginnings(some, more_than))
-        return _concatenate(parts)
+        return concatenate(parts)
 
     def read_cut(self, texts: Sequence[str], *, max_tokens: int | None) -> tuple[Ragged, BoolArray]:
         """Token ids of each text, cut after `max_tokens`, and which texts were cut."""
@@ -94,7 +94,7 @@ class TextReader:
         whole = self._read([texts[at] for at in again])
         place = np.arange(len(texts))
         place[again] = len(texts) + np.arange(len(again))
-        return _concatenate([tokens, whole]).take(place)
+        return concatenate([tokens, whole]).take(place)
 
     def input_id_limit(self, template_ids: Sequence[int]) -> int:
         """One more than the largest id that texts or the template can give."""
@@ -137,7 +137,8 @@ def _read(backend: Tokenizer, texts: Sequence[str]) -> Ragged:
     return Ragged(np.fromiter(ids, dtype=np.int32, count=int(lengths.sum())), offsets_of(lengths))
 
 
-def _concatenate(parts: Sequence[Ragged]) -> Ragged:
+def concatenate(parts: Sequence[Ragged]) -> Ragged:
+    """The lists of all parts, in order."""
     if not parts:
         return Ragged.from_lists([])
     values = np.concatenate([part.values for part in parts])

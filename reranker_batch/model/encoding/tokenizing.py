@@ -12,7 +12,7 @@ import numpy as np
 from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer, normalizers
 
-from reranker_batch.core.inputs import TokenInputs, as_tokens
+from reranker_batch.core.inputs import ModelInputs, as_tokens
 from reranker_batch.core.pairs import (
     EncodedPairs,
     EncodedTexts,
@@ -34,6 +34,7 @@ from reranker_batch.model.encoding.input_checks import (
     require_type_embeddings,
 )
 from reranker_batch.model.encoding.joint import JointPairEncoder
+from reranker_batch.model.encoding.listwise import load_list_encoder
 from reranker_batch.model.encoding.prompting import load_prompt_encoder
 from reranker_batch.model.encoding.template import join_pairs, learn_template, reproduces
 from reranker_batch.model.encoding.text_reader import TextReader, spell_tokens
@@ -71,8 +72,8 @@ class TokenizerPairEncoder:
         """One more than the largest id that an input can have."""
         return self.reader.input_id_limit(self.template.prefix + self.template.middle + self.template.suffix)
 
-    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
-        return [("template", spell_tokens(self.reader.backend, inputs.ids[0]))]
+    def describe(self, inputs: ModelInputs) -> list[tuple[str, str]]:
+        return [("template", spell_tokens(self.reader.backend, as_tokens(inputs).ids[0]))]
 
     def encode_texts(self, texts: Sequence[str], *, max_tokens: int | None) -> EncodedTexts:
         return EncodedTexts(*self.reader.read_cut(texts, max_tokens=max_tokens), texts)
@@ -115,7 +116,7 @@ class ModelPairEncoder(PairEncoder, Protocol):
     def answer_ids(self) -> tuple[int, ...]:
         """The tokens whose logits are the answer to a prompt; none for a model with a label."""
 
-    def describe(self, inputs: TokenInputs) -> list[tuple[str, str]]:
+    def describe(self, inputs: ModelInputs) -> list[tuple[str, str]]:
         """Rows that show how the first of `inputs` is made."""
 
 
@@ -166,7 +167,8 @@ def _load_encoder(folder: Path, recipe: Recipe, *, trust_remote_code: bool) -> M
     source = _read_source(folder, recipe, trust_remote_code=trust_remote_code)
     encoder = _ENCODERS[recipe.kind](source)
     _require_room(folder, encoder)
-    require_same_template(folder, recipe, encoder, source.tokenizer)
+    if recipe.kind is not Kind.LIST:  # No template of a repository has a list of documents.
+        require_same_template(folder, recipe, encoder, source.tokenizer)
     return encoder
 
 
@@ -217,6 +219,17 @@ def _load_text_encoder(source: _Source) -> ModelPairEncoder:
     return encoder
 
 
+def _load_list_encoder(source: _Source) -> ModelPairEncoder:
+    """The encoder of a model that reads all documents of a request."""
+    return load_list_encoder(
+        source.backend,
+        source.tokenizer.all_special_ids,
+        source.raw or source.backend,
+        recipe=source.recipe,
+        max_pair_tokens=source.max_pair_tokens,
+    )
+
+
 def _load_pair_encoder(source: _Source) -> ModelPairEncoder:
     """The encoder of a model that reads the tokenizer's own pairs."""
     folder, tokenizer, backend = source.folder, source.tokenizer, source.backend
@@ -241,6 +254,7 @@ _ENCODERS: Mapping[Kind, Callable[[_Source], ModelPairEncoder]] = {
     Kind.PAIR: _load_pair_encoder,
     Kind.PROMPT: _load_prompt_encoder,
     Kind.TEXT: _load_text_encoder,
+    Kind.LIST: _load_list_encoder,
 }
 
 

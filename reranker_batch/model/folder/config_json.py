@@ -34,6 +34,7 @@ _KINDS: Mapping[str, type] = {
     "auto_map": dict,
     "id2label": dict,
     "label2id": dict,
+    "layer_types": list,
     "sentence_transformers": dict,
     "quantization_config": dict,
     "position_embedding_type": str,

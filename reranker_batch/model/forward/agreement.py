@@ -48,15 +48,15 @@ class Expected:
         average = _NOISE_FACTOR * _average(noise) + _average(last_bits[is_finite])
         return cls(wanted, np.float32(_NOISE_FACTOR) * average + last_bits, average)
 
-    def fault(self, logits: FloatArray) -> str | None:
-        """The trial pair with the largest difference, if that is too large."""
+    def fault(self, logits: FloatArray, *, what: str = "Trial pair {} has the logit") -> str | None:
+        """The trial pair with the largest difference, if that is too large; `what` says what numbers these are."""
         with np.errstate(invalid="ignore"):
             off = np.abs(logits - self.logits)
         is_near = (off <= self.each) | ~(np.isfinite(logits) | np.isfinite(self.logits))
         if is_near.all() and _average(off[np.isfinite(off)]) <= self.average:
             return None
         worst = int(np.argmax(np.nan_to_num(off - self.each, nan=np.inf)))
-        return f"Trial pair {worst} has the logit {logits[worst]:.6g} instead of {self.logits[worst]:.6g}."
+        return f"{what.format(worst)} {logits[worst]:.6g} instead of {self.logits[worst]:.6g}."
 
 
 def _average(values: FloatArray) -> float:

@@ -19,13 +19,18 @@ _MEMORY_SHARE = 0.7
 """Share of a GPU's free memory; the rest is for fragmentation and for others who use the device."""
 
 
+def usual_batch_tokens(device: torch.device) -> int:
+    """A token budget for inputs that may be over it, and then are computed alone."""
+    return _GPU_BATCH_TOKENS if device.type == "cuda" else _CPU_BATCH_TOKENS
+
+
 def find_batch_tokens(forward: Forward, *, longest_pair: int, device: torch.device) -> int:
     """A token budget that keeps the device busy and fits into its memory.
 
     On a GPU it is a power of two, so that small differences in free memory do not change which pairs share a batch.
     """
     if device.type != "cuda":
-        return max(_CPU_BATCH_TOKENS, longest_pair)
+        return max(usual_batch_tokens(device), longest_pair)
     try:
         per_token = _bytes_per_token(forward, longest_pair, device)
     except torch.OutOfMemoryError as error:

@@ -19,9 +19,11 @@ from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.pairs import FloatArray
 from reranker_batch.errors import ModelError, described
 from reranker_batch.model.forward.agreement import Expected, trial_logits
-from reranker_batch.model.forward.causal import BlockAttention, SharedPrefixForward, attend_block
+from reranker_batch.model.forward.attending import BlockAttention, attend_block
+from reranker_batch.model.forward.causal import SharedPrefixForward
 from reranker_batch.model.forward.kernel_check import RecordingKernel, kernel_fault
 from reranker_batch.model.forward.kernels import HALF, PlainKernel, VarlenKernel, kernels_for
+from reranker_batch.model.forward.listwise import BlockInputs, ListForward, block_cosines, packed_vectors, scaled
 from reranker_batch.model.forward.packed import PackedForward
 from reranker_batch.model.forward.padded import EvenForward, Forward, PaddedForward, use_plain_outputs
 from reranker_batch.model.forward.prepacking import prepack
@@ -30,6 +32,8 @@ from reranker_batch.model.source.heads import answer_weights
 
 logger = logging.getLogger(__name__)
 _ONE_LENGTH = "pairs of one length are computed at a time, which is slower:"
+_VECTORS, _COSINES = "Number {} of the trial vectors is", "Cosine {} of the trial is"
+_SHARED, _BLOCKS = "With shared prefixes", "With several blocks in a row"
 _NOT_PREPACKED = "torch's own linear layers are used, which is slower: oneDNN's give other logits for this model."
 
 
@@ -218,21 +222,57 @@ def choose_causal_forward(
         plain = expected.logits
         with in_float32(model.base_model):
             expected = Expected.exactly(forward.plain_logits(trial.ids))
-            _require_agreement(expected.fault(trial_logits(forward, trial)))
+            _require_agreement(expected.fault(trial_logits(forward, trial)), _SHARED)
         expected = Expected.in_half(expected.logits, plain, model.dtype)
-    prepacking = prepack(model) if device.type == "cpu" else None
-    fault = expected.fault(trial_logits(forward, trial))
-    if fault and prepacking:
-        logger.warning("%s %s", _NOT_PREPACKED, fault)
-        prepacking.release()
-        fault = expected.fault(trial_logits(forward, trial))
-    _require_agreement(fault)
+    _settle(model, device, lambda: expected.fault(trial_logits(forward, trial)), _SHARED)
     return forward
 
 
-def _require_agreement(fault: str | None) -> None:
+def require_plain_vectors(
+    forward: ListForward, model: PreTrainedModel, trial: BlockInputs, *, device: torch.device
+) -> None:
+    """Prove a listwise model's packed pass on trial blocks, in float32 by its vectors, in half precision by cosines.
+
+    Raises:
+        ModelError: The vectors are not those of the model's own pass.
+    """
+    use_plain_outputs(model)
+    plain = forward.plain_vectors(trial)
+    if model.dtype not in HALF:
+        expected = Expected.exactly(scaled(plain))
+        _settle(model, device, lambda: expected.fault(scaled(packed_vectors(forward, trial)), what=_VECTORS), _BLOCKS)
+        return
+    with in_float32(model.base_model):
+        exact = forward.plain_vectors(trial)
+        expected = Expected.exactly(scaled(exact))
+        _require_agreement(expected.fault(scaled(packed_vectors(forward, trial)), what=_VECTORS), _BLOCKS)
+    wanted = Expected.in_half(block_cosines(trial, exact), block_cosines(trial, plain), model.dtype)
+    _settle(
+        model,
+        device,
+        lambda: wanted.fault(block_cosines(trial, packed_vectors(forward, trial)), what=_COSINES),
+        _BLOCKS,
+    )
+
+
+def _settle(model: PreTrainedModel, device: torch.device, fault: Callable[[], str | None], how: str) -> None:
+    """Use prepacked layers where the trial agrees with them, else torch's own.
+
+    Raises:
+        ModelError: It does not agree with these either.
+    """
+    prepacking = prepack(model) if device.type == "cpu" else None
+    seen = fault()
+    if seen and prepacking:
+        logger.warning("%s %s", _NOT_PREPACKED, seen)
+        prepacking.release()
+        seen = fault()
+    _require_agreement(seen, how)
+
+
+def _require_agreement(fault: str | None, how: str) -> None:
     if fault:
         raise ModelError(
-            f"With shared prefixes the logits are not those of the model's own pass. {fault} The model may run "
-            "differently in this version of transformers; use one that constraints.txt names."
+            f"{how} the logits are not those of the model's own pass. {fault} The model may run differently in this "
+            "version of transformers; use one that constraints.txt names."
         )

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
 from reranker_batch.core.inputs import TokenInputs
 from reranker_batch.core.packing import pack_equal_lengths, pack_micro_batches
 from reranker_batch.core.ragged import LongArray, Ragged, positions_of
+from reranker_batch.model.forward.passes import PassForward
 
-
-class Forward(Protocol):
-    """Runs a model on pairs: `inputs` are those of a whole unit, `rows` are a micro-batch of them."""
-
-    @property
-    def name(self) -> str:
-        """What the report calls it."""
-
-    def micro_batches(self, inputs: TokenInputs, *, max_batch_tokens: int) -> Iterator[LongArray]:
-        """Rows of the unit that share a forward pass. Every row comes once; only the arguments decide.
-
-        Raises:
-            PairTooLongError: One pair alone is over the budget.
-        """
-
-    def tokens(self, inputs: TokenInputs, rows: LongArray) -> int:
-        """Tokens that the model computes for these rows, padding included."""
-
-    def __call__(self, inputs: TokenInputs, rows: LongArray) -> torch.Tensor:
-        """Logits of shape [rows] on the model's device, without waiting for it."""
+Forward: TypeAlias = PassForward[TokenInputs]
+"""Runs a model on pairs, and gives logits of shape [rows]."""
 
 
 class PaddedForward:
@@ -89,7 +73,7 @@ def use_plain_outputs(model: PreTrainedModel) -> None:
             module.chunk_size_feed_forward = 0
 
 
-def send(array: LongArray, device: torch.device) -> torch.Tensor:
+def send(array: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """The array on the device; to a GPU through pinned memory, without waiting."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
     if device.type != "cuda":

@@ -13,6 +13,7 @@ from reranker_batch.model.recipes.detection import (
 )
 from reranker_batch.model.recipes.instructs import INSTRUCTS, find_instruct
 from reranker_batch.model.recipes.labels import label_names, num_labels
+from reranker_batch.model.recipes.list_prompt import ListPrompt
 from reranker_batch.model.recipes.recipe import Kind, Piece, Prompt, Recipe
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "RECIPES",
     "Detected",
     "Kind",
+    "ListPrompt",
     "Piece",
     "Prompt",
     "Recipe",

@@ -16,6 +16,7 @@ from reranker_batch.model.folder.st_settings import default_activation, default_
 from reranker_batch.model.recipes.cross_encoder import CROSS_ENCODER
 from reranker_batch.model.recipes.gemma import BGE_RERANKER_V2_GEMMA
 from reranker_batch.model.recipes.instructs import find_instruct
+from reranker_batch.model.recipes.jina_v3 import JINA_RERANKER_V3, JINA_RERANKER_V3_5
 from reranker_batch.model.recipes.labels import positive_label
 from reranker_batch.model.recipes.module_chain import MODULE_CHAIN
 from reranker_batch.model.recipes.mxbai import MXBAI_RERANK_BASE_V2, MXBAI_RERANK_LARGE_V2
@@ -41,6 +42,8 @@ RECIPES: Mapping[str, Recipe] = {
         MXBAI_RERANK_LARGE_V2,
         BGE_RERANKER_V2_GEMMA,
         LLAMA_NEMOTRON_RERANK,
+        JINA_RERANKER_V3,
+        JINA_RERANKER_V3_5,
     )
 }
 
@@ -48,6 +51,12 @@ _SEQUENCE_CLASSIFICATION = "ForSequenceClassification"
 _CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 _OTHER_FAMILIES = r"jina-reranker-(v3|m0)[\w.-]*"
 """Names of rerankers that share a class with a recipe's models, and have a prompt that no recipe has."""
+
+_BY_CLASS = {
+    Kind.PAIR: ", whose template is the tokenizer's own pair encoding",
+    Kind.LIST: ", a class of this family alone",
+}
+"""Kinds that the class of a model tells, and the reason."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def _with_instruct(recipe: Recipe, instruct: str | None) -> Recipe:
 
 def _notes(recipe: Recipe, activation: str | None, prompt: str | None) -> Iterable[str]:
     if activation and activation != "Sigmoid":
-        yield f"the repository's own activation is {activation}; relevance_score is a sigmoid anyway"
+        yield f"the repository's own activation is {activation}; relevance_score is {recipe.activation} anyway"
     if prompt and recipe.instruct == prompt:
         yield f"the repository's default prompt is the instruction: {prompt!r}"
 
@@ -128,11 +137,8 @@ def _detect(folder: Path, config: Mapping[str, Any], model: str, asked: str | No
     """
     able = [_with_instruct(recipe, asked) for recipe in RECIPES.values() if _serves(recipe, config)]
     able = [recipe for recipe in able if _has_stated_answers(recipe, folder) and _has_its_head(recipe, folder)]
-    pairs = [recipe for recipe in able if recipe.kind is Kind.PAIR]
-    prompted = [recipe for recipe in able if recipe.kind is not Kind.PAIR]
-    detected = [
-        Detected(item, f"{_seen(config)}, whose template is the tokenizer's own pair encoding") for item in pairs
-    ]
+    prompted = [recipe for recipe in able if recipe.kind not in _BY_CLASS]
+    detected = [Detected(item, f"{_seen(config)}{_BY_CLASS[item.kind]}") for item in able if item.kind in _BY_CLASS]
     detected += _with_evidence(prompted, folder, config, model) if prompted else []
     if len(detected) > 1:
         names = ", ".join(sorted(item.recipe.name for item in detected))
@@ -186,7 +192,10 @@ def _has_its_head(recipe: Recipe, folder: Path) -> bool:
 
 def _serves(recipe: Recipe, config: Mapping[str, Any]) -> bool:
     is_of_size = recipe.hidden_sizes is None or config.get("hidden_size") in recipe.hidden_sizes
-    return config.get("model_type") in recipe.model_types and is_of_size and _has_architecture(recipe, config)
+    is_sliding = "sliding_attention" in (config.get("layer_types") or ())
+    is_of_layers = recipe.has_sliding_layers in (None, is_sliding)
+    is_of_type = config.get("model_type") in recipe.model_types
+    return is_of_type and is_of_size and is_of_layers and _has_architecture(recipe, config)
 
 
 def _has_architecture(recipe: Recipe, config: Mapping[str, Any]) -> bool:
@@ -218,7 +227,7 @@ def _served(recipe: Recipe) -> str:
 
 
 def _positive_label(recipe: Recipe, config: Mapping[str, Any], asked: int | str | None) -> int | None:
-    if not is_causal(config) and not recipe.has_module_head:
+    if not is_causal(config) and not recipe.has_module_head and recipe.kind is not Kind.LIST:
         return positive_label(config, asked, seen=_seen(config))
     if asked is not None:
         raise ModelError(f"model.positive_label={asked!r}: the model ({_seen(config)}) has no labels. Remove it.")
@@ -248,8 +257,8 @@ def _no_evidence(able: Sequence[Recipe], config: Mapping[str, Any], model: str) 
     other = re.search(_OTHER_FAMILIES, known_as, re.IGNORECASE)
     if other:
         return (
-            f"The model ({_seen(config)}) seems to be a {other[0]}, which has a prompt of its own that no recipe has. "
-            "With another prompt its scores would be near random without an error."
+            f"The model ({_seen(config)}) seems to be a {other[0]}, which has a prompt of its own that no recipe for "
+            "this class has. With another prompt its scores would be near random without an error."
         )
     named = [recipe for recipe in able if recipe.name in known_as.lower()]
     settings = " or ".join(f"model.recipe={recipe.name}" for recipe in named or able)

@@ -9,8 +9,9 @@ from enum import Enum
 from typing import Any
 
 from reranker_batch.core.activation import Activation
+from reranker_batch.model.recipes.list_prompt import ListPrompt
 
-_FIELD = re.compile(r"\{(instruct|query|document)\}")
+_FIELD = re.compile(r"\{(instruct|query|documents?|number)\}")
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,15 @@ class Kind(Enum):
     """Is asked with a prompt; the logit is that of its answer."""
     TEXT = "text"
     """Reads query and document in one text made with a prompt; a head with a single label gives the logit."""
+    LIST = "list"
+    """Reads all documents of a request in one prompt; the logit of each is the cosine of its state and the query's."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How one family of models is scored. `activation` turns its logits into relevance scores.
 
-    A recipe is plain data: `prompt` is None for models of the kind `PAIR`.
+    A recipe is plain data: `prompt` is None for models of the kinds `PAIR` and `LIST`.
     """
 
     name: str
@@ -121,6 +124,8 @@ class Recipe:
     """Published models that it was written for."""
     activation: Activation = field(default_factory=Activation)
     prompt: Prompt | None = None
+    list_prompt: ListPrompt | None = None
+    """Of models of the kind `LIST` alone."""
     instruct: str | None = None
     """The instruction asked for; None means the vendor's default."""
     positive_label: int | None = None
@@ -131,6 +136,8 @@ class Recipe:
     """Pattern of the hub ids that this recipe was written for; a config.json does not tell a family with a prompt."""
     hidden_sizes: frozenset[int] | None = None
     """Sizes of this family's models, where two families differ in nothing else."""
+    has_sliding_layers: bool | None = None
+    """Whether some layers of this family's models see a window alone, where that tells two families apart."""
     has_module_head: bool = False
     """Whether sentence-transformers' modules make the logit, and not a head that transformers loads."""
     converted_from: str | None = None
@@ -140,6 +147,8 @@ class Recipe:
 
     @property
     def kind(self) -> Kind:
+        if self.list_prompt is not None:
+            return Kind.LIST
         if self.prompt is None:
             return Kind.PAIR
         return Kind.TEXT if self.prompt.positive is None else Kind.PROMPT
@@ -152,7 +161,16 @@ class Recipe:
         return self.prompt
 
     @property
+    def required_list_prompt(self) -> ListPrompt:
+        """The prompt of a listwise model, for code that serves such models alone."""
+        if self.list_prompt is None:
+            raise ValueError(f"The recipe {self.name} is not listwise.")
+        return self.list_prompt
+
+    @property
     def uses_instruct(self) -> bool:
+        if self.list_prompt is not None:
+            return True
         if self.prompt is None:
             return False
         pieces = (*self.prompt.pieces, *(self.prompt.instructed_pieces or ()))
@@ -161,9 +179,9 @@ class Recipe:
     @property
     def resolved_instruct(self) -> str | None:
         """The instruction that the model reads."""
-        if not self.uses_instruct or self.prompt is None:
+        if not self.uses_instruct:
             return None
-        return self.instruct or self.prompt.default_instruct
+        return self.instruct or (None if self.prompt is None else self.prompt.default_instruct)
 
     def with_instruct(self, instruct: str | None) -> Recipe:
         return replace(self, instruct=instruct)

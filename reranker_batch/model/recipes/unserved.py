@@ -11,7 +11,7 @@ _NEEDS_MORE = "it reads more than a query and a document (places on a page, enti
 _DECODES = "its label is read where a decoder ends, which no recipe does"
 _WRITTEN_IN_PYTHON = "its tokenizer is not one of the tokenizers library, which is needed to cut texts exactly"
 _READS_CHARACTERS = "it reads characters or bytes, and recipes count and cut tokens"
-_LISTWISE = "It scores all documents of a request at once, and recipes score pairs."
+_LISTWISE = "It scores all documents of a request at once, and is known here as a Qwen3 alone."
 
 _TYPES: Mapping[str, str] = {
     "reformer": _HASHES,

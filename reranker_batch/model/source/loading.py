@@ -30,11 +30,12 @@ from reranker_batch.model.folder.weights import (
     weight_files,
 )
 from reranker_batch.model.quiet import quiet_loading
-from reranker_batch.model.recipes import Recipe, has_answer_head
+from reranker_batch.model.recipes import Kind, Recipe, has_answer_head
 from reranker_batch.model.source.bidirectional import BidirectionalLlama
 from reranker_batch.model.source.chained import with_chain
 from reranker_batch.model.source.devices import precision_on
 from reranker_batch.model.source.heads import fold_labels
+from reranker_batch.model.source.projected import PROJECTOR, with_projector
 
 logger = logging.getLogger(__name__)
 _OWN_CLASSES = {"llama_bidirec": BidirectionalLlama}
@@ -129,6 +130,8 @@ def _load(
             None, config=config, state_dict=weights, **common, **_attention(config, auto_class)
         )
         return model, info, auto_class
+    # A class of this package's choice is loaded for a listwise model, whatever its auto_map says.
+    trust_remote_code = trust_remote_code and recipe.kind is not Kind.LIST
     config = _plainly_run(
         AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     )
@@ -143,10 +146,22 @@ def _load(
         **common,
         **_attention(config, auto_class),
     )
-    if not recipe.has_module_head:
-        return model, info, auto_class
-    missing = [f"encoder.{name}" for name in info["missing_keys"] if not name.startswith("pooler.")]
-    return with_chain(folder, model), {**info, "missing_keys": missing}, auto_class
+    model, info = _with_head(folder, recipe, model, info)
+    return model, info, auto_class
+
+
+def _with_head(
+    folder: Path, recipe: Recipe, model: PreTrainedModel, info: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model with what makes the logit on top, where transformers has the model below it alone."""
+    if recipe.kind is Kind.LIST:
+        missing = [f"model.{name}" for name in info["missing_keys"]]
+        unexpected = [name for name in info["unexpected_keys"] if name not in PROJECTOR]
+        return with_projector(folder, model), {**info, "missing_keys": missing, "unexpected_keys": unexpected}
+    if recipe.has_module_head:
+        missing = [f"encoder.{name}" for name in info["missing_keys"] if not name.startswith("pooler.")]
+        return with_chain(folder, model), {**info, "missing_keys": missing}
+    return model, info
 
 
 def _require_stored(folder: Path, model_class: Any, config: Any) -> None:
@@ -176,7 +191,7 @@ def _renamed_weights(folder: Path, converted_from: str) -> dict[str, torch.Tenso
 
 
 def _auto_class(config: Any, recipe: Recipe) -> Any:
-    if recipe.has_module_head:
+    if recipe.has_module_head or recipe.kind is Kind.LIST:
         return AutoModel
     return AutoModelForCausalLM if has_answer_head(recipe, config.to_dict()) else AutoModelForSequenceClassification
 
