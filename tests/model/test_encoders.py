@@ -79,6 +79,14 @@ def test_positions_of_roberta_are_counted_as_transformers_does_where_the_padding
     assert require_exact(folder, [*with_word, *pairs]).startswith("packed")
 
 
+def test_no_padding_token_is_no_obstacle(tmp_path: Path, pairs: Pairs) -> None:
+    with quiet_loading():
+        folder = save_model("xlm-roberta", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": -1}))
+    assert require_exact(folder, pairs).startswith("padded")
+
+
 def test_a_model_that_padding_does_not_change_is_padded(tmp_path: Path, pairs: Pairs) -> None:
     """MobileBERT reads the tokens around each one: with a padding token of zeros the last reads the same."""
     with quiet_loading():

@@ -112,7 +112,13 @@ def _fastest(even: EvenForward, packing: _Packing) -> Forward:
 def _not_packed(even: EvenForward, packing: _Packing) -> Forward:
     """Padded where that changes no logit, else one length at a time."""
     padded = PaddedForward(packing.model, packing.device)
-    fault = packing.padding_fault or packing.expected.fault(trial_logits(padded, packing.trial))
+    fault = packing.padding_fault
+    if fault is None:
+        try:
+            with _unfit_on_error():
+                fault = packing.expected.fault(trial_logits(padded, packing.trial))
+        except _UnfitError as error:
+            fault = str(error)
     if fault is None:
         logger.warning("pairs are padded, which is slower: this model cannot be run packed. %s", packing.obstacle)
         return padded

@@ -92,8 +92,8 @@ def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
 
 
 def pad_id_of(model: PreTrainedModel) -> int:
-    """The model's own padding id: RoBERTa counts positions by the ids that differ from it."""
-    return int(getattr(model.config, "pad_token_id", None) or 0)
+    """The model's own padding id: RoBERTa counts positions by the ids that differ from it. Some configs say -1 for none."""
+    return max(0, int(getattr(model.config, "pad_token_id", None) or 0))
 
 
 def takes_token_types(model: PreTrainedModel) -> bool:
