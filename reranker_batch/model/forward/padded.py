@@ -92,7 +92,7 @@ def pad_rows(input_ids: Ragged, rows: LongArray, *, pad_id: int) -> LongArray:
 
 
 def pad_id_of(model: PreTrainedModel) -> int:
-    """The model's own padding id: RoBERTa counts positions by the ids that differ from it. Some configs say -1 for none."""
+    """The model's own padding id: RoBERTa counts positions by the ids that differ from it. Some say -1 for none."""
     return max(0, int(getattr(model.config, "pad_token_id", None) or 0))
 
 
