@@ -79,6 +79,13 @@ def test_positions_of_roberta_are_counted_as_transformers_does_where_the_padding
     assert require_exact(folder, [*with_word, *pairs]).startswith("packed")
 
 
+@pytest.mark.parametrize(("pooling", "run"), [("mean", "packed"), ("late", "padded")])
+def test_every_pooling_of_eurobert_is_exact(tmp_path: Path, pairs: Pairs, pooling: str, run: str) -> None:
+    with quiet_loading():
+        folder = save_encoder("eurobert", tmp_path, classifier_pooling=pooling)
+    assert require_exact(folder, pairs).startswith(run)
+
+
 def test_no_padding_token_is_no_obstacle(tmp_path: Path, pairs: Pairs) -> None:
     with quiet_loading():
         folder = save_model("xlm-roberta", tmp_path)
