@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,19 @@ def test_texts_that_are_cut_at_their_beginning_are_refused(bert: Path) -> None:
         load(bert)
     change(bert, "tokenizer_config.json", truncation_side="right")
     load(bert)
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
+def test_a_tokenizer_in_the_form_of_sentencepiece_alone_names_its_package(bert: Path) -> None:
+    (bert / "tokenizer.json").unlink()
+    (bert / "tokenizer_config.json").write_text("{}")
+    config = {"model_type": "xlm-roberta", "max_position_embeddings": MAX_TOKENS}
+    (bert / "config.json").write_text(json.dumps(config))
+    (bert / "sentencepiece.bpe.model").write_bytes(b"\x0a\x0e\x0a\x05<unk>")
+    with pytest.raises(
+        ModelError, match=r"package sentencepiece, which is not installed\. A folder with tokenizer\.json"
+    ):
+        load(bert)
 
 
 def in_modules(folder: Path, name: str = "sentence_bert_config.json", **settings: Any) -> None:

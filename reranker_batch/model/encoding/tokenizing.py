@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -280,8 +281,8 @@ def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
         ) from error
     except Exception as error:  # Depending on what is missing, transformers raises about anything.
         raise ModelError(
-            f"The tokenizer in {folder} cannot be loaded: {type(error).__name__}: {error}. A folder with "
-            "tokenizer.json and tokenizer_config.json works, as AutoTokenizer.save_pretrained writes it."
+            f"The tokenizer in {folder} cannot be loaded: {type(error).__name__}: {error}.{_missing_package(folder)} A "
+            "folder with tokenizer.json and tokenizer_config.json works, as AutoTokenizer.save_pretrained writes it."
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -289,6 +290,13 @@ def _load_tokenizer(folder: Path, *, trust_remote_code: bool) -> Any:
             "which is needed to cut texts exactly. Add its tokenizer.json."
         )
     return tokenizer
+
+
+def _missing_package(folder: Path) -> str:
+    """What a folder whose tokenizer is in the form of SentencePiece alone asks for."""
+    if (folder / "tokenizer.json").is_file() or not any(folder.glob("*.model")) or find_spec("sentencepiece"):
+        return ""
+    return " Its .model file is read with the package sentencepiece, which is not installed."
 
 
 def _num_types(config: Mapping[str, Any]) -> int | None:
