@@ -119,6 +119,25 @@ def test_what_would_be_refused_at_the_end_is_refused_before_a_teacher_runs(
     assert not (config.parent / "mini").exists()
 
 
+def test_a_finished_teacher_whose_config_was_changed_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its scores are of the old model; where it runs and how it is batched decides nothing."""
+    assert run_command(["label", str(config)]) == 0
+    teacher = yaml.safe_load((config.parent / "teacher.yaml").read_text())
+    change(config.parent / "teacher.yaml", model={**teacher["model"], "name": "models/another"})
+    assert run_command(["label", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "was made with other settings than" in said
+    assert 'model.name: "builtin:mini" -> "models/another"' in said
+    change(config.parent / "teacher.yaml", model=teacher["model"], limits={"max_pair_tokens": 100})
+    assert run_command(["label", str(config)]) == 2
+    assert "limits.max_pair_tokens: null -> 100" in capsys.readouterr().err
+    other = {"model": {**teacher["model"], "device": "auto"}, "limits": {}}
+    change(config.parent / "teacher.yaml", **other, batching={"max_batch_tokens": 4096})
+    assert run_command(["label", str(config)]) == 0
+
+
 def test_a_teacher_with_an_input_of_its_own_keeps_the_column_of_judgments(config: Path) -> None:
     values = yaml.safe_load(config.read_text())
     change(config.parent / "teacher.yaml", input=values["input"])
