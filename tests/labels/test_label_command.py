@@ -100,7 +100,7 @@ def test_a_config_of_a_teacher_that_cannot_be_joined_is_refused_before_anything_
             "column: document: a column of the output has this name",
         ),
         ({"positives": {"from": "column", "column": "index"}}, "column: index: a column of the output has this name"),
-        ({"exports": [{"format": "st-list", "target": "."}]}, "holds files of something else"),
+        ({"exports": [{"format": "st-list", "target": "there"}]}, "holds files of something else"),
         ({"exports": [{"format": "trec", "target": "labels/run.trec"}]}, "labels/run.trec lies in the output"),
         ({"exports": [{"format": name, "target": "a"} for name in ("st-list", "st-pair")]}, "two exports have one"),
     ],
@@ -113,6 +113,8 @@ def test_what_would_be_refused_at_the_end_is_refused_before_a_teacher_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(config.parent)
+    Path("there").mkdir()
+    Path("there/notes.txt").write_text("of somebody")
     change(config, labels={**yaml.safe_load(config.read_text())["labels"], **labels}, output={"path": "labels"})
     assert run_command(["label", str(config)]) == 2
     assert message in capsys.readouterr().err
