@@ -21,6 +21,9 @@ _USES = {
 }
 
 
+_WITHOUT_SCORES = ("st-labeled-pair", "ms-swift", "tevatron")
+
+
 def card_of(name: str, suffix: str, record: LabelRecord, counts: Mapping[str, Any]) -> str:
     """Markdown with the header that tells `datasets` which files are data. Equal labels give equal text."""
     left_out = ", ".join(f"{number:,} {reason}" for reason, number in counts["left_out"].items()) or "none"
@@ -40,9 +43,7 @@ def card_of(name: str, suffix: str, record: LabelRecord, counts: Mapping[str, An
             "",
             f"{counts['rows']:,} rows of {counts['queries']:,} queries. Queries left out: {left_out}.",
             "",
-            "Scores are scaled logits of the teachers, not probabilities: "
-            f"`labels.scale` is `{record.settings['labels']['scale']}`, `labels.combine` is "
-            f"`{record.settings['labels']['combine']}`. `ids/` has the ids of every row, in equal files and order.",
+            f"{_scores(name, record)}`ids/` has the ids of every row, in equal files and order.",
             "",
             "Teachers:",
             "",
@@ -51,4 +52,14 @@ def card_of(name: str, suffix: str, record: LabelRecord, counts: Mapping[str, An
             f"Made by reranker-batch from labels with the fingerprint `{record.fingerprint}`.",
             "",
         ]
+    )
+
+
+def _scores(name: str, record: LabelRecord) -> str:
+    if name in _WITHOUT_SCORES:
+        return ""
+    rules = record.settings["labels"]
+    return (
+        "Scores are scaled logits of the teachers, not probabilities: "
+        f"`labels.scale` is `{rules['scale']}`, `labels.combine` is `{rules['combine']}`. "
     )

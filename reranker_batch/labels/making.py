@@ -89,7 +89,7 @@ def open_label_job(config: LabelConfig) -> LabelJob:
     source = _input_of(config, teachers[0])
     unit_pairs = _UNIT_PAIRS if config.output.unit_pairs == "auto" else config.output.unit_pairs
     plan = _plan(source, teachers[0], unit_pairs=unit_pairs)
-    check_input(teachers[0], source, plan.identity()["files"])
+    check_input(teachers[0], source, plan.source.reading, plan.identity()["files"])
     joiner = Joiner(plan.source, tuple(map(TeacherScores, teachers)), judgments_of(config.labels.positives))
     return LabelJob(config, teachers, plan, joiner, _settings(config, teachers, plan, joiner))
 

@@ -73,12 +73,27 @@ def check_settings(output: Folder, recorded: LabelRecord, settings: Mapping[str,
     Raises:
         FingerprintError: Lists what differs.
     """
-    if lines := differences(recorded.settings, settings):
+    if lines := [_explained(line) for line in differences(recorded.settings, settings)]:
         raise FingerprintError(
             f"{output.uri} holds other labels:\n  "
             + "\n  ".join(lines)
             + "\nUse another output.path, or set these back."
         )
+
+
+_EXPLAINED = {
+    "units:": "the input is cut in another way: output.unit_pairs",
+    "judgments:": "the judgments themselves",
+    ".parts_digest:": "its scores: it was run again",
+    ".units_digest:": "its units",
+}
+
+
+def _explained(line: str) -> str:
+    """A difference of hashes, with what it means."""
+    name = line.partition(" ")[0]
+    meanings = [text for end, text in _EXPLAINED.items() if name == end or (end[0] == "." and name.endswith(end))]
+    return f"{line} ({meanings[0]})" if meanings else line
 
 
 def check_is_free(output: Folder) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reranker_batch.config import InputConfig
+from reranker_batch.config import InputConfig, Reading
 from reranker_batch.config.labels import TeacherConfig
 from reranker_batch.core.fingerprint import fingerprint
 from reranker_batch.core.units import Span, WorkUnit
@@ -177,7 +177,10 @@ def check_same_input(teachers: Sequence[Teacher]) -> None:
 
 
 def _input_differences(one: Manifest, two: Manifest) -> list[str]:
-    left, right = one.reading, two.reading
+    return _reading_differences(one.reading, two.reading) + file_differences(one.input.files, two.input.files)
+
+
+def _reading_differences(left: Reading, right: Reading) -> list[str]:
     differences = [
         f"input.columns.{name} is {getattr(left.columns, name)!r} and {getattr(right.columns, name)!r}"
         for name in type(left.columns).model_fields
@@ -185,7 +188,7 @@ def _input_differences(one: Manifest, two: Manifest) -> list[str]:
     ]
     if left.layout != right.layout:
         differences.append(f"input.layout is {left.layout} and {right.layout}")
-    return differences + file_differences(one.input.files, two.input.files)
+    return differences
 
 
 def file_differences(one: Mapping[str, Mapping[str, Any]], two: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -198,8 +201,10 @@ def file_differences(one: Mapping[str, Mapping[str, Any]], two: Mapping[str, Map
     ]
 
 
-def check_input(teacher: Teacher, config: InputConfig, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse an input that is not the one that was scored.
+def check_input(
+    teacher: Teacher, config: InputConfig, reading: Reading, files: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Refuse an input that is not the one that was scored, or of which other columns would be read.
 
     Raises:
         ConfigError: Names the teacher and what differs.
@@ -208,4 +213,9 @@ def check_input(teacher: Teacher, config: InputConfig, files: Mapping[str, Mappi
         raise ConfigError(
             f"Teacher {teacher.name} has not scored {config.path} as it is now: "
             f"{listed(differences, most=5, separator='; ')}. Put the files back, or run the teacher again."
+        )
+    if differences := _reading_differences(teacher.manifest.reading, reading):
+        raise ConfigError(
+            f"Teacher {teacher.name} has read the input in another way than these labels would: "
+            f"{listed(differences, separator='; ')}. Set input as in the teacher's config, or leave it out."
         )

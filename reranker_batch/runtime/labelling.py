@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from reranker_batch.config import JobConfig
 from reranker_batch.config.labels import LabelConfig, TeacherConfig
 from reranker_batch.config.yaml_file import read_config_file
+from reranker_batch.core.fingerprint import differences
 from reranker_batch.errors import CommitError, ConfigError, RerankerBatchError, described
 from reranker_batch.exporting.export import check_target, export
 from reranker_batch.labels.finishing import make_labels
@@ -27,6 +28,9 @@ from reranker_batch.storage.files.places import check_access, is_within, refuse_
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
 logger = logging.getLogger(__name__)
+
+_DECIDES_NOTHING = {"device", "trust_remote_code", "precision_sample"}
+"""Keys of `model`."""
 
 
 def label(config: LabelConfig, *, show_progress: bool = False) -> LabelReport:
@@ -120,11 +124,38 @@ def _unfinished(config: LabelConfig) -> Sequence[tuple[TeacherConfig, JobConfig]
     """The teachers that have to run, each with its job. All are checked before the first one runs."""
     jobs = []
     for teacher in config.labels.teachers:
-        if teacher.config is None or _is_finished(teacher):
-            open_teacher(teacher)
-        else:
+        if teacher.config is not None and not _is_finished(teacher):
             jobs.append((teacher, _job_of(teacher, teacher.config, config)))
+            continue
+        open_teacher(teacher)
+        if teacher.config is not None:
+            _check_config(teacher, _job_of(teacher, teacher.config, config), has_input=config.input is None)
     return jobs
+
+
+def _check_config(teacher: TeacherConfig, job: JobConfig, *, has_input: bool) -> None:
+    """Refuse a finished output that a config of other settings has made: its scores are not those that are asked for.
+
+    Raises:
+        ConfigError: Names the settings.
+    """
+    manifest = RunState(Folder.at(teacher.output)).read(MANIFEST) or {}
+    recorded, asked = (_deciding(values, has_input=has_input) for values in (manifest["config"], job.model_dump()))
+    if lines := differences(recorded, asked):
+        raise ConfigError(
+            f"Teacher {teacher.name}: {teacher.output} was made with other settings than {teacher.config} has now:\n  "
+            + "\n  ".join(lines)
+            + "\nName another output, set these back, or leave out its key config to take the output as it is."
+        )
+
+
+def _deciding(values: Mapping[str, Any], *, has_input: bool) -> dict[str, Any]:
+    """What of a config decides the logits, without asking a model."""
+    sections = {
+        name: {key: value for key, value in values.get(name, {}).items() if key not in _DECIDES_NOTHING}
+        for name in ("model", "limits")
+    }
+    return {**sections, "input": {"path": values["input"].get("path")}} if has_input else sections
 
 
 def _is_finished(teacher: TeacherConfig) -> bool:

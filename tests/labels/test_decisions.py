@@ -307,7 +307,7 @@ def column_bench(folder: Path, layout: str, grades: pa.Array) -> tuple[Bench, li
 
 @pytest.mark.parametrize(
     ("column", "message"),
-    [("rank", "Column 'rank' is missing .*Set labels.positives.column"), ("grade", "a value that is no relevance")],
+    [("gone", "Column 'gone' is missing .*Set labels.positives.column"), ("grade", "a value that is no relevance")],
 )
 def test_a_column_that_says_nothing_about_relevance_is_refused(tmp_path: Path, column: str, message: str) -> None:
     bench, names = column_bench(tmp_path, "pairs", pa.array(["good", "bad", "bad"]))

@@ -317,6 +317,9 @@ def test_the_card_names_data_and_teachers(labels: Path, tmp_path: Path) -> None:
     export(str(labels), str(tmp_path / "set"), format="st-list")
     card = (tmp_path / "set" / "README.md").read_text()
     assert "path: data/*.parquet" in card
+    assert "Scores are scaled logits" in card
+    export(str(labels), str(tmp_path / "labeled"), format="st-labeled-pair")
+    assert "Scores" not in (tmp_path / "labeled" / "README.md").read_text()
     assert "* one: oracle" in card
     (first, *_) = sorted((tmp_path / "set" / "data").iterdir())
     assert [str(field.type) for field in pq.read_schema(first)] == [

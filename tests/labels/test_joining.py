@@ -15,8 +15,9 @@ import pytest
 from engine import NAN, NanScorer, table_with_nulls
 from oracle import HashScorer, answers
 from tables import Group, nested_table, pairs_table, random_groups, write
-from teachers import Bench, ChosenScorer, chosen, make_in_a_process
+from teachers import Bench, ChosenScorer, chosen, made, make_in_a_process
 
+from reranker_batch.config import InputConfig
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError
 from reranker_batch.storage.output.crash_points import EXIT_CODE
 
@@ -158,6 +159,23 @@ def test_teachers_of_other_columns_are_refused(tmp_path: Path) -> None:
     bench.teach("three", HashScorer(), layout="pairs", input=str(tmp_path / "pairs"))
     with pytest.raises(ConfigError, match="Teachers one and three .* input.layout is nested and pairs"):
         bench.label(["one", "three"])
+
+
+@pytest.mark.parametrize("columns", [{"document": "title"}, {"query": "hint"}])
+def test_other_columns_of_the_input_than_those_that_were_scored_are_refused(
+    tmp_path: Path, columns: dict[str, str]
+) -> None:
+    """Scores would stand with texts that no teacher has seen."""
+    table = nested_table([("q", "query", [("a", "text")])], hint=["another query"])
+    candidates = pa.array([[{"doc_id": "a", "text": "text", "title": "another text"}]])
+    bench = Bench(tmp_path, settings={})
+    write(table.set_column(2, "candidates", candidates), tmp_path / "in" / "0.parquet")
+    bench.teach("one", HashScorer())
+    config = bench.config(["one"])
+    given = InputConfig.model_validate({"path": str(tmp_path / "in"), "columns": columns})
+    (name,) = columns
+    with pytest.raises(ConfigError, match=f"Teacher one has read the input in another way .* input.columns.{name} is "):
+        made(config.model_copy(update={"input": given}))
 
 
 def test_an_input_that_was_written_again_is_the_same_and_a_changed_one_is_refused(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_config_of_a_teacher_that_cannot_be_joined_is_refused_before_anything_
             "column: document: a column of the output has this name",
         ),
         ({"positives": {"from": "column", "column": "index"}}, "column: index: a column of the output has this name"),
-        ({"exports": [{"format": "st-list", "target": "."}]}, "holds files of something else"),
+        ({"exports": [{"format": "st-list", "target": "there"}]}, "holds files of something else"),
         ({"exports": [{"format": "trec", "target": "labels/run.trec"}]}, "labels/run.trec lies in the output"),
         ({"exports": [{"format": name, "target": "a"} for name in ("st-list", "st-pair")]}, "two exports have one"),
     ],
@@ -113,10 +113,31 @@ def test_what_would_be_refused_at_the_end_is_refused_before_a_teacher_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(config.parent)
+    Path("there").mkdir()
+    Path("there/notes.txt").write_text("of somebody")
     change(config, labels={**yaml.safe_load(config.read_text())["labels"], **labels}, output={"path": "labels"})
     assert run_command(["label", str(config)]) == 2
     assert message in capsys.readouterr().err
     assert not (config.parent / "mini").exists()
+
+
+def test_a_finished_teacher_whose_config_was_changed_is_refused(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its scores are of the old model; where it runs and how it is batched decides nothing."""
+    assert run_command(["label", str(config)]) == 0
+    teacher = yaml.safe_load((config.parent / "teacher.yaml").read_text())
+    change(config.parent / "teacher.yaml", model={**teacher["model"], "name": "models/another"})
+    assert run_command(["label", str(config)]) == 2
+    said = capsys.readouterr().err
+    assert "was made with other settings than" in said
+    assert 'model.name: "builtin:mini" -> "models/another"' in said
+    change(config.parent / "teacher.yaml", model=teacher["model"], limits={"max_pair_tokens": 100})
+    assert run_command(["label", str(config)]) == 2
+    assert "limits.max_pair_tokens: null -> 100" in capsys.readouterr().err
+    other = {"model": {**teacher["model"], "device": "auto"}, "limits": {}}
+    change(config.parent / "teacher.yaml", **other, batching={"max_batch_tokens": 4096})
+    assert run_command(["label", str(config)]) == 0
 
 
 def test_a_teacher_with_an_input_of_its_own_keeps_the_column_of_judgments(config: Path) -> None:

@@ -11,7 +11,7 @@ from object_store import object_store
 from oracle import HashScorer
 from tables import nested_table, random_groups, write
 
-from reranker_batch import LabelConfig, export, label
+from reranker_batch import LabelConfig, export, label, status, verify
 from reranker_batch.storage.files.filesystem import Folder
 
 
@@ -36,5 +36,7 @@ def test_labels_are_made_resumed_and_exported_on_an_object_store(tmp_path: Path,
     assert set(Folder.at(exports[0]["target"]).names()) == {"data", "ids", "README.md", "export.json"}
     folder.filesystem.delete_file(folder.child("labels", "_SUCCESS"))
     folder.filesystem.delete_file(folder.child("labels", "part-00000-0000000000.parquet"))
+    assert status(labels).state == "interrupted"
     assert label(config).parts_made == 1
+    assert (status(labels).state, verify(labels).problems) == ("complete", [])
     assert export(labels, f"s3://training/sets/list{options}", format="st-list").queries == report.labelled_queries
