@@ -189,10 +189,16 @@ def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) ->
     assert len([*(tmp_path / "in").glob("part-*")]) == 1
 
 
-def test_rows_of_a_query_that_do_not_stand_together_are_refused_with_the_way_to_group_them(tmp_path: Path) -> None:
-    (tmp_path / "in.tsv").write_text("query\ttext\nq\ta\nr\tb\nq\tc\n", encoding="utf-8")
+@pytest.mark.parametrize("name", ["in.tsv", "in.jsonl"])
+def test_rows_of_a_query_that_do_not_stand_together_are_refused_with_the_way_to_group_them(
+    tmp_path: Path, name: str
+) -> None:
+    rows = [("q", "a"), ("r", "b"), ("q", "c")]
+    as_tsv = ["query\ttext", *map("\t".join, rows)]
+    lines = as_tsv if name == "in.tsv" else [f'{{"query": "{query}", "text": "{text}"}}' for query, text in rows]
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(InputError, match=r"'q' of row 0 .* comes back at row 2 .* prepare.run in place of input.path"):
-        SmallJob(str(tmp_path / "in.tsv"), str(tmp_path / "out"), layout="pairs").run()
+        SmallJob(str(tmp_path / name), str(tmp_path / "out"), layout="pairs").run()
 
 
 def test_another_source_and_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:

@@ -63,6 +63,14 @@ class PairsLayout:
         return {*schema.names}
 
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
+        """Ids that are all null are none, so that the texts tell queries apart."""
+        runs = self._scanned(root, files)
+        has_ids = any(opened.columns.query_id is not None for opened in files)
+        if has_ids and not any(each.is_named.any() for each in runs):
+            return PairsLayout(self.names.model_copy(update={"query_id": None}))._scanned(root, files)
+        return runs
+
+    def _scanned(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns]:
         filesystem, folder = resolve(root)
 
         def scan(opened: OpenedFile) -> QueryRuns:
@@ -82,7 +90,7 @@ class PairsLayout:
         return KeyColumns(self.names, opened.constants, opened.has_null_ids)
 
     def _key_name(self, *, has_ids: bool) -> str:
-        return str(self.names.query_id) if has_ids else self.names.query
+        return str(self.names.query_id) if has_ids and self.names.query_id is not None else self.names.query
 
     def wanted(self, columns: InputColumns) -> Wanted:
         names = self.names
