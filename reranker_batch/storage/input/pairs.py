@@ -83,7 +83,9 @@ class PairsLayout:
         has_ids = any(opened.columns.query_id is not None for opened in files)
         keys = {opened.file.path: (opened.file.identity, self._keys(opened)) for opened in files}
         read_key = key_reader(filesystem, folder, keys)
-        refuse_returning(list(zip(paths, runs, strict=True)), read_key, sort_by=self._key_name(has_ids=has_ids))
+        origins = {opened.file.path: opened.origin for opened in files if opened.origin is not None}
+        places = list(zip(paths, runs, strict=True))
+        refuse_returning(places, read_key, sort_by=self._key_name(has_ids=has_ids), origins=origins)
         return runs
 
     def _keys(self, opened: OpenedFile) -> KeyColumns:
@@ -144,7 +146,7 @@ def _first_usable(is_usable: BoolArray, starts: LongArray) -> LongArray:
 
 
 def _text_details(rows: UnitTable, text_rows: LongArray) -> list[str]:
-    _, numbers = rows.unit.places_of(np.minimum(text_rows, len(rows) - 1))
+    numbers = rows.source_rows(np.minimum(text_rows, len(rows) - 1))
     return [f"Row {number} has the same query id and another text." for number in numbers]
 
 
