@@ -118,7 +118,9 @@ def convert_sample(source: Source, goal: str) -> Sampled:
     sample = _Sample(source)
     for number, neighbours in enumerate(_neighbours(_spread(pieces(source.files, _PIECE_BYTES)))):
         tables = (table for piece in neighbours for table in sample.rows(piece))
-        publish_rows(Folder.at(goal), number, tables, source.adaption)
+        is_known = source.adaption.layout == "pairs" and neighbours[0].start == 0
+        file = source.files.files[neighbours[0].file_index].path if is_known else None
+        publish_rows(Folder.at(goal), number, tables, source.adaption, file)
     drop_staging(Folder.at(goal))
     return sample.sampled
 

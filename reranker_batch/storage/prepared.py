@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,18 +18,25 @@ PREPARED_KEY = b"reranker_batch.prepared"
 
 
 def publish_table(
-    folder: Folder, staging: Folder, name: str, schema: pa.Schema, groups: Iterable[pa.Table], *, kind: bytes | None
+    folder: Folder,
+    staging: Folder,
+    name: str,
+    schema: pa.Schema,
+    groups: Iterable[pa.Table],
+    *,
+    kind: bytes | None,
+    metadata: Mapping[bytes, bytes] = MappingProxyType({}),
 ) -> int:
     """Write a Parquet file with a row group for each table, and move it to its name; the number of rows.
 
-    `kind` marks the file as prepared input. A file that is there is replaced by an equal one.
+    `kind` marks the file as prepared input, with further `metadata`. A file that is there is replaced by an equal one.
 
     Raises:
         CommitError: It cannot be written.
     """
     filesystem, final = folder.filesystem, folder.child(name)
     staged = staging.child(f"{name}-{uuid.uuid4().hex}")
-    marked = schema if kind is None else schema.with_metadata({PREPARED_KEY: kind})
+    marked = schema if kind is None else schema.with_metadata({PREPARED_KEY: kind, **metadata})
     rows = 0
     try:
         filesystem.create_dir(staging.path, recursive=True)

@@ -189,10 +189,35 @@ def test_rows_of_a_query_stay_in_one_part_whatever_the_pieces(tmp_path: Path) ->
     assert len([*(tmp_path / "in").glob("part-*")]) == 1
 
 
-def test_rows_of_a_query_that_do_not_stand_together_are_refused_with_the_way_to_group_them(tmp_path: Path) -> None:
-    (tmp_path / "in.tsv").write_text("query\ttext\nq\ta\nr\tb\nq\tc\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"'q' of row 0 .* comes back at row 2 .* prepare.run in place of input.path"):
-        SmallJob(str(tmp_path / "in.tsv"), str(tmp_path / "out"), layout="pairs").run()
+def test_ids_that_are_made_of_places_and_messages_name_the_source_of_pairs(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name, query in (("a", "one"), ("b", "two")):
+        lines = [f'{{"query": "{query}", "text": "{at}"}}\n' for at in range(3)]
+        (tmp_path / "in" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (tmp_path / "in" / "c.jsonl").write_text(
+        '{"query_id": 7, "query": "x", "text": "0"}\n{"query_id": 7, "query": "y", "text": null}\n', encoding="utf-8"
+    )
+    job = SmallJob(str(tmp_path / "in"), str(tmp_path / "out"), layout="pairs")
+    job.run()
+    table = pl.read_parquet(tmp_path / "out" / "scores" / "*.parquet").sort("doc_id")
+    ids = [(f"{name}.jsonl#0", f"{name}.jsonl#{at}/{at}") for name in "ab" for at in range(3)] + [("7", "c.jsonl#0/0")]
+    assert table.select("query_id", "doc_id").rows() == ids
+    letters = pl.read_parquet(tmp_path / "out" / "dead_letters" / "*.parquet")
+    assert letters["doc_id"].to_list() == ["c.jsonl#1/1"]
+    assert "_place" not in str(letters.schema)
+
+
+@pytest.mark.parametrize("name", ["in.tsv", "in.jsonl"])
+def test_rows_of_a_query_that_do_not_stand_together_are_refused_with_the_way_to_group_them(
+    tmp_path: Path, name: str
+) -> None:
+    rows = [("q", "a"), ("r", "b"), ("q", "c")]
+    as_tsv = ["query\ttext", *map("\t".join, rows)]
+    lines = as_tsv if name == "in.tsv" else [f'{{"query": "{query}", "text": "{text}"}}' for query, text in rows]
+    (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    shown = rf"'q' of row 0 in {name} comes back at row 2 in {name}. .* prepare.run in place of input.path"
+    with pytest.raises(InputError, match=shown):
+        SmallJob(str(tmp_path / name), str(tmp_path / "out"), layout="pairs").run()
 
 
 def test_another_source_and_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:

@@ -157,6 +157,22 @@ def test_a_list_that_is_empty_in_the_first_rows_is_one_of_candidates_too(tmp_pat
     assert written(tmp_path / "dpr.json", tmp_path).input.columns.candidates == [*passages]
 
 
+@pytest.mark.parametrize(
+    ("row", "pairs"),
+    [
+        ({"query": "who?", "positive": "a", "negatives": ["b", "c"]}, 3),
+        ({"query": "who?", "positives": ["a"], "negatives": ["b", "c"]}, 3),
+        ({"query": "who?", "positive": ["a"], "negative": "b"}, 2),
+        ({"query": "who?", "texts": ["a", "b"]}, 2),
+        ({"model": "m", "input": {"query": "who?", "documents": ["a", "b"]}, "parameters": {"top_n": 1}}, 2),
+    ],
+    ids=str,
+)
+def test_no_list_of_texts_is_left_out(tmp_path: Path, row: dict[str, object], pairs: int) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    assert estimate_job(written(tmp_path / "rows.jsonl", tmp_path)).pairs == pairs
+
+
 def test_an_object_of_lists_is_what_a_sequence_of_objects_is_stored_as(tmp_path: Path) -> None:
     passages = {"is_selected": [0, 1], "passage_text": ["a", "b"], "docid": ["d1", "d2"]}
     row = {"query": "who?", "query_id": 5, "passages": passages}

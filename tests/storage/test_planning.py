@@ -456,6 +456,16 @@ def test_rows_without_an_id_are_told_apart_by_text_and_may_come_back(tmp_path: P
     assert plan_of(write(tmp_path / "f.parquet", table), "pairs").num_queries == 5
 
 
+def test_ids_that_are_all_null_are_none(tmp_path: Path) -> None:
+    """As in JSON lines without ids: rows of one query in two places would be ranked apart."""
+    table = pairs([None] * 3, query=pa.array(["one", "two", "one"]))
+    with pytest.raises(
+        InputError, match=r"query text 'one' of row 0 .* comes back at row 2 .* Sort the input by query,"
+    ):
+        plan_of(write(tmp_path / "f.parquet", table), "pairs")
+    assert plan_of(write(tmp_path / "g.parquet", table.slice(0, 2)), "pairs").num_queries == 2
+
+
 def test_without_an_id_column_the_text_tells_queries_apart(tmp_path: Path) -> None:
     table = pairs(["a", "a", "b"]).drop_columns("query_id")
     assert plan_of(write(tmp_path / "ok.parquet", table), "pairs").num_queries == 2

@@ -17,6 +17,7 @@ from reranker_batch.preparing.table.source import Source
 from reranker_batch.schema import canonical_type
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.files.retrying import retried
+from reranker_batch.storage.input.origin import Origin
 from reranker_batch.storage.input.promotion import common_type
 from reranker_batch.storage.input.query_runs import begins_query
 from reranker_batch.storage.output.crash_points import reached
@@ -82,7 +83,8 @@ class Convert:
             InputError: A row cannot be read or adapted. Names file and row.
             CommitError: A part cannot be written.
         """
-        return publish_rows(self.goal, task.number, self._rows(task), self.adaption)
+        file = task.shares[0].source.files.files[0].path if self.adaption.layout == "pairs" else None
+        return publish_rows(self.goal, task.number, self._rows(task), self.adaption, file)
 
     def _rows(self, task: Task) -> Iterator[pa.Table]:
         """The prepared rows, some MiB at a time."""
@@ -105,8 +107,10 @@ def adapted(raw: RawRows, source: Source, first_row: int = 0) -> pa.Table:
         raise InputError(f"{error} This is so from {raw.place(0)} on.") from None
 
 
-def publish_rows(goal: Folder, number: int, tables: Iterator[pa.Table], adaption: Adaption) -> list[ConvertedPart]:
-    """Write prepared rows as the parts of the task with this number.
+def publish_rows(
+    goal: Folder, number: int, tables: Iterator[pa.Table], adaption: Adaption, file: str | None = None
+) -> list[ConvertedPart]:
+    """Write prepared rows as the parts of the task with this number. `file` is the one that all came from.
 
     Raises:
         CommitError: A part cannot be written.
@@ -114,7 +118,9 @@ def publish_rows(goal: Folder, number: int, tables: Iterator[pa.Table], adaption
     parts: list[ConvertedPart] = []
     for table in parts_of(tables, adaption):
         name = f"part-{number:06d}-{len(parts):06d}.parquet"
-        rows = publish_table(goal, goal.folder(STAGING), name, table.schema, _groups(table), kind=b"rows")
+        metadata = {} if file is None else Origin(file, sum(part.num_rows for part in parts)).metadata()
+        staging = goal.folder(STAGING)
+        rows = publish_table(goal, staging, name, table.schema, _groups(table), kind=b"rows", metadata=metadata)
         reached("conversion_part_published")
         parts.append(ConvertedPart(name, rows))
     return parts

@@ -14,7 +14,8 @@ from reranker_batch.storage.tables.reading import read_piece
 
 RANGE_BYTES = 64 << 20
 """Candidates of a range of queries, with their texts."""
-_RANGE_ROWS = 400_000
+_RANGE_ROWS = 250_000
+"""A task has memory for twice as many, since a sample tells where ranges begin."""
 _DOCUMENT_ROWS = 3_000_000
 """Needs of documents that a task has in memory: 12 bytes each."""
 _ROW_BYTES = 64

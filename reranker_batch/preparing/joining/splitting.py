@@ -92,19 +92,19 @@ class OrderQueries:
 
     def __call__(self, number: int) -> int:
         work = self.work
-        tables = [table for file in row_files(work, self.num_pieces) for table in file.tables(number)]
-        rows = pa.concat_tables([run_schema(self.order).empty_table(), *tables])
-        del tables
-        kept = keep(rows, self.order, depth=self.depth, drop_identical=self.drop_identical)
+        kept = keep(self._rows(number), self.order, depth=self.depth, drop_identical=self.drop_identical)
         hashes = np.unique(id_hashes(kept.rows["doc_id"]))
         with new_bucket_file(work.folder, file_name("order", number)) as file:
             file.add(pa.table({"hash": hashes}), buckets_of(hashes, work.document_buckets))
             file.write(work.document_buckets, kept.rows)
             file.facts.update(
-                rows=len(rows),
                 kept=len(kept.rows),
                 repeated=kept.repeated,
                 identical=kept.identical,
                 cut=kept.cut,
             )
-        return len(rows)
+        return len(kept.rows)
+
+    def _rows(self, number: int) -> pa.Table:
+        tables = (table for file in row_files(self.work, self.num_pieces) for table in file.tables(number))
+        return pa.concat_tables([run_schema(self.order).empty_table(), *tables])

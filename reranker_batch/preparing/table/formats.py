@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -94,7 +94,7 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
             "nested",
             query=("query",),
             query_id=("query_id", "id"),
-            candidates=(("positive", "negative"),),
+            candidates=(("positive", "negative"), ("positive", "negatives"), ("positives", "negatives")),
             kind="texts",
         ),
         "triplets": Format(
@@ -221,7 +221,7 @@ def _pair_columns(named: Format, schema: pa.Schema) -> dict[str, object] | None:
 
 def _candidate_columns(named: Format, schema: pa.Schema) -> dict[str, object] | None:
     group = _first_group(schema, named.candidates)
-    if group is None or not all(_is_kind(type_at(schema, find(schema, one) or ()), named.kind) for one in group):
+    if group is None or not _are_kind([type_at(schema, find(schema, one) or ()) for one in group], named.kind):
         return None
     is_one = len(group) == 1 and group[0] in named.candidates
     columns: dict[str, object] = {"candidates": group[0] if is_one else list(group)}
@@ -240,6 +240,12 @@ def _fields(schema: pa.Schema, group: tuple[Column, ...]) -> pa.Schema:
         for each in candidate_struct(type_at(schema, find(schema, one) or ())) or ():
             fields.setdefault(each.name, each)
     return pa.schema(list(fields.values()))
+
+
+def _are_kind(types: Sequence[pa.DataType], kind: Kind) -> bool:
+    """Whether these columns hold candidates; next to a list of texts another column may be one text."""
+    others = [each for each in types if not _is_kind(each, kind)]
+    return not others or (kind == "texts" and len(others) < len(types) and all(map(is_text, others)))
 
 
 def _is_kind(data_type: pa.DataType, kind: Kind) -> bool:

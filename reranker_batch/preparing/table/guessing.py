@@ -44,7 +44,19 @@ _DOCUMENT_IDS: tuple[str, ...] = (
     "itemid",
 )
 _DOCUMENT_IDS += ("chunkid", "productid", "id")
-_LISTS = ("candidates", "documents", "docs", "passages", "hits", "results", "ctxs", "contexts", "positive", "positives")
+_LISTS: tuple[str, ...] = (
+    "candidates",
+    "documents",
+    "docs",
+    "passages",
+    "texts",
+    "hits",
+    "results",
+    "ctxs",
+    "contexts",
+    "positive",
+    "positives",
+)
 _MOST = 3
 
 
@@ -124,7 +136,7 @@ def _object_of_lists(schema: pa.Schema, columns: dict[str, Any]) -> ColumnMap | 
         for inner in each.type
         if is_list_like(inner.type)
     ]
-    texts = _pick([name for name, item in lists if is_text(item)], _TEXTS)
+    texts = _pick([name for name, item in lists if is_text(item)], (*_TEXTS, *_LISTS))
     if texts is None:
         return None
     ids = _pick([name for name, item in lists if id_family(item) in ("string", "integer")], _DOCUMENT_IDS)

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from reranker_batch.core.pairs import BoolArray
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.core.units import WorkUnit
+from reranker_batch.storage.input.origin import PLACE_COLUMN
 from reranker_batch.storage.values import conform, id_strings, invalid_positions
 
 CauseArray = npt.NDArray[np.int8]
@@ -67,9 +68,16 @@ class UnitTable:
 
     def places(self, rows: LongArray) -> list[pa.Array]:
         """The first parts of a derived id: file, `#` and row."""
+        if (places := self.column(PLACE_COLUMN)) is not None:
+            return [places.take(pa.array(rows))]
         spans, numbers = self.unit.places_of(rows)
         files = pa.array([f"{span.file}#" for span in self.unit.spans], pa.large_string())
         return [files.take(pa.array(spans)), _number_strings(numbers)]
+
+    def source_rows(self, rows: LongArray) -> list[str]:
+        """The row of each in its file, or in the one that it came from."""
+        whole: list[str] = pc.binary_join_element_wise(*self.places(rows), _large("")).to_pylist()
+        return [place.rpartition("#")[2] for place in whole]
 
     def column(self, name: str | None) -> pa.Array | None:
         if name is None or name not in self.table.column_names:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from reranker_batch.core.units import FileIdentity
 from reranker_batch.storage.input.columns import FileColumns
 from reranker_batch.storage.input.likely_ids import LikelyIds
+from reranker_batch.storage.input.origin import Origin
 from reranker_batch.storage.input.partitions import Partitions
 
 
@@ -38,3 +39,4 @@ class OpenedFile:
     constants: Partitions
     """The columns of the file that stand in the names of its folders."""
     likely_ids: LikelyIds
+    origin: Origin | None = None

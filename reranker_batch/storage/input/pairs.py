@@ -63,6 +63,14 @@ class PairsLayout:
         return {*schema.names}
 
     def scan_queries(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns] | None:
+        """Ids that are all null are none, so that the texts tell queries apart."""
+        runs = self._scanned(root, files)
+        has_ids = any(opened.columns.query_id is not None for opened in files)
+        if has_ids and not any(each.is_named.any() for each in runs):
+            return PairsLayout(self.names.model_copy(update={"query_id": None}))._scanned(root, files)
+        return runs
+
+    def _scanned(self, root: str, files: Sequence[OpenedFile]) -> list[QueryRuns]:
         filesystem, folder = resolve(root)
 
         def scan(opened: OpenedFile) -> QueryRuns:
@@ -75,14 +83,16 @@ class PairsLayout:
         has_ids = any(opened.columns.query_id is not None for opened in files)
         keys = {opened.file.path: (opened.file.identity, self._keys(opened)) for opened in files}
         read_key = key_reader(filesystem, folder, keys)
-        refuse_returning(list(zip(paths, runs, strict=True)), read_key, sort_by=self._key_name(has_ids=has_ids))
+        origins = {opened.file.path: opened.origin for opened in files if opened.origin is not None}
+        places = list(zip(paths, runs, strict=True))
+        refuse_returning(places, read_key, sort_by=self._key_name(has_ids=has_ids), origins=origins)
         return runs
 
     def _keys(self, opened: OpenedFile) -> KeyColumns:
         return KeyColumns(self.names, opened.constants, opened.has_null_ids)
 
     def _key_name(self, *, has_ids: bool) -> str:
-        return str(self.names.query_id) if has_ids else self.names.query
+        return str(self.names.query_id) if has_ids and self.names.query_id is not None else self.names.query
 
     def wanted(self, columns: InputColumns) -> Wanted:
         names = self.names
@@ -136,7 +146,7 @@ def _first_usable(is_usable: BoolArray, starts: LongArray) -> LongArray:
 
 
 def _text_details(rows: UnitTable, text_rows: LongArray) -> list[str]:
-    _, numbers = rows.unit.places_of(np.minimum(text_rows, len(rows) - 1))
+    numbers = rows.source_rows(np.minimum(text_rows, len(rows) - 1))
     return [f"Row {number} has the same query id and another text." for number in numbers]
 
 

@@ -25,6 +25,7 @@ from reranker_batch.storage.input.layout import InputLayout, layout_of
 from reranker_batch.storage.input.likely_ids import id_warnings, likely_ids
 from reranker_batch.storage.input.listing import ListedFile, Listing, list_input, shown_left_out
 from reranker_batch.storage.input.merging import merge_columns
+from reranker_batch.storage.input.origin import Origin
 from reranker_batch.storage.input.partitions import (
     Partitions,
     constants_of,
@@ -240,7 +241,8 @@ def _open(listed: ListedFile, footer: Footer, listing: Listing, layout: InputLay
     likely = likely_ids(
         schema, layout.names, columns, listed.path, document_fields=fields, is_row_a_query=layout.is_row_a_query
     )
-    return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, constants, likely)
+    origin = Origin.of(footer.metadata.metadata)
+    return OpenedFile(file, columns, canonical_schema(schema), has_null_ids, constants, likely, origin)
 
 
 def _constants(listed: ListedFile, listing: Listing, footer: Footer, layout: InputLayout) -> Partitions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from reranker_batch.core.units import FileIdentity
 from reranker_batch.errors import InputError
 from reranker_batch.storage.files.filesystem import join
 from reranker_batch.storage.input.footers import open_parquet
+from reranker_batch.storage.input.origin import Origin
 from reranker_batch.storage.input.partitions import Partitions, constant_column
 from reranker_batch.storage.values import conform, id_strings
 
@@ -99,11 +101,16 @@ def scan_queries(filesystem: fs.FileSystem, path: str, identity: FileIdentity, k
 
 
 def refuse_returning(
-    files: Sequence[tuple[str, QueryRuns]], read_key: Callable[[str, int], Key], *, sort_by: str
+    files: Sequence[tuple[str, QueryRuns]],
+    read_key: Callable[[str, int], Key],
+    *,
+    sort_by: str,
+    origins: Mapping[str, Origin] = MappingProxyType({}),
 ) -> None:
     """Check that every query stands in one place.
 
-    Hashes are compared first; `read_key` gives the real value at a file and row, to confirm a hit.
+    Hashes are compared first; `read_key` gives the real value at a file and row, to confirm a hit. `origins` tell
+    where the rows of files came from.
 
     Raises:
         InputError: Names the first query that comes back and both places.
@@ -115,7 +122,7 @@ def refuse_returning(
     for earlier, later in _suspects(files):
         key = read_key(*later)
         if match := next((place for place in earlier if read_key(*place) == key), None):
-            raise InputError(_returning_message(key, match, later, sort_by))
+            raise InputError(_returning_message(key, _source(match, origins), _source(later, origins), sort_by))
 
 
 def key_reader(
@@ -201,6 +208,12 @@ def _suspects(files: Sequence[tuple[str, QueryRuns]]) -> Iterator[tuple[list[tup
     repeats = np.flatnonzero(is_repeat)
     for at in repeats[np.argsort(order[repeats])]:
         yield [place(int(position)) for position in order[first_of_group[at] : at]], place(int(order[at]))
+
+
+def _source(place: tuple[str, int], origins: Mapping[str, Origin]) -> tuple[str, int]:
+    file, row = place
+    origin = origins.get(file)
+    return place if origin is None else (origin.file, origin.first_row + row)
 
 
 def _returning_message(key: Key, first: tuple[str, int], again: tuple[str, int], sort_by: str) -> str:

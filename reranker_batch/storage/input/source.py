@@ -23,6 +23,7 @@ from reranker_batch.storage.input.footers import OpenedParquet, open_parquet
 from reranker_batch.storage.input.hints import original_type
 from reranker_batch.storage.input.int96 import refuse_finer_digits
 from reranker_batch.storage.input.layout import InputLayout, layout_of
+from reranker_batch.storage.input.origin import PLACE_COLUMN, Origin
 from reranker_batch.storage.input.partitions import Partitions, constant_column, constants_of
 from reranker_batch.storage.input.unit_rows import unit_candidates, unit_rows
 from reranker_batch.storage.input.unit_schema import joined_tables
@@ -90,7 +91,8 @@ class InputSource:
         table = _read_rows(self, unit, None, MAX_UNIT_BYTES)
         candidates = unit_candidates(table, self.layout, self.columns, unit)
         lists = frozenset(self.layout.lists(self.columns.shape))
-        return SourceRows(table, candidates, lists, self.layout.is_row_a_query)
+        own = table.select([name for name in table.column_names if name != PLACE_COLUMN])
+        return SourceRows(own, candidates, lists, self.layout.is_row_a_query)
 
 
 def _read_rows(source: InputSource, unit: WorkUnit, wanted: Wanted | None, max_bytes: int) -> pa.Table:
@@ -133,7 +135,9 @@ class _Reading:
             if self.source.has_partitions:
                 constants = constants_of(folder, span.file, self.source.layout.own_names(schema))
             columns = {name: _joined(batches, name, schema.field(name).type) for name in names}
-            return pa.table(columns | self._constant_columns(constants, num_rows))
+            origin = Origin.of(opened.parquet.metadata.metadata)
+            places = {} if origin is None else {PLACE_COLUMN: origin.places(span.row_start, num_rows)}
+            return pa.table(columns | self._constant_columns(constants, num_rows) | places)
 
     def _constant_columns(self, constants: Partitions, num_rows: int) -> dict[str, pa.Array]:
         wanted = constants if self.wanted is None else constants.keys() & self.wanted.keys()
