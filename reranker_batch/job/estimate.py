@@ -27,7 +27,10 @@ _SAMPLED = ("queries", "candidates", "truncated", "split", "requests", "total_to
 
 @dataclass(frozen=True)
 class Estimate:
-    """Counts of files, rows and units; tokens, requests and cut texts scaled up from the sample."""
+    """Counts of files, rows and units; tokens, requests and cut texts scaled up from the sample.
+
+    Footers count a query without candidates as a pair. `pairs` does not, where the sample is all of the input.
+    """
 
     files: int
     rows: int
@@ -110,15 +113,18 @@ def _scaled_up(estimate: Estimate, scale: float, config: JobConfig) -> Estimate:
 
 def _estimate(job: Job, pace: Pace | None) -> Estimate:
     plan, encoder, config = job.plan, job.backend.load_encoder(), job.config
+    pieces = sample_units(plan.units)
+    sample = sum((_count_sample(job, encoder, piece) for piece in pieces), Counts())
+    is_whole = sum(piece.num_rows for piece in pieces) == sum(unit.num_rows for unit in plan.units)
     return Estimate(
         files=len(plan.files),
         rows=sum(file.num_rows for file in plan.files),
         units=len(plan.units),
-        pairs=sum(unit.num_pairs for unit in plan.units),
+        pairs=sample.candidates if is_whole else plan.num_pairs,
         recipe=job.backend.description.recipe,
         profile=config.limits.profile,
         limits=job.limits,
-        sample=sum((_count_sample(job, encoder, piece) for piece in sample_units(plan.units)), Counts()),
+        sample=sample,
         warnings=plan.warnings,
         skipped_files=dict(plan.skipped),
         pace=pace,

@@ -28,6 +28,7 @@ from reranker_batch.job.run_progress import RunProgress, versions
 from reranker_batch.job.spec import WorkerSpec
 from reranker_batch.page.publishing import try_to_write_page
 from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.input.changes import input_changes
 from reranker_batch.storage.output.gate import conclude, known
 from reranker_batch.storage.output.lock import Lock, hold_lock
 from reranker_batch.storage.output.manifest import Manifest
@@ -260,7 +261,7 @@ def _check_same_job(job: Job, recorded: Mapping[str, Any], devices: Sequence[Dev
         FingerprintError: Settings or input differ from those of the output; the message lists how.
     """
     lines = min((differences(recorded["settings"], job.settings(device).to_dict()) for device in devices), key=len)
-    lines += differences({"input": recorded["input"]}, {"input": job.plan.identity()})
+    lines += input_changes(recorded["input"], job.plan.identity())
     if lines:
         raise FingerprintError(
             f"{job.config.output.path} holds results of another job:\n  "

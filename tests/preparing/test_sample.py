@@ -62,7 +62,7 @@ def test_a_plan_is_exact_once_the_input_is_there(tmp_path: Path) -> None:
     job = config(tmp_path, input={"path": str(tmp_path / "in.jsonl")})
     report = driver.run(job)
     estimate = estimate_job(job)
-    assert (estimate.pairs, estimate.is_exact) == (sum(max(1, len(group[2])) for group in groups), True)
+    assert (estimate.pairs, estimate.is_exact) == (sum(len(group[2]) for group in groups), True)
     assert report.totals.candidates == sum(len(group[2]) for group in groups)
 
 

@@ -1,5 +1,6 @@
 """Where paths and URIs lead, and which are refused."""
 
+import os
 import pickle
 import uuid
 from pathlib import Path
@@ -52,6 +53,23 @@ def test_a_file_uri_may_escape_characters_or_not(tmp_path: Path) -> None:
     (tmp_path / "a b").mkdir()
     for name in ["a b", "a%20b"]:
         assert resolve(f"file://{tmp_path}/{name}")[1] == str(tmp_path / "a b")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_and_none_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    Folder.at(str(tmp_path / "new" / "deeper")).refuse_unwritable()
+    for inner, why in [("file", "file is a file"), ("file/out", "file is a file"), ("x" * 300, "name too long")]:
+        with pytest.raises(ConfigError, match=f"cannot be written: .*{why}"):
+            Folder.at(str(tmp_path / inner)).refuse_unwritable()
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    if os.access(tmp_path, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    with pytest.raises(ConfigError, match="is read-only for this user"):
+        Folder.at(str(tmp_path / "out")).refuse_unwritable()
 
 
 def test_a_scheme_that_only_fsspec_knows_is_used() -> None:

@@ -281,7 +281,7 @@ def test_a_heartbeat_renews_the_file(output: Folder) -> None:
 
 def test_a_place_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(CommitError, match=f"{tmp_path}/file/out/run cannot be used"):
+    with pytest.raises(ConfigError, match=f"{tmp_path}/file/out cannot be written: {tmp_path}/file is a file"):
         take_lock(Folder.at(f"{tmp_path}/file/out"))
     with pytest.raises(ConfigError, match=r"memory:// has no create-if-absent write"):
         take_lock(Folder.at("memory://somewhere/out"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from urllib.parse import quote
 
 import fsspec
@@ -60,12 +62,39 @@ class Folder:
         selector = fs.FileSelector(self.child(*inner) if inner else self.path, allow_not_found=True)
         return {info.base_name for info in self.filesystem.get_file_info(selector)}
 
+    def refuse_unwritable(self) -> None:
+        """Refuse a local folder that this process can neither make nor write to. Makes nothing.
+
+        Raises:
+            ConfigError: Says why.
+        """
+        if not isinstance(self.filesystem, fs.LocalFileSystem):
+            return
+        folder = Path(self.path)
+        try:
+            nearest = next(one for one in (folder, *folder.parents) if _is_there(one))
+            if not nearest.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, f"{nearest} is a file")
+            if not os.access(nearest, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, f"{nearest} is read-only for this user")
+        except OSError as error:
+            raise ConfigError(f"{self.uri} cannot be written: {error.strerror}. Give a place that can be.") from None
+
     def folder(self, name: str) -> Folder:
         """A folder inside, by its name as `filesystem` calls it."""
         if not is_uri(self.uri):
             return Folder(join(self.uri, name))
         plain, options = split_options(self.uri)
         return Folder(join(plain, name.replace("%", "%25").replace("?", "%3F")) + options)
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError where the name cannot be one, or cannot be looked at."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def resolve(path_or_uri: str) -> tuple[fs.FileSystem, str]:

@@ -118,7 +118,7 @@ def hold_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> Iterator[L
 
     Raises:
         LockedError: Another run holds it; the message names its host, process and start.
-        ConfigError: The output is on a store that has no create-if-absent write.
+        ConfigError: The output is on a store that has no create-if-absent write, or in a folder that is read-only.
         CommitError: The lock cannot be written.
     """
     lock = take_lock(output, heartbeat_s=heartbeat_s)
@@ -130,6 +130,7 @@ def hold_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> Iterator[L
 
 def take_lock(output: Folder, *, heartbeat_s: float = HEARTBEAT_S) -> Lock:
     """Take the lock, or a dead owner's. See `hold_lock`."""
+    output.refuse_unwritable()
     files = LockFiles.of(output)
     for _ in range(_ATTEMPTS):
         before = files.newest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -74,6 +75,8 @@ class RunState:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                return None  # nothing can be there; who takes the lock says so
             raise CommitError(f"{path} cannot be read: {error}. {remedy_of(name)}") from error
         if not isinstance(values, dict) or not _REQUIRED.get(name, set()) <= values.keys():
             raise CommitError(f"{path} is not a record of this program. {remedy_of(name)}")
