@@ -30,6 +30,7 @@ NAMES_OF_OTHERS = {
         "run/",
         "run/input/",
         "redriven/",
+        *("data/", "dropped/", "ids/"),
         "mini/",
         "out/bench/",
         "additional_chat_templates/",
