@@ -158,7 +158,7 @@ class Reranker:
             ConfigError: A pair is not two texts; names its place.
             RowError: A pair cannot be scored; names its place.
         """
-        listed = [_pair(pair, f"pairs[{at}]") for at, pair in enumerate(pairs)]
+        listed = [_pair(pair, f"pairs[{at}]") for at, pair in enumerate(_in_order(pairs, "pairs", "pairs"))]
         rows = _unit_rows(
             [query for query, _ in listed], [document for _, document in listed], np.arange(len(listed), dtype=np.int64)
         )
@@ -230,10 +230,15 @@ def _checked_budget(budget: int | None) -> int | None:
     return checked(BatchingConfig, values, "The token budget is wrong").token_budget
 
 
+def _in_order(values: object, name: str, what: str) -> list[object]:
+    """Elements that have places; those of a text, a set or a mapping have none that results could name."""
+    if isinstance(values, str | set | frozenset | Mapping) or not isinstance(values, Iterable):
+        raise ConfigError(f"{name} is {type(values).__name__}, a list of {what} is expected.")
+    return [*values]
+
+
 def _texts(values: Iterable[str], name: str) -> list[str]:
-    if isinstance(values, str) or not isinstance(values, Iterable):
-        raise ConfigError(f"{name} is {type(values).__name__}, a list of texts is expected.")
-    return [_text(value, f"{name}[{at}]") for at, value in enumerate(values)]
+    return [_text(value, f"{name}[{at}]") for at, value in enumerate(_in_order(values, name, "texts"))]
 
 
 def _text(value: object, place: str) -> str:
@@ -248,7 +253,11 @@ def _text(value: object, place: str) -> str:
 
 
 def _pair(pair: object, place: str) -> tuple[str, str]:
-    if isinstance(pair, str) or not isinstance(pair, Iterable) or len(texts := [*pair]) != 2:
+    if (
+        isinstance(pair, str | set | frozenset | Mapping)
+        or not isinstance(pair, Iterable)
+        or len(texts := [*pair]) != 2
+    ):
         raise ConfigError(f"{place} is not a pair: a query and a document are expected.")
     return _text(texts[0], f"{place}, the query,"), _text(texts[1], f"{place}, the document,")
 

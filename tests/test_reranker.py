@@ -237,6 +237,17 @@ def test_what_is_no_pair_is_named_by_its_place(reranker: Reranker, pair: Any) ->
         reranker.score([("a", "b"), pair])
 
 
+@pytest.mark.parametrize("values", [None, 3, "text", {"a", "b"}, {"a": "b"}])
+def test_what_has_no_order_is_no_list(reranker: Reranker, values: Any) -> None:
+    with pytest.raises(ConfigError, match=f"documents is {type(values).__name__}, a list of texts is expected"):
+        reranker.rerank(QUERY, values)
+    with pytest.raises(ConfigError, match=f"pairs is {type(values).__name__}, a list of pairs is expected"):
+        reranker.score(values)
+    with pytest.raises(ConfigError, match=r"pairs\[0\] is not a pair"):
+        reranker.score([values])
+    assert len(reranker.rerank(QUERY, {"a": 1, "b": 2}.keys())) == 2
+
+
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, True, "3"])
 def test_top_n_is_a_positive_number(reranker: Reranker, top_n: Any) -> None:
     with pytest.raises(ConfigError, match="top_n="):
