@@ -4,6 +4,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests of core and storage, whose coverage is measured
 MEASURED := tests/core tests/storage tests/preparing tests/labels tests/test_chunked_units.py
+# Those of Ray, in fresh processes, since Ray itself takes much memory
+CLUSTERS := tests/runtime
+# Two processes of tests that go by file, in this order
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help quickstart bench test fuzz check lint types format docs clean
 
@@ -24,9 +28,11 @@ bench: $(VENV)/.ready-bench
 	$(BIN)/python benchmarks/run.py $(BENCH)
 
 test: $(READY)
-	$(BIN)/coverage run -m pytest $(MEASURED)
+	$(BIN)/coverage run -m pytest $(TWO) $(MEASURED)
+	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
-	$(BIN)/python -m pytest $(addprefix --ignore ,$(MEASURED))
+	$(BIN)/python -m pytest $(TWO) $(addprefix --ignore ,$(MEASURED) $(CLUSTERS))
+	$(BIN)/python -m pytest $(TWO) $(CLUSTERS)
 
 fuzz: $(READY)
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -m fuzz --timeout 7200 $(FUZZ)

@@ -1,4 +1,4 @@
-"""The commands as a person types them, each in a process of its own."""
+"""The commands as a person types them, each in a process of its own where that could make a difference."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -29,21 +29,39 @@ ROOT = Path(__file__).parents[1]
 GROUPS = random_groups(8, max_candidates=5)
 NUM_PAIRS = sum(len(group[2]) for group in GROUPS)
 
+Ended = subprocess.CompletedProcess[str]
+Typed = Callable[..., Ended]
 OWN_LINE = "^[0-9,]+ of [0-9,]+ pairs · "
 ON_RAY = ("--set", "runtime.engine=ray")
 
 
-def command(*arguments: str | Path, cwd: Any = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str | Path, **environment: str) -> Ended:
     return subprocess.run(
         [sys.executable, "-m", "reranker_batch", *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        cwd=cwd,
+        cwd=ROOT,
         timeout=280,
         check=False,
         env={**os.environ, **environment},
     )
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Typed:
+    """`command` in this process."""
+
+    def typed(*arguments: str | Path, **environment: str) -> Ended:
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            patch.chdir(ROOT)
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            exit_code = run_command([str(argument) for argument in arguments])
+        return subprocess.CompletedProcess(arguments, exit_code, *capsys.readouterr())
+
+    return typed
 
 
 @pytest.fixture
@@ -60,9 +78,9 @@ def config(tmp_path: Path) -> Path:
 
 
 @pytest.mark.ray
-def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
+def test_a_job_from_start_to_proof(config: Path, tmp_path: Path, here: Typed) -> None:
     """The whole way on a Ray of its own: plan, run through the job's entry point, run again, verify."""
-    planned = command("plan", config)
+    planned = here("plan", config)
     assert planned.returncode == 0, planned.stderr
     assert f"{NUM_PAIRS:,}" in planned.stdout
     assert not (tmp_path / "out").exists()
@@ -79,23 +97,22 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
     assert submitted.stderr.splitlines()[-1].startswith(f"{NUM_PAIRS:,} of {NUM_PAIRS:,} pairs")
     unknown = [line for line in submitted.stderr.splitlines() if not re.search(OWN_LINE, line)]
     assert unknown == []
-    again = command("run", config, "--set", "ranking.top_n=2", PYTHONIOENCODING="ascii")
+    again = command("run", config, "--set", "ranking.top_n=2", *ON_RAY, PYTHONIOENCODING="ascii")
     assert again.returncode == 0, again.stderr
     assert "nothing to do" in again.stdout
-    refused = command("run", config)
+    refused = here("run", config, *ON_RAY)
     assert refused.returncode == 2
     assert "output.top_n: 2 -> null" in refused.stderr
-    proven = command("verify", tmp_path / "out")
+    proven = here("verify", tmp_path / "out")
     assert proven.returncode == 0, proven.stderr
     assert "sound" in proven.stdout
     next((tmp_path / "out" / "scores").glob("part-*")).unlink()
-    assert command("verify", tmp_path / "out").returncode == 1
+    assert here("verify", tmp_path / "out").returncode == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "absent.yaml"], "absent.yaml cannot be read"),
         (["run", "CONFIG", "--set", "model.nmae=x"], "model.nmae: unknown key. Did you mean name?"),
         (["run", "CONFIG", "--set", "model.name=./absent"], "Model folder ./absent does not exist"),
         (["plan", "CONFIG", "--set", "input.path=absent/*.parquet"], "absent/*.parquet"),
@@ -110,12 +127,25 @@ def test_a_job_from_start_to_proof(config: Path, tmp_path: Path) -> None:
         (["run"], "Missing argument"),
         (["run", "CONFIG", "--st", "a.b=c"], "No such option"),
         (["no-such-command"], "No such command"),
-        (["run", "a\x1b[2J\nerror: b\udcff.yaml"], r"a\x1b[2J"),
     ],
 )
-def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: list[str], message: str) -> None:
+def test_what_is_wrong_is_one_message_and_exit_code_2(
+    config: Path, here: Typed, arguments: list[str], message: str
+) -> None:
     names = {"CONFIG": str(config), "FOLDER": str(config.parent)}
-    ended = command(*[re.sub("CONFIG|FOLDER", lambda found: names[found[0]], argument) for argument in arguments])
+    ended = here(*[re.sub("CONFIG|FOLDER", lambda found: names[found[0]], argument) for argument in arguments])
+    assert_one_message(ended, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("absent.yaml", "absent.yaml cannot be read"), ("a\x1b[2J\nerror: b\udcff.yaml", r"a\x1b[2J")],
+)
+def test_a_process_ends_with_one_message_and_exit_code_2(path: str, message: str) -> None:
+    assert_one_message(command("run", path), message)
+
+
+def assert_one_message(ended: Ended, message: str) -> None:
     assert ended.returncode == 2, ended.stderr
     assert message in ended.stderr
     assert [line[:7] for line in ended.stderr.splitlines() if not line.startswith("  ")] == ["error: "]
@@ -127,8 +157,8 @@ def test_what_is_wrong_is_one_message_and_exit_code_2(config: Path, arguments: l
     [("info", 0), (" Debug ", 0), ("", 0), ("loud", 2), ("10", 2)],
     ids=lambda value: repr(value),
 )
-def test_the_level_of_the_log_is_a_name_in_any_case(level: str, exit_code: int) -> None:
-    ended = command("profiles", RERANKER_BATCH_LOG=level)
+def test_the_level_of_the_log_is_a_name_in_any_case(here: Typed, level: str, exit_code: int) -> None:
+    ended = here("profiles", RERANKER_BATCH_LOG=level)
     assert ended.returncode == exit_code
     assert ("RERANKER_BATCH_LOG=" in ended.stderr) == (exit_code == 2)
     assert "Traceback" not in ended.stderr
@@ -234,7 +264,9 @@ def test_a_file_that_fails_in_the_middle_of_a_run_was_not_refused(unit_id: str |
 
 @pytest.mark.ray
 @pytest.mark.timeout(900)
-def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(config: Path, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(
+    config: Path, tmp_path: Path, here: Typed
+) -> None:
     """The driver dies before any unit, then after the last one; on Ray, the processes that publish."""
     output = tmp_path / "out"
     sets = ("--set", "runtime.unit_pairs=4", "--set", "input.columns.passthrough=[]")
@@ -257,14 +289,14 @@ def test_a_run_that_is_killed_again_and_again_is_finished_by_the_same_command(co
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in before} == before
     names = sorted(path.name for path in (output / "run").iterdir())
     assert names == ["manifest.json", "plan.json", "report.html", "report.json"]
-    assert command("verify", output).returncode == 0
+    assert here("verify", output).returncode == 0
     printed = [text for ended in (first, second, third) for text in (ended.stdout, ended.stderr)]
     assert_no_secret_in(*printed, folder=output)
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(config: Path, tmp_path: Path) -> None:
     with hold_lock(Folder.at(str(tmp_path / "out"))):
-        ended = command("run", config)
+        ended = command("run", config, *ON_RAY)
     assert ended.returncode == 2
     assert f"process {os.getpid()}, started 20" in ended.stderr
     assert socket.gethostname() in ended.stderr
@@ -288,22 +320,22 @@ def test_secrets_stay_out_of_messages(config: Path, tmp_path: Path, overrides: l
     assert not (tmp_path / "out").exists()
 
 
-def test_bad_files_are_skipped_where_that_is_asked_for(config: Path, tmp_path: Path) -> None:
+def test_bad_files_are_skipped_where_that_is_asked_for(config: Path, tmp_path: Path, here: Typed) -> None:
     write(nested_table(GROUPS), tmp_path / "many" / "a.parquet")
     (tmp_path / "many" / "b.parquet").write_bytes(b"PAR1 no more")
     many = ("--set", f"input.path={tmp_path}/many")
-    skipped = command("plan", config, *many, "--set", "input.skip_bad_files=true")
+    skipped = here("plan", config, *many, "--set", "input.skip_bad_files=true")
     assert skipped.returncode == 0, skipped.stderr
     assert "b.parquet cannot be used" in skipped.stderr
     assert f"{NUM_PAIRS:,}" in skipped.stdout
 
 
-def test_a_plan_is_also_one_json_object(config: Path, tmp_path: Path) -> None:
+def test_a_plan_is_also_one_json_object(config: Path, tmp_path: Path, here: Typed) -> None:
     groups = [group for group in GROUPS if group[2]]
     write(nested_table(groups), tmp_path / "many" / "a.parquet")
     (tmp_path / "many" / "b.parquet").write_bytes(b"PAR1 no more")
     sets = (f"input.path={tmp_path}/many", "input.skip_bad_files=true", "limits.max_documents=2")
-    planned = command(
+    planned = here(
         "plan", config, "--json", "--pairs-per-second", "0.5", *[part for one in sets for part in ("--set", one)]
     )
     assert planned.returncode == 0, planned.stderr
@@ -346,32 +378,32 @@ def test_a_shell_completes_commands_and_options() -> None:
     assert command(COMP_WORDS="reranker-batch pl", **asked).stdout.split() == ["plan"]
 
 
-def test_dead_letters_become_an_input_by_command(tmp_path: Path) -> None:
+def test_dead_letters_become_an_input_by_command(tmp_path: Path, here: Typed) -> None:
     write(table_with_nulls(GROUPS), tmp_path / "in.parquet")
     SmallJob(str(tmp_path / "in.parquet"), str(tmp_path / "out")).run()
-    ended = command("redrive", tmp_path / "out", tmp_path / "again")
+    ended = here("redrive", tmp_path / "out", tmp_path / "again")
     assert ended.returncode == 0, ended.stderr
     assert f"{num_nulls(GROUPS)} candidates ({num_nulls(GROUPS)} null_document)" in ended.stdout
     assert f"--set input.path={tmp_path / 'again'}" in " ".join(ended.stdout.split())
-    assert command("redrive", tmp_path / "out", tmp_path / "again").returncode == 2
-    onto_a_file = command("redrive", tmp_path / "out", tmp_path / "in.parquet")
+    assert here("redrive", tmp_path / "out", tmp_path / "again").returncode == 2
+    onto_a_file = here("redrive", tmp_path / "out", tmp_path / "in.parquet")
     assert onto_a_file.returncode == 2
     assert "in.parquet is not empty. Give a new folder" in onto_a_file.stderr
 
 
-def test_help_and_lists_need_no_job() -> None:
-    assert "--set" in command("run", "--help").stdout
-    assert "qwen3-rerank" in command("profiles").stdout
-    listed = command("recipes").stdout
+def test_help_and_lists_need_no_job(here: Typed) -> None:
+    assert "--set" in here("run", "--help").stdout
+    assert "qwen3-rerank" in here("profiles").stdout
+    listed = here("recipes").stdout
     assert "modernbert" in listed
     assert "qwen3-reranker" in listed
     assert "semantic_similarity" in listed
 
 
-def test_a_model_can_be_tried_by_command(tmp_path: Path) -> None:
-    tried = command("recipes", "--check", "builtin:mini", RERANKER_BATCH_LOG="ERROR")
+def test_a_model_can_be_tried_by_command(tmp_path: Path, here: Typed) -> None:
+    tried = here("recipes", "--check", "builtin:mini", RERANKER_BATCH_LOG="ERROR")
     assert tried.returncode == 0, tried.stderr
     assert "cross-encoder (version 1)" in tried.stdout
-    refused = command("recipes", "--check", tmp_path)
+    refused = here("recipes", "--check", tmp_path)
     assert refused.returncode == 2
     assert "no config.json" in refused.stderr

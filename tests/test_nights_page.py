@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import yaml
 from tables import Group, nested_table, write
+from typed import run_here
 
 from reranker_batch import JobConfig
 from reranker_batch.cli import run_command
@@ -85,7 +86,7 @@ class Nights:
             if (table := next(changes, None)) is not None:
                 write(nested_table(table), self.folder / "candidates" / "a.parquet")
             own = [str(self.config) if one == "configs/nightly.yaml" else self.here(one) for one in arguments]
-            assert run_command(own) == exit_code, own
+            assert (run_here(*own[1:]).exit_code if own[0] == "run" else run_command(own)) == exit_code, own
 
     def report(self, night: str) -> Any:
         return json.loads((self.folder / "reranked" / night / "run" / "report.json").read_text())

@@ -16,8 +16,9 @@ from tables import nested_table, random_groups, write
 from reranker_batch import JobConfig
 from reranker_batch.errors import InputError
 from reranker_batch.job.child import standby
+from reranker_batch.job.job import open_job
 from reranker_batch.job.run import run_job
-from reranker_batch.job.serial import local_engine
+from reranker_batch.job.serial import inline_engine, local_engine
 from reranker_batch.runtime import driver
 
 
@@ -62,8 +63,9 @@ def test_a_complete_output_leaves_no_child(tmp_path: Path) -> None:
         "output": {"path": str(tmp_path / "out")},
         "runtime": {"engine": "local"},
     }
-    assert driver.run(JobConfig.of(values)).exit_code == 0
-    assert driver.run(JobConfig.of(values)).message == "nothing to do: the output is complete"
+    config = JobConfig.of(values)
+    assert run_job(open_job(config), inline_engine).exit_code == 0
+    assert driver.run(config).message == "nothing to do: the output is complete"
     assert children() == []
 
 

@@ -9,8 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reranker_batch import JobConfig, plan, run, verify
+from reranker_batch import JobConfig, RunReport, plan, verify
 from reranker_batch.errors import FingerprintError
+from reranker_batch.job.job import open_job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 
 LONG = "Pandas eat bamboo in the mountains. The sea is wide. " * 100
 
@@ -22,10 +25,13 @@ def config(folder: Path, name: str, **more: Any) -> JobConfig:
             "model": {"name": "builtin:mini", "device": "cpu"},
             "limits": {"profile": "none", "long_documents": "max_chunk", **more.pop("limits", {})},
             "output": {"path": str(folder / name), **more.pop("output", {})},
-            "runtime": {"engine": "local"},
             **more,
         }
     )
+
+
+def run(job: JobConfig) -> RunReport:
+    return run_job(open_job(job), inline_engine)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from judge import judge, judge_unfinished, parts
 from nightly import move_logits
 
 from reranker_batch.job.run import run_job
-from reranker_batch.job.serial import local_engine
+from reranker_batch.job.serial import inline_engine, local_engine
 
 DRIVER = """
 import sys
@@ -56,7 +56,7 @@ def test_a_stopped_driver_takes_its_replica_along_and_the_same_job_goes_on(tmp_p
         assert (driver.returncode, shown) == (130, "interrupted: the same command goes on from here\n")
         judge_unfinished(tmp_path, groups, status="interrupted")
     before = parts(tmp_path)
-    run_job(oracle_job(tmp_path), local_engine)
+    run_job(oracle_job(tmp_path), inline_engine)
     judge(tmp_path, groups)
     assert before.items() <= parts(tmp_path).items()
 
@@ -64,7 +64,7 @@ def test_a_stopped_driver_takes_its_replica_along_and_the_same_job_goes_on(tmp_p
 @pytest.mark.parametrize("is_moved", [False, True])
 def test_a_replica_checks_reused_pairs_before_a_part_is_published(tmp_path: Path, is_moved: bool) -> None:
     groups = faulty_input(tmp_path)
-    run_job(oracle_job(tmp_path), local_engine)
+    run_job(oracle_job(tmp_path), inline_engine)
     (tmp_path / "out").rename(tmp_path / "last")
     if is_moved:
         move_logits(tmp_path / "last")

@@ -30,10 +30,13 @@ def config(tmp_path: Path) -> JobConfig:
     )
 
 
-@pytest.mark.parametrize("changed", ["model.safetensors", "tokenizer.json"])
-@pytest.mark.parametrize("engine", [local_engine, inline_engine], ids=["child", "inline"])
+@pytest.mark.parametrize(
+    ("engine", "changed"),
+    [(inline_engine, "tokenizer.json"), (inline_engine, "model.safetensors"), (local_engine, "model.safetensors")],
+    ids=["tokenizer", "weights", "weights in a child"],
+)
 def test_files_that_change_after_the_plan_are_not_loaded(
-    config: JobConfig, tmp_path: Path, changed: str, engine: OpenEngine
+    config: JobConfig, tmp_path: Path, engine: OpenEngine, changed: str
 ) -> None:
     job = open_job(config)
     assert changed in job.backend.identity("cpu")["model"]["files"]
@@ -47,5 +50,5 @@ def test_files_that_change_after_the_plan_are_not_loaded(
 
 
 def test_files_that_stay_are_loaded_and_a_run_is_complete(config: JobConfig, tmp_path: Path) -> None:
-    assert run_job(open_job(config), local_engine).exit_code == 0
+    assert run_job(open_job(config), inline_engine).exit_code == 0
     assert (tmp_path / "out" / "scores" / "_SUCCESS").exists()

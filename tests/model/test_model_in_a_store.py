@@ -26,7 +26,7 @@ from reranker_batch.core.backend import Where
 from reranker_batch.errors import ConfigError, ModelError
 from reranker_batch.job.job import open_job
 from reranker_batch.job.run import run_job
-from reranker_batch.job.serial import local_engine
+from reranker_batch.job.serial import inline_engine, local_engine
 from reranker_batch.model.local import LocalModel
 from reranker_batch.storage.files.fetching import CACHE_VARIABLE, copy_folder
 from reranker_batch.storage.files.filesystem import resolve
@@ -127,11 +127,11 @@ def test_a_job_runs_with_a_model_in_a_store_and_is_resumed_with_the_same_only(ur
     )
     assert run_job(open_job(config), local_engine).exit_code == 0
     elsewhere = config.model_copy(update={"model": ModelConfig(name="builtin:mini", device="cpu")})
-    assert run_job(open_job(elsewhere), local_engine).message.startswith("nothing to do")
+    assert run_job(open_job(elsewhere), inline_engine).message.startswith("nothing to do")
     content = (MINI / SETTINGS).read_text() + " "
     put(uri, SETTINGS, content.encode())
     with pytest.raises(ConfigError, match=f"scoring.model.files.{SETTINGS}"):
-        run_job(open_job(config), local_engine)
+        run_job(open_job(config), inline_engine)
 
 
 def test_recipes_check_tries_a_model_in_a_store(uri: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from tables import nested_table, random_groups, write
+from typed import run_config
 
 from reranker_batch import JobConfig
 from reranker_batch.errors import InputError
 from reranker_batch.job.estimate import estimate_job
-from reranker_batch.runtime import driver
 
 
 def config(folder: Path, **sections: Any) -> JobConfig:
@@ -60,7 +60,7 @@ def test_a_plan_is_exact_once_the_input_is_there(tmp_path: Path) -> None:
     rows = [{"query": query, "candidates": [text for _, text in candidates]} for _, query, candidates in groups]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     job = config(tmp_path, input={"path": str(tmp_path / "in.jsonl")})
-    report = driver.run(job)
+    report = run_config(job)
     estimate = estimate_job(job)
     assert (estimate.pairs, estimate.is_exact) == (sum(len(group[2]) for group in groups), True)
     assert report.totals.candidates == sum(len(group[2]) for group in groups)

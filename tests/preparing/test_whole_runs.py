@@ -13,6 +13,7 @@ import pytest
 import yaml
 from layout_files import configs_of, expected_of, lay_out, letters_of, load, right_letters, right_rows, rows_of
 from references import REFERENCE_FILES, Reference, queries_in, score, write_lines
+from typed import run_here
 
 from reranker_batch.cli import run_command
 from reranker_batch.errors import ConfigError, InputError
@@ -60,7 +61,7 @@ def test_one_command_prepares_and_scores(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_what_redrive_prints_scores_its_dead_letters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, again = config_file(tmp_path), tmp_path / "again"
-    assert run_command(["run", str(config)]) == 0
+    assert run_here(str(config)).exit_code == 0
     capsys.readouterr()
     assert run_command(["redrive", str(tmp_path / "out"), str(again)]) == 0
     settings = re.findall(r"--set (\S+?),? ", capsys.readouterr().out.replace("NEW", str(tmp_path / "out2")))
@@ -71,7 +72,7 @@ def test_what_redrive_prints_scores_its_dead_letters(tmp_path: Path, capsys: pyt
     table = pq.read_table(part)
     pq.write_table(pa.Table.from_pylist(rows, table.schema), part)
     overrides = [argument for setting in settings for argument in ("--set", setting)]
-    assert run_command(["run", str(config), *overrides]) == 0
+    assert run_here(str(config), *overrides).exit_code == 0
     scored = pl.read_parquet(tmp_path / "out2" / "scores" / "*.parquet")
     assert scored.select("query_id", "doc_id").rows() == [("q1", "gone")]
 
@@ -108,9 +109,9 @@ def test_the_form_of_a_run_without_a_known_name(tmp_path: Path) -> None:
 def test_several_jobs_share_one_prepared_input(tmp_path: Path) -> None:
     shared = {name: str(tmp_path / f"{name}.jsonl") for name in REFERENCE_FILES} | {"output": str(tmp_path / "input")}
     config = config_file(tmp_path, prepare=shared)
-    assert run_command(["run", str(config)]) == 0
+    assert run_here(str(config)).exit_code == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "input").iterdir()}
-    assert run_command(["run", str(config), "--set", f"output.path={tmp_path / 'second'}"]) == 0
+    assert run_here(str(config), "--set", f"output.path={tmp_path / 'second'}").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "input").iterdir()} == before
     results = [pl.read_parquet(tmp_path / name / "scores" / "*.parquet") for name in ("out", "second")]
     assert results[0].equals(results[1])
@@ -128,7 +129,7 @@ def test_nothing_joins_ends_with_2_and_the_mended_job_goes_on(
     assert "upper and lower case differ" in shown
     assert not (tmp_path / "out" / "scores").exists()
     SMALL.write(tmp_path)
-    assert run_command(["run", str(config)]) == 0
+    assert run_here(str(config)).exit_code == 0
 
 
 def test_a_model_that_is_not_there_is_refused_before_anything_is_prepared(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pyarrow as pa
@@ -20,7 +20,7 @@ from reranker_batch.config import InputConfig
 from reranker_batch.core.backend import Where
 from reranker_batch.errors import ConfigError, InputError, RowError
 from reranker_batch.memory_table import OnFailed, TableSettings
-from reranker_batch.runtime.dataset import NAME, RerankingActor, _Stage
+from reranker_batch.runtime.dataset import NAME, RerankingActor, _packed, _Stage
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray"), pytest.mark.filterwarnings("ignore")]
 
@@ -52,9 +52,9 @@ def in_memory(table: pa.Table, reranker: Reranker, **options: Any) -> pl.DataFra
     return pl.DataFrame(pl.from_arrow(rerank_table(table, model=reranker, **options))).sort("query_id", "rank")
 
 
-def replica(reranker: Reranker, on_failed: OnFailed) -> RerankingActor:
+def replica(reranker: Reranker, on_failed: OnFailed, layout: Literal["nested", "pairs"] = "nested") -> RerankingActor:
     """What Ray calls for each block, in this process: a dataset that fails keeps its actors for minutes."""
-    config = InputConfig(path=NAME)
+    config = InputConfig(path=NAME, layout=layout)
     settings = TableSettings(config, None, "pairs", return_documents=False, name=NAME)
     return RerankingActor(_Stage(settings, reranker.backend, reranker.limits, Where("cpu"), on_failed))
 
@@ -122,8 +122,9 @@ def test_what_can_be_seen_before_anything_is_computed_is_refused_then(
 
 
 def test_candidates_without_a_score_are_left_out_or_an_error(reranker: Reranker) -> None:
-    table = pa.table({"query_id": ["a", "a", "b"], "query": ["x", "x", "y"], "text": ["1", None, "2"]})
-    found = collected(rerank_table(dataset_of(table, 1), model=reranker, layout="pairs", replicas=1))
+    pairs = pa.table({"query_id": ["a", "a", "b"], "query": ["x", "x", "y"], "text": ["1", None, "2"]})
+    block = _packed(pairs, key="query_id", then=["doc_id", "text"])
+    found = pl.DataFrame(pl.from_arrow(replica(reranker, "warn", "pairs")(block)))
     assert found.select("query_id", "doc_id").rows() == [("a", "a/0"), ("b", "b/0")]
     nested = nested_table([("a", "x", [("1", "one"), ("2", None)])])  # type: ignore[list-item]
     assert len(replica(reranker, "warn")(nested)) == 1

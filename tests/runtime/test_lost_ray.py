@@ -10,12 +10,12 @@ from fault_jobs import faulty_input, oracle_job
 from judge import judge, judge_unfinished, parts
 from test_driver_faults import SLOW, start, wait_for_parts
 
-from reranker_batch.runtime.driver import run_job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("worker_environment")]
 
 
-@pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("victim", ["raylet", "gcs_server"])
 def test_a_ray_that_dies_under_a_run_ends_it_with_a_message_and_a_report(tmp_path: Path, victim: str) -> None:
     groups = faulty_input(tmp_path, SLOW)
@@ -29,6 +29,6 @@ def test_a_ray_that_dies_under_a_run_ends_it_with_a_message_and_a_report(tmp_pat
     assert "Traceback" not in output
     judge_unfinished(tmp_path, groups, status="failed")
     before = parts(tmp_path)
-    run_job(oracle_job(tmp_path))
+    run_job(oracle_job(tmp_path), inline_engine)
     judge(tmp_path, groups)
     assert before.items() <= parts(tmp_path).items()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from tables import nested_table, pairs_table, random_groups, write
 
 from reranker_batch import JobConfig, RunReport, run, verify, verify_output
 from reranker_batch.errors import CommitError, ConfigError, FingerprintError, InputError, ModelError
+from reranker_batch.job.job import open_job
+from reranker_batch.job.run import run_job
+from reranker_batch.job.serial import inline_engine
 from reranker_batch.storage.files.filesystem import resolve
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
@@ -31,6 +35,11 @@ def job(folder: Path, **tables: dict[str, Any]) -> JobConfig:
     for name, more in tables.items():
         values[name] = values.get(name, {}) | more
     return JobConfig.of(values)
+
+
+def run_here(config: JobConfig) -> RunReport:
+    """The job without Ray, with which the run on Ray is compared."""
+    return run_job(open_job(config), inline_engine)
 
 
 def results(folder: Path) -> pl.DataFrame:
@@ -87,19 +96,19 @@ def test_scores_and_ranks_are_those_of_sentence_transformers(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("finished")
-def test_replicas_budget_and_unit_size_change_nothing(folder: Path) -> None:
+def test_replicas_budget_unit_size_and_engine_change_nothing(folder: Path) -> None:
     first = results(folder)
     (folder / "out").rename(folder / "earlier")
     qrels = folder / "qrels"
     qrels.write_text(f"{first['query_id'][0]} 0 {first['doc_id'][0]} 1\n")
     compared = {"compare_with": str(folder / "earlier"), "qrels": str(qrels)}
-    changes: list[dict[str, Any]] = [
-        {"runtime": {"unit_pairs": 7, "min_replicas": 2, "max_replicas": 2}},
-        {"runtime": {"unit_pairs": 5_000}, "batching": {"max_batch_tokens": 600}},
+    changes: list[tuple[Callable[[JobConfig], RunReport], dict[str, Any]]] = [
+        (run, {"runtime": {"unit_pairs": 7, "min_replicas": 2, "max_replicas": 2}}),
+        (run_here, {"runtime": {"unit_pairs": 5_000}, "batching": {"max_batch_tokens": 600}}),
     ]
-    for change in changes:
+    for runs, change in changes:
         shutil.rmtree(folder / "out", ignore_errors=True)
-        report = run(job(folder, **change, report=compared, gates={"max_queries_changed": "0%", "min_ndcg_at_10": 1}))
+        report = runs(job(folder, **change, report=compared, gates={"max_queries_changed": "0%", "min_ndcg_at_10": 1}))
         assert (report.exit_code, [gate.value for gate in report.gates]) == (0, [0, 0, 1])
         again = results(folder)
         same = ["query_id", "doc_id", "index", "rank", "query_tokens", "document_tokens", "truncated"]
@@ -113,7 +122,7 @@ def test_half_precision_says_how_far_it_is_from_float32(folder: Path, finished: 
     assert finished.precision.pairs == min(256, finished.totals.scored)
     assert finished.precision.max_logit_difference < 1e-5
     shutil.rmtree(folder / "out")
-    rough = run(job(folder, model={"name": "builtin:mini", "dtype": "bfloat16", "precision_sample": 30}))
+    rough = run_here(job(folder, model={"name": "builtin:mini", "dtype": "bfloat16", "precision_sample": 30}))
     assert rough.precision is not None
     assert rough.precision.pairs == 30
     assert 1e-4 < rough.precision.mean_logit_difference <= rough.precision.max_logit_difference < 0.5
@@ -129,7 +138,7 @@ def test_pairs_input_gives_what_nested_input_gives(folder: Path) -> None:
     nested = results(folder)
     shutil.rmtree(folder / "out")
     write(pairs_table(GROUPS), folder / "in" / "a.parquet", row_group_size=25)
-    run(job(folder, input={"path": str(folder / "in"), "layout": "pairs"}))
+    run_here(job(folder, input={"path": str(folder / "in"), "layout": "pairs"}))
     columns = ["query_id", "doc_id", "index", "rank"]
     assert results(folder).select(columns).equals(nested.select(columns))
 
@@ -232,7 +241,7 @@ def test_dead_letters_are_kept_and_decide_the_exit_code(tmp_path: Path) -> None:
     assert letters["input"].struct.field("candidates").list.len().to_list() == [1] * 6
     assert verify_output(str(tmp_path / "out")).problems == []
     shutil.rmtree(tmp_path / "out")
-    assert run(job(tmp_path, output={"max_failed": 6})).exit_code == 0
+    assert run_here(job(tmp_path, output={"max_failed": 6})).exit_code == 0
 
 
 def test_an_input_without_rows_gives_a_complete_output(tmp_path: Path) -> None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
+import signal
 import stat
-import subprocess
-import sys
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
+import psutil
 import pytest
+from fault_jobs import faulty_input
+from judge import judge_unfinished
+from test_driver_faults import SLOW, start, stop, wait_for_parts
 
 from reranker_batch.errors import ConfigError
 from reranker_batch.runtime.local_ray import check_socket_paths, protect_token
 from reranker_batch.runtime.session import join
 
 pytestmark = pytest.mark.usefixtures("worker_environment")
-HERE = Path(__file__).parent
 
 
 def is_loopback(address: str) -> bool:
@@ -27,26 +28,34 @@ def is_loopback(address: str) -> bool:
 
 @pytest.mark.ray
 def test_a_local_ray_listens_to_this_machine_alone_and_its_token_is_the_users(tmp_path: Path) -> None:
-    """The token is there from before and readable by all, as Ray leaves it."""
+    """During a run, which SIGTERM ends. The token is there from before and readable by all, as Ray leaves it."""
+    groups = faulty_input(tmp_path, SLOW)
     token = tmp_path / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text("0123456789abcdef" * 4)
     token.chmod(0o644)
-    driver = subprocess.run(
-        [sys.executable, str(HERE / "session_driver.py")],
-        env={name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-        | {"HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    addresses: dict[str, list[str]] = json.loads(driver.stdout.splitlines()[-1])
-    assert len([found for found in addresses.values() if found]) >= 4, addresses
-    outside = {name: found for name, found in addresses.items() if not all(map(is_loopback, found))}
-    assert outside == {}
+    driver = start("fault_driver.py", tmp_path, HOME=str(tmp_path))
+    wait_for_parts(tmp_path, 1, driver)
+    addresses = listening(psutil.Process(driver.pid))
+    output = stop(driver, signal.SIGTERM)
+    judge_unfinished(tmp_path, groups, status="interrupted")
+    assert len(addresses) >= 4, addresses
+    assert [name for name in addresses if "ray::" in name], "no worker is at work"
+    assert {name: found for name, found in addresses.items() if not all(map(is_loopback, found))} == {}
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
-    assert f"Others could read {token} (mode 644)" in driver.stderr
+    assert f"Others could read {token} (mode 644)" in output
+
+
+def listening(driver: psutil.Process) -> dict[str, list[str]]:
+    """The addresses on which a driver and its Ray wait for connections, by process."""
+    found: dict[str, list[str]] = {}
+    for process in [driver, *driver.children(recursive=True)]:
+        with suppress(psutil.NoSuchProcess):
+            name = f"{process.pid} {process.cmdline()[:1]}"
+            for socket in process.net_connections("inet"):
+                if socket.status == psutil.CONN_LISTEN:
+                    found.setdefault(name, []).append(socket.laddr.ip)
+    return found
 
 
 def test_a_temporary_folder_that_is_too_long_for_sockets_is_refused() -> None:
