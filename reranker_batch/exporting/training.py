@@ -118,7 +118,7 @@ def _shard_name(number: int) -> str:
 
 
 def _names_in(folder: Folder) -> list[str]:
-    """What stands in the folder of a training set, without what a command that was killed has left."""
+    """The files of a training set, without those that a killed command has left."""
     return [name for name in names_in(folder) if name != _STAGING]
 
 

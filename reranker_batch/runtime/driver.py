@@ -106,7 +106,7 @@ def verify(output: str, *, ray_address: str | None = None) -> Verification | Lab
 
 
 def _proof_of(output: str) -> Callable[..., Verification | LabelsVerification]:
-    """How what stands at a place is proved."""
+    """How the folder at a place is proved."""
     from reranker_batch.labels.record import is_labels
     from reranker_batch.storage.files.filesystem import Folder
 
