@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,11 @@ def test_what_a_person_has_to_put_right_is_not_tried_again(tmp_path: Path) -> No
 
 def test_a_run_that_failed_is_tried_three_times(tmp_path: Path) -> None:
     write(nested_table(random_groups(3)), tmp_path / "in.parquet")
-    (tmp_path / "nights").write_text("a file, so that no lock can be written below it")
+    now = datetime.now(UTC)
+    for day in (now, now + timedelta(days=1)):
+        damaged = tmp_path / "nights" / f"{day:%F}" / "run" / "manifest.json"
+        damaged.parent.mkdir(parents=True)
+        damaged.write_text("{")
     done = nightly(tmp_path, config(tmp_path, tmp_path / "in.parquet", "ray"), tmp_path / "nights")
     assert (done.returncode, done.stderr.count("attempt")) == (1, 3)
 
