@@ -154,6 +154,6 @@ def _shown(limits: RequestLimits) -> str:
         "documents a request": limits.max_documents,
         "tokens an item": limits.max_item_tokens,
         f"tokens a request ({limits.request_formula})": limits.max_request_tokens,
-        "tokens a pair": limits.max_pair_tokens,
+        "tokens read at once" if limits.is_listwise else "tokens a pair": limits.max_pair_tokens,
     }
     return ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number is not None)

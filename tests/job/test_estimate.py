@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,13 @@ def test_a_driver_without_gpus_may_plan_for_a_cluster_that_has_them(
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     runtime = {} if is_submitted else {"ray_address": "auto"}
     assert estimate_job(config(tmp_path, model={"device": "cuda"}, runtime=runtime)).rows == len(GROUPS)
+
+
+@pytest.mark.parametrize(("is_listwise", "shown"), [(False, "512 tokens a pair"), (True, "512 tokens read at once")])
+def test_the_longest_input_is_that_of_a_pair_or_of_what_is_read_at_once(
+    tmp_path: Path, is_listwise: bool, shown: str
+) -> None:
+    write(nested_table(GROUPS), tmp_path / "a.parquet")
+    estimate = estimate_job(config(tmp_path))
+    estimate = replace(estimate, limits=replace(estimate.limits, is_listwise=is_listwise))
+    assert dict(estimate.rows_to_show())["limits"].endswith(shown)
