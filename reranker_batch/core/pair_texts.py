@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from reranker_batch.core.memo import MEMO_DTYPE, KeyArray, MemoRows
-from reranker_batch.core.ragged import LongArray
+from reranker_batch.core.ragged import LongArray, runs_of
 from reranker_batch.core.unit_rows import UnitRows
 
 _DIGEST_BYTES = 16
@@ -78,8 +78,7 @@ class UnitTexts:
 
 def _list_keys(queries: KeyArray, documents: KeyArray, list_at: LongArray) -> tuple[KeyArray, KeyArray]:
     """Hashes of whole lists and places in them; the arguments have a row for each candidate."""
-    starts = np.flatnonzero(np.diff(list_at, prepend=-1))
-    counts = np.diff(starts, append=len(list_at))
+    starts, counts = runs_of(list_at)
     digests = [
         hashlib.blake2b(
             queries[start].astype("<u8").tobytes() + documents[start : start + count].astype("<u8").tobytes(),

@@ -9,7 +9,7 @@ import numpy as np
 
 from reranker_batch.core.activation import Activation
 from reranker_batch.core.pairs import FloatArray
-from reranker_batch.core.ragged import IntArray, LongArray
+from reranker_batch.core.ragged import IntArray, LongArray, runs_of
 from reranker_batch.core.ranking import rank_candidates
 
 _MAX_UNITS = 4
@@ -59,14 +59,13 @@ def choose_rows(query: LongArray, num_pairs: int) -> LongArray:
 
     `query` has shape [candidates] and ascends.
     """
-    bounds = np.flatnonzero(np.diff(query, prepend=-1))
+    starts, counts = runs_of(query)
     rows: list[LongArray] = []
     missing = min(num_pairs, len(query))
-    for place in _spread(len(bounds)):
+    for place in _spread(len(starts)):
         if missing <= 0:
             break
-        stop = bounds[place + 1] if place + 1 < len(bounds) else len(query)
-        rows.append(np.arange(bounds[place], min(stop, bounds[place] + missing), dtype=np.int64))
+        rows.append(starts[place] + np.arange(min(counts[place], missing), dtype=np.int64))
         missing -= len(rows[-1])
     return np.sort(np.concatenate(rows)) if rows else np.empty(0, dtype=np.int64)
 

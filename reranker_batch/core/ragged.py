@@ -81,6 +81,12 @@ def offsets_of(lengths: LongArray) -> LongArray:
     return offsets
 
 
+def runs_of(numbers: LongArray) -> tuple[LongArray, LongArray]:
+    """Where each run of equal neighbours begins, and how long it is; no number is negative."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    return starts, np.diff(starts, append=len(numbers))
+
+
 def positions_of(starts: LongArray, lengths: LongArray) -> LongArray:
     """All of `range(starts[i], starts[i] + lengths[i])`, one after the other, without a python loop."""
     shift = np.repeat(starts - offsets_of(lengths)[:-1], lengths)

@@ -43,16 +43,15 @@ class RequestInputs:
 
     @property
     def sizes(self) -> LongArray:
-        return np.add.reduceat(self._documents, self.block_offsets[:-1]) if len(self) else self._documents
-
-    @property
-    def _documents(self) -> LongArray:
-        """Documents of each block."""
-        return self.marks.lengths - 1
+        return self._sums(self.marks.lengths - 1)
 
     @property
     def costs(self) -> LongArray:
-        return np.add.reduceat(self.ids.lengths, self.block_offsets[:-1]) if len(self) else self.ids.lengths
+        return self._sums(self.ids.lengths)
+
+    def _sums(self, of_blocks: LongArray) -> LongArray:
+        """Of the blocks of each request."""
+        return np.add.reduceat(of_blocks, self.block_offsets[:-1]) if len(self) else of_blocks
 
     def __len__(self) -> int:
         return len(self.block_offsets) - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reranker_batch.core.limits import RequestLimits, split_requests, total_tokens
-from reranker_batch.core.ragged import IntArray, LongArray
+from reranker_batch.core.ragged import IntArray, LongArray, runs_of
 
 
 def usage_of_queries(
@@ -69,9 +69,8 @@ class _Lists:
         document_tokens: IntArray | LongArray,
         limits: RequestLimits,
     ) -> _Lists:
-        starts = np.flatnonzero(np.diff(query_at, prepend=-1))
+        starts, counts = runs_of(query_at)
         own = query_tokens[starts].astype(np.int64)
-        counts = np.diff(starts, append=len(query_at))
         times = np.ones_like(counts) if limits.request_formula == "query_once" else counts
         sums = np.add.reduceat(document_tokens.astype(np.int64), starts) if len(starts) else own
         return cls(starts, counts, own, own * times + sums, document_tokens)

@@ -17,7 +17,7 @@ from reranker_batch.core.report import RunReport
 from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.evaluation import Judgments, judgments_of, metrics_of, require_measures
 from reranker_batch.storage.files.filesystem import Folder, absolute
-from reranker_batch.storage.files.places import check_access, is_within
+from reranker_batch.storage.files.places import check_access, overlap
 from reranker_batch.storage.input.qrels import read_qrels
 from reranker_batch.storage.output.comparing import compare_outputs, compare_with_first_stage
 from reranker_batch.storage.output.crash_points import reached
@@ -191,7 +191,7 @@ def _earlier_place(config: JobConfig, recorded: Manifest | None) -> str | None:
 
 def _open_earlier(place: str, output: str) -> Earlier:
     """Raises ConfigError for an output that cannot be compared with. One that is gone may be on record."""
-    if is_within(place, output) or is_within(output, place):
+    if overlap(place, output):
         raise ConfigError(f"The earlier output {place} is the output itself. Name another one.")
     try:
         status = output_status(place)

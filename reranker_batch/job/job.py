@@ -24,7 +24,7 @@ from reranker_batch.preparing.table.source import Look
 from reranker_batch.schema import SCHEMA_VERSION
 from reranker_batch.storage.files.fetching import copy_folder
 from reranker_batch.storage.files.filesystem import Folder
-from reranker_batch.storage.files.places import check_access, is_within, refuse_overlap
+from reranker_batch.storage.files.places import check_access, overlap, refuse_overlap
 from reranker_batch.storage.input.planning import InputPlan, plan_input
 from reranker_batch.uris import latest_folder
 
@@ -133,7 +133,7 @@ def _earlier_places(config: JobConfig) -> list[str]:
         return []
     if (folder := latest_folder(source)) is not None:
         return [folder]
-    if is_within(source, output) or is_within(output, source):
+    if overlap(source, output):
         raise ConfigError(f"reuse.from={source} is output.path={output} or lies around or in it. Name another output.")
     return [source]
 

@@ -15,7 +15,7 @@ from reranker_batch.errors import ConfigError, FingerprintError
 from reranker_batch.labels.scaling import Scale
 from reranker_batch.storage.files.documents import typed
 from reranker_batch.storage.files.filesystem import Folder
-from reranker_batch.storage.files.places import is_within, refuse_overlap
+from reranker_batch.storage.files.places import overlap, refuse_overlap
 from reranker_batch.storage.output.crash_points import reached
 from reranker_batch.storage.output.label_parts import DROPPED, LABELS, is_marked, names_in
 from reranker_batch.storage.output.run_state import RunState
@@ -116,17 +116,19 @@ def is_empty(output: Folder) -> bool:
     return not (names_in(output, LABELS) or names_in(output, DROPPED))
 
 
+def overlapping_teacher(config: LabelConfig, place: str) -> str | None:
+    """The name of a teacher whose output is this place, or lies around or in it."""
+    return next((each.name for each in config.labels.teachers if overlap(place, each.output)), None)
+
+
 def refuse_target(config: LabelConfig, target: str) -> None:
     """Refuse to write an export into what the labels are made from, or around it.
 
     Raises:
         ConfigError: Names the teacher or the input.
     """
-    for teacher in config.labels.teachers:
-        if is_within(target, teacher.output) or is_within(teacher.output, target):
-            raise ConfigError(
-                f"{target} is the output of teacher {teacher.name} or lies around or in it. Give a place outside."
-            )
+    if (name := overlapping_teacher(config, target)) is not None:
+        raise ConfigError(f"{target} is the output of teacher {name} or lies around or in it. Give a place outside.")
     if config.input is not None:
         refuse_overlap(config.input.path, target, written_as="target")
 

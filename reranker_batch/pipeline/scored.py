@@ -90,11 +90,14 @@ def score_unit(
 def _failed_pairs(prepared: PreparedUnit, failures: Mapping[int, RowError]) -> dict[int, RowError]:
     """Why a pair cannot be scored, in the order of the pairs: an input with one of its logits cannot."""
     failed: dict[int, RowError] = {}
+    if not failures:
+        return failed
+    sizes = prepared.inputs.sizes
     input_at = input_of_logits(prepared.inputs)[prepared.pieces.logit_at]
     at = np.flatnonzero(np.isin(input_at, list(failures)))
     for place, pair in zip(at, np.searchsorted(prepared.pieces.offsets, at, side="right") - 1, strict=True):
         number = int(input_at[place])
-        failed.setdefault(int(pair), _of_request(failures[number], int(prepared.inputs.sizes[number])))
+        failed.setdefault(int(pair), _of_request(failures[number], int(sizes[number])))
     return failed
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from reranker_batch.core.pairs import BoolArray, FloatArray
-from reranker_batch.core.ragged import LongArray, positions_of
+from reranker_batch.core.ragged import LongArray, positions_of, runs_of
 from reranker_batch.core.reuse import ReuseCheck
 
 EXACT_TOLERANCE = 1e-4
@@ -44,8 +44,7 @@ def sample_sizes(num_units: int, num_pairs: int) -> dict[int, int]:
 
 def sample_of_lists(is_known: BoolArray, list_at: LongArray, num_pairs: int) -> LongArray:
     """As `sample_of`, but whole lists of candidates, of about so many pairs and at least one."""
-    starts = np.flatnonzero(np.diff(list_at, prepend=-1))
-    counts = np.diff(starts, append=len(list_at))
+    starts, counts = runs_of(list_at)
     known = np.flatnonzero(is_known[starts]) if num_pairs else np.empty(0, dtype=np.int64)
     if not len(known):
         return known

@@ -17,14 +17,14 @@ from reranker_batch.labels.finishing import make_labels
 from reranker_batch.labels.judgments import judgments_of
 from reranker_batch.labels.making import open_label_job
 from reranker_batch.labels.reasons import MEANINGS
-from reranker_batch.labels.record import check_is_free, read_record, refuse_target
+from reranker_batch.labels.record import check_is_free, overlapping_teacher, read_record, refuse_target
 from reranker_batch.labels.report import LabelReport
 from reranker_batch.labels.teachers import check_output, open_teacher
 from reranker_batch.page.labels import write_label_page
 from reranker_batch.printing import complain
 from reranker_batch.runtime.driver import run
 from reranker_batch.storage.files.filesystem import Folder
-from reranker_batch.storage.files.places import check_access, is_within, refuse_overlap
+from reranker_batch.storage.files.places import check_access, overlap, refuse_overlap
 from reranker_batch.storage.output.run_state import MANIFEST, RunState
 
 logger = logging.getLogger(__name__)
@@ -91,17 +91,15 @@ def _check_places(config: LabelConfig) -> None:
     check_access(goal, *(teacher.output for teacher in teachers))
     if config.input is not None:
         refuse_overlap(config.input.path, goal)
-    for teacher in teachers:
-        if is_within(goal, teacher.output) or is_within(teacher.output, goal):
-            raise ConfigError(
-                f"output.path={goal} is the output of teacher {teacher.name} or lies around or in it. Name another "
-                "folder."
-            )
+    if (name := overlapping_teacher(config, goal)) is not None:
+        raise ConfigError(
+            f"output.path={goal} is the output of teacher {name} or lies around or in it. Name another folder."
+        )
     targets = [wanted.target for wanted in config.labels.exports]
     for at, target in enumerate(targets):
         refuse_target(config, target)
         for other in targets[at + 1 :]:
-            if is_within(target, other) or is_within(other, target):
+            if overlap(target, other):
                 raise ConfigError(f"labels.exports: {other} is or lies around or in {target}. Name other folders.")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from reranker_batch.errors import CommitError
 from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.staging import moved_when_whole
 from reranker_batch.storage.values import conform_table
 
 PREPARED_KEY = b"reranker_batch.prepared"
@@ -38,7 +37,7 @@ def publish_table(
     staged = staging.child(f"{name}-{uuid.uuid4().hex}")
     marked = schema if kind is None else schema.with_metadata({PREPARED_KEY: kind, **metadata})
     rows = 0
-    try:
+    with moved_when_whole(filesystem, staged, final):
         filesystem.create_dir(staging.path, recursive=True)
         with (
             filesystem.open_output_stream(staged) as sink,
@@ -47,11 +46,4 @@ def publish_table(
             for group in groups:
                 writer.write_table(conform_table(group, schema).replace_schema_metadata(marked.metadata))
                 rows += len(group)
-        filesystem.move(staged, final)
-    except BaseException as error:
-        with suppress(OSError):
-            filesystem.delete_file(staged)
-        if isinstance(error, OSError):
-            raise CommitError(f"{final} cannot be written: {error}") from error
-        raise
     return rows

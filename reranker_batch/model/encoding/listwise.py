@@ -59,8 +59,8 @@ class _Kept:
 class ListPairEncoder:
     """Puts blocks together: each stretch of the prompt between two control tokens is read as one text.
 
-    The first tokens of a document depend on what stands before it, so a document is never read alone, but to count
-    its tokens. A document or a query that is too long is cut at the character where its last token ends.
+    The first tokens of a document depend on the text before it, so a document is read alone only to count its tokens.
+    A document or a query that is too long is cut at the character where its last token ends.
     """
 
     reader: TextReader

@@ -11,7 +11,7 @@ import struct
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ import pyarrow as pa
 from reranker_batch.core.ragged import LongArray
 from reranker_batch.errors import CommitError
 from reranker_batch.storage.files.filesystem import Folder
+from reranker_batch.storage.files.staging import moved_when_whole
 
 STAGING = "staging"
 FLUSH_BYTES = 16 << 20
@@ -105,7 +106,7 @@ def new_bucket_file(folder: Folder, name: str, *, flush_bytes: int = FLUSH_BYTES
     """
     filesystem, final = folder.filesystem, folder.child(name)
     staged = folder.child(STAGING, f"{name}-{uuid.uuid4().hex}")
-    try:
+    with moved_when_whole(filesystem, staged, final):
         filesystem.create_dir(folder.child(STAGING), recursive=True)
         with (
             tempfile.SpooledTemporaryFile(_SPOOLED_BYTES) as spool,
@@ -114,13 +115,6 @@ def new_bucket_file(folder: Folder, name: str, *, flush_bytes: int = FLUSH_BYTES
             writer = BucketWriter(sink, spool, flush_bytes)
             yield writer
             writer.finish()
-        filesystem.move(staged, final)
-    except BaseException as error:
-        with suppress(OSError):
-            filesystem.delete_file(staged)
-        if isinstance(error, OSError):
-            raise CommitError(f"{final} cannot be written: {error}") from error
-        raise
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,11 @@ def is_within(inner: str, outer: str) -> bool:
     return below is not None and above is not None and _below(below, above) is not None
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether two places are the same, or one lies inside the other."""
+    return is_within(one, other) or is_within(other, one)
+
+
 def _plain(place: str) -> str | None:
     """A form in which equal places are equal: links resolved, options and other names of a scheme left out."""
     if is_builtin(place):

@@ -17,6 +17,7 @@ from reranker_batch.errors import CommitError, ConfigError
 from reranker_batch.storage.files.documents import parsed
 from reranker_batch.storage.files.filesystem import Folder
 from reranker_batch.storage.files.retrying import retried
+from reranker_batch.storage.files.staging import moved_when_whole
 from reranker_batch.storage.output.crash_points import Point, reached
 from reranker_batch.storage.output.parts import STAGING, part_name
 from reranker_batch.storage.output.run_state import SUCCESS
@@ -64,7 +65,7 @@ def publish_file(output: Folder, name: str, content: pa.Buffer | bytes, *, stagi
 
 def _publish(output: Folder, final: str, content: pa.Buffer | bytes, staging: str) -> None:
     filesystem, staged = output.filesystem, output.child(staging, uuid.uuid4().hex)
-    try:
+    with moved_when_whole(filesystem, staged, final):
         for folder in (output.child(staging), final.rpartition("/")[0]):
             filesystem.create_dir(folder, recursive=True)
         with filesystem.open_output_stream(staged) as sink:
@@ -72,13 +73,6 @@ def _publish(output: Folder, final: str, content: pa.Buffer | bytes, staging: st
         with filesystem.open_input_stream(staged) as source:
             if hashlib.sha256(source.read()).digest() != hashlib.sha256(content).digest():
                 raise CommitError(f"{staged} does not hold what was written to it.")
-        filesystem.move(staged, final)
-    except (OSError, CommitError) as error:
-        with suppress(OSError):  # it takes space that may be what is missing
-            filesystem.delete_file(staged)
-        if isinstance(error, CommitError):
-            raise
-        raise CommitError(f"{final} cannot be written: {error}") from error
 
 
 @dataclass(frozen=True)
